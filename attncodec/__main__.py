@@ -1,0 +1,6 @@
+"""`python -m attncodec` is the console script."""
+
+from attncodec.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""What can be set: frozen models with one sentence a field, read from YAML and `key=value` overrides."""
+
+import difflib
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from attncodec.errors import ConfigError
+
+UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+class Budget(BaseModel):
+    """How long to train: so many steps, or so many seconds."""
+
+    model_config = ConfigDict(frozen=True)
+
+    amount: float
+    unit: Literal["steps", "seconds"]
+
+    @classmethod
+    def parse(cls, text: str) -> "Budget":
+        """`5000` is steps; `90s`, `20m`, `1.5h` and `1h30m` are time. Raises ValueError otherwise."""
+        text = text.strip()
+        if text.isdigit() and int(text) > 0:
+            return cls(amount=int(text), unit="steps")
+        parts = re.findall(r"(\d+(?:\.\d+)?)([smhd])", text)
+        seconds = sum(float(number) * UNITS_S[unit] for number, unit in parts)
+        if not seconds or "".join(number + unit for number, unit in parts) != text:
+            raise ValueError("a budget is a number of steps (5000) or a time (90s, 20m, 1.5h, 1h30m)")
+        return cls(amount=seconds, unit="seconds")
+
+    def __add__(self, other: "Budget") -> "Budget":
+        if self.unit != other.unit:
+            raise ConfigError(
+                f"a budget in {self.unit} cannot be extended by {other.unit}", f"give --extend in {self.unit}"
+            )
+        return Budget(amount=self.amount + other.amount, unit=self.unit)
+
+
+def _budget_text(text: str) -> str:
+    Budget.parse(text)
+    return text
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class AttentionConfig(Section):
+    kind: Literal["gated", "none"] = Field(
+        default="gated", description="Attention in the analysis and synthesis transforms, at strides 8 and 16."
+    )
+
+
+class ModelConfig(Section):
+    """Everything that decides the shape of the networks."""
+
+    latent_channels: int = Field(default=256, ge=1, le=768, description="Channels of the latent y, at stride 16.")
+    hyper_channels: int = Field(
+        default=128, ge=1, le=1024, description="Channels of the side information, at stride 64."
+    )
+    widths: tuple[Annotated[int, Field(ge=0, le=4096)], ...] = Field(
+        default=(64, 128, 192),
+        min_length=3,
+        max_length=3,
+        description="Width at strides 4, 8 and 16; 0 at stride 4 starts the networks at stride 8.",
+    )
+    blocks: tuple[Annotated[int, Field(ge=0, le=64)], ...] = Field(
+        default=(1, 2, 2), min_length=3, max_length=3, description="Residual blocks at strides 4, 8 and 16."
+    )
+    attention: AttentionConfig = AttentionConfig()
+
+
+class DataConfig(Section):
+    train: str = Field(default="", description="Folder of pictures to train on, searched to the bottom.")
+    crop: int = Field(default=256, ge=64, le=4096, multiple_of=64, description="Side of the training crops, in pixels.")
+    held_out: float = Field(
+        default=0.05, gt=0, lt=1, description="Share of the pictures that is kept for validation and never trained on."
+    )
+    held_out_max: int = Field(default=12, ge=1, description="At most so many pictures are held out.")
+
+
+class TrainConfig(Section):
+    budget: Annotated[str, BeforeValidator(str), AfterValidator(_budget_text)] = Field(
+        default="2h", description="Steps (5000) or time (90s, 20m, 2h); the rate of learning reaches zero at its end."
+    )
+    rd_lambda: float = Field(
+        default=0.0130, gt=0, description="The loss is bpp + rd_lambda * 255^2 * MSE; 0.0018 to 0.18 are usual."
+    )
+    batch: int = Field(default=8, ge=1, description="Crops in a step.")
+    lr: float = Field(default=1e-3, gt=0, description="Highest rate of learning, after the warm-up; then a cosine.")
+    warmup: int = Field(default=50, ge=0, description="Steps in which the rate of learning rises from zero.")
+    clip: float = Field(default=1.0, gt=0, description="Largest norm of the gradient.")
+    ema: float = Field(default=0.999, ge=0, lt=1, description="Decay of the averaged weights, which are sealed.")
+    validations: int = Field(default=10, ge=1, description="Validations over the whole budget, evenly spaced.")
+    seed: int = Field(default=0, ge=0, description="Seed of everything that is random.")
+
+
+class Config(Section):
+    """The whole configuration of a training run."""
+
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    train: TrainConfig = TrainConfig()
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a YAML file and apply overrides such as `train.budget=20m` on top.
+
+    Raises ConfigError that names the key: unknown (with the nearest valid one), not a valid value, or a broken file.
+    """
+    if not path.is_file():
+        raise ConfigError(f"there is no configuration file {path}", "shipped ones lie in configs/")
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path} holds no sections", "it begins with model:, data: or train:")
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals:
+            raise ConfigError(f"'{override}' is not key=value", "for example train.budget=20m")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            value = text
+        _set(tree, key.strip(), value)
+    return build_config(tree, str(path))
+
+
+def build_config(tree: dict[str, Any], source: str) -> Config:
+    """Check a nested dict. Raises ConfigError that names `source`, the key and the reason."""
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(key, list(_keys(Config)), n=1, cutoff=0)
+            raise ConfigError(f"unknown key {key} in {source} or its overrides", f"did you mean {near[0]}?") from None
+        reason = first["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"{key}: {reason}", f"it was {first['input']!r}") from None
+
+
+def _set(tree: dict[str, Any], key: str, value: Any) -> None:
+    *sections, name = key.split(".")
+    for section in sections:
+        tree = tree.setdefault(section, {})
+        if not isinstance(tree, dict):
+            raise ConfigError(f"{key}: {section} is a value, not a section")
+    tree[name] = value
+
+
+def _keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in section.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            yield from _keys(field.annotation, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested sections as one dict of dotted keys."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        flat.update(flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value})
+    return flat
+
+
+def dump_yaml(config: BaseModel) -> str:
+    """The resolved configuration as YAML that `load_config` reads back to an equal one."""
+    text: str = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, default_flow_style=None)
+    return text

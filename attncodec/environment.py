@@ -1,0 +1,34 @@
+"""What a figure depends on besides the configuration: software, machine, and the state of the source."""
+
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from attncodec import __version__
+
+PACKAGES = ("torch", "numpy", "compressai", "constriction", "pillow", "safetensors")
+
+
+def versions(device: str) -> dict[str, object]:
+    """Names -> versions and facts, ready for JSON; `git_commit` is null outside a checkout."""
+    source = Path(__file__).parent
+    commit = subprocess.run(
+        ["git", "-C", str(source), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+        capture_output=True,
+        text=True,
+    )
+    return {
+        "attncodec": __version__,
+        "git_commit": commit.stdout.strip() or None,
+        "python": platform.python_version(),
+        **{package: version(package) for package in PACKAGES},
+        "platform": platform.platform(),
+        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "cores": os.cpu_count(),
+    }

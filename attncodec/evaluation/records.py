@@ -1,0 +1,96 @@
+"""One record a picture, measured on a real file; and what they add up to."""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from attncodec.evaluation.classic import CLASSIC
+from attncodec.images import RGB, read_rgb
+from attncodec.metrics import bpp, ms_ssim, psnr_db
+from attncodec.model.sealed import SealedCodec
+
+
+@dataclass(frozen=True)
+class Record:
+    """A picture through a codec: `bpp` counts the whole file, `bpp_est` is the float likelihood.
+
+    `bpp_est` and the seconds are None for classic codecs, `psnr_db` for an equal picture, `ms_ssim` where a side is
+    under 161 pixels.
+    """
+
+    codec: str
+    name: str
+    width: int
+    height: int
+    bytes: int
+    bpp: float
+    bpp_est: float | None
+    psnr_db: float | None
+    ms_ssim: float | None
+    encode_s: float | None
+    decode_s: float | None
+    quality: float | None = None
+
+
+MEANS = ("bpp", "bpp_est", "psnr_db", "ms_ssim", "encode_s", "decode_s")
+
+
+def evaluate_picture(codec: SealedCodec, path: Path, name: str) -> list[Record]:
+    """The model's record, then one of each classic codec at no fewer bytes. Raises ImageError."""
+    rgb = read_rgb(path)
+    with tempfile.TemporaryDirectory(prefix="attncodec-") as folder:
+        file = Path(folder) / "picture.atc"
+        start = time.perf_counter()
+        file.write_bytes(codec.compress(rgb))
+        written = time.perf_counter()
+        decoded = codec.decompress(file.read_bytes())
+        done = time.perf_counter()
+        size = file.stat().st_size
+    estimate = codec.reconstruct(rgb)[1] / (rgb.shape[0] * rgb.shape[1])
+    records = [_record("attncodec", name, rgb, decoded, size, estimate, written - start, done - written)]
+    for kind, encode in CLASSIC.items():
+        classic = encode(rgb, size)
+        records.append(_record(kind, name, rgb, classic.decoded, len(classic.data), quality=classic.quality))
+    return records
+
+
+def _record(
+    codec: str,
+    name: str,
+    rgb: RGB,
+    decoded: RGB,
+    size: int,
+    bpp_est: float | None = None,
+    encode_s: float | None = None,
+    decode_s: float | None = None,
+    quality: float | None = None,
+) -> Record:
+    height, width = rgb.shape[:2]
+    return Record(
+        codec,
+        name,
+        width,
+        height,
+        size,
+        bpp(size, width, height),
+        bpp_est,
+        psnr_db(rgb, decoded),
+        ms_ssim(rgb, decoded),
+        encode_s,
+        decode_s,
+        quality,
+    )
+
+
+def summarise(records: Sequence[Record]) -> dict[str, Any]:
+    """A point of a rate-distortion curve: means over the pictures that have the figure, and the pictures."""
+    point: dict[str, Any] = {"quality": None}
+    for figure in MEANS:
+        values = [value for record in records if (value := getattr(record, figure)) is not None]
+        point[figure] = statistics.fmean(values) if values else None
+    point["images"] = [{key: value for key, value in asdict(record).items() if key != "codec"} for record in records]
+    return point

@@ -1,0 +1,113 @@
+"""Files written whole or not at all, and the names that outputs get."""
+
+import os
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from attncodec.errors import AttncodecError, ConfigError
+
+STREAM = Path("-")  # stdin as an input, stdout as an output
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write `data` beside `path` under a temporary name, then rename: readers never see half a file, and neither an
+    error nor Ctrl-C leaves one behind."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(name, 0o666 & ~umask)  # mkstemp's 0600 would make every output private
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def read_input(path: Path) -> bytes:
+    """The bytes of `path`, or of stdin for `-`.
+
+    Raises AttncodecError where there is no such file, or it is a folder.
+    """
+    if path == STREAM:
+        return sys.stdin.buffer.read()
+    if path.is_dir():
+        raise AttncodecError(f"{path} is a folder, not a file", f"name the files in it, for example {path}/*")
+    if not path.exists():
+        raise AttncodecError(f"{path} does not exist", "check the name, or the folder you are in")
+    return path.read_bytes()
+
+
+def write_output(path: Path, data: bytes) -> None:
+    """Write `data` to `path`, or to stdout for `-`."""
+    if path == STREAM:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    else:
+        write_whole(path, data)
+
+
+def plan_outputs(inputs: Sequence[Path], out: Path | None, suffix: str, force: bool) -> tuple[list[Path], list[str]]:
+    """One output for each input, and notes for the user; nothing is written, but for OUT itself if it must be a folder.
+
+    An output lies beside its input, or in the folder `out`; inputs that would share one keep their own suffix. Where
+    the output of a decoding is there already, it takes the name `x.decoded.png`, so that a round trip keeps the
+    original.
+
+    Raises ConfigError if two inputs share an output all the same, or an output exists and `force` is not set.
+    """
+    if not inputs:
+        raise ConfigError("no input given", "name one or more files, or - for stdin")
+    to_folder = out is not None and out != STREAM and (out.is_dir() or str(out).endswith("/") or len(inputs) > 1)
+    if out == STREAM and len(inputs) > 1:
+        raise ConfigError("several inputs cannot share stdout", "give one input, or a folder to -o")
+    if out is not None and not to_folder:
+        outputs, notes = [out], list[str]()
+    else:
+        outputs, notes = _outputs_beside(inputs, out, suffix)
+    if to_folder and out is not None:
+        if out.exists() and not out.is_dir():
+            raise ConfigError(f"{out} is a file, and {len(inputs)} inputs need a folder", "give a folder to -o")
+        out.mkdir(parents=True, exist_ok=True)
+    check_writable(outputs, force)
+    return outputs, notes
+
+
+def _outputs_beside(inputs: Sequence[Path], folder: Path | None, suffix: str) -> tuple[list[Path], list[str]]:
+    def beside(path: Path, name: str) -> Path:
+        return (folder or path.parent) / name
+
+    short = [path if path == STREAM else beside(path, path.stem + suffix) for path in inputs]
+    notes = []
+    outputs = []
+    for path, output in zip(inputs, short, strict=True):
+        if short.count(output) > 1 and path != STREAM:
+            output = beside(path, path.name + suffix)
+            notes.append(f"{path} shares its name with another input: written to {output}")
+        if suffix != ".atc" and output != STREAM and output.exists():
+            output = output.with_name(f"{output.stem}.decoded{suffix}")
+        outputs.append(output)
+    return outputs, notes
+
+
+def check_writable(outputs: Iterable[Path], force: bool) -> None:
+    """Raise ConfigError if two outputs are one file, or one exists (as a folder, or at all unless `force`)."""
+    counts = Counter(output.resolve() for output in outputs if output != STREAM)
+    for output, count in counts.items():
+        if count > 1:
+            raise ConfigError(f"{count} inputs would be written to {output}", "run them one by one, with -o")
+    for output in outputs:
+        if output == STREAM:
+            continue
+        if output.is_dir():
+            raise ConfigError(f"{output} is a folder", "give -o the name of a file")
+        if not output.parent.is_dir():
+            raise ConfigError(f"{output.parent} does not exist", "make that folder first")
+        if output.exists() and not force:
+            raise ConfigError(f"{output} exists already", "--force overwrites it, -o writes elsewhere")

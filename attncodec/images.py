@@ -1,0 +1,132 @@
+"""Between picture files and uint8 RGB, and between uint8 and float: rounding happens here only."""
+
+import io
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from attncodec.container import PIXEL_LIMIT
+from attncodec.errors import ConfigError, ImageError
+from attncodec.files import STREAM, read_input
+
+RGB = NDArray[np.uint8]  # (H, W, 3)
+
+# How a decoded picture is saved: losslessly wherever the format can.
+SAVE: dict[str, tuple[str, dict[str, Any]]] = {
+    ".png": ("PNG", {}),
+    ".jpg": ("JPEG", {"quality": 95, "subsampling": 0}),
+    ".jpeg": ("JPEG", {"quality": 95, "subsampling": 0}),
+    ".webp": ("WEBP", {"lossless": True}),
+    ".tif": ("TIFF", {"compression": "tiff_deflate"}),
+    ".tiff": ("TIFF", {"compression": "tiff_deflate"}),
+}
+SUFFIXES = tuple(SAVE)
+
+# Pillow warns from 89 megapixels on; the limit here is the container's, checked before a pixel is decoded.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
+def find_pictures(folder: Path) -> list[Path]:
+    """All picture files under `folder`, in order of their relative names. Raises ConfigError where there are none."""
+    if not folder.exists():
+        raise ConfigError(f"there is no folder {folder}", "check the name, or the folder you are in")
+    if not folder.is_dir():
+        raise ConfigError(f"{folder} is a file, not a folder", "give the folder that holds the pictures")
+    paths = sorted(
+        (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()),
+        key=lambda path: path.relative_to(folder).as_posix(),
+    )
+    if not paths:
+        found = sum(path.is_file() for path in folder.rglob("*"))
+        raise ConfigError(
+            f"no pictures under {folder}: {found} other files found", "pictures end in " + " ".join(SUFFIXES)
+        )
+    return paths
+
+
+def read_rgb(path: Path) -> RGB:
+    """A picture file, or stdin for `-`, as `decode_rgb` has it. Raises ImageError, or AttncodecError for no file."""
+    return decode_rgb(read_input(path), "stdin" if path == STREAM else str(path))
+
+
+def decode_rgb(data: bytes, name: str) -> RGB:
+    """The bytes of a picture file as (H, W, 3) uint8, turned upright as its EXIF orientation says.
+
+    Grey, palette, CMYK and 16-bit pictures are converted; transparency is dropped, the colours behind it stay.
+    Raises ImageError with `name` where the bytes are no picture, are damaged, or hold more pixels than the limit.
+    """
+    if not data:
+        raise ImageError(f"{name} is empty")
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            width, height = image.size
+            if width * height > PIXEL_LIMIT:
+                raise ImageError(f"{name} has {width} x {height} pixels, more than {PIXEL_LIMIT}")
+            return _to_rgb(ImageOps.exif_transpose(image))
+    except Image.DecompressionBombError:
+        raise ImageError(f"{name} has too many pixels") from None
+    except UnidentifiedImageError:
+        raise ImageError(f"{name} is not a picture that can be read") from None
+    except (OSError, SyntaxError, ValueError, IndexError, KeyError, TypeError, EOFError) as error:
+        # What Pillow's decoders raise on damaged data; its words say where.
+        raise ImageError(f"{name} is damaged: {error}") from None
+
+
+def _to_rgb(image: Image.Image) -> RGB:
+    if image.mode.startswith(("I", "F")):  # 16 bits and more: Pillow's own conversion would clip at 255
+        values = np.asarray(image, dtype=np.float64)
+        top = 65535.0 if image.mode.startswith("I") else max(1.0, float(values.max(initial=0.0)))
+        grey = (values * (255 / top)).round().clip(0, 255).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")  # else Pillow warns about palette entries with transparency
+    return np.array(image.convert("RGB"), dtype=np.uint8)  # a copy: torch wants writable memory
+
+
+def check_suffix(path: Path) -> None:
+    """Raise ImageError unless `encode_rgb` knows how to write a picture of that name."""
+    if path != STREAM and path.suffix.lower() not in SAVE:
+        raise ImageError(f"{path}: pictures cannot be written as '{path.suffix}'", "known: " + " ".join(SAVE))
+
+
+def encode_rgb(rgb: RGB, suffix: str) -> bytes:
+    """(H, W, 3) uint8 as the bytes of a picture file of that suffix, one of SUFFIXES.
+
+    Raises ImageError where the format has no pictures of that size.
+    """
+    kind, options = SAVE[suffix.lower()]
+    file = io.BytesIO()
+    try:
+        Image.fromarray(rgb).save(file, kind, **options)
+    except (OSError, ValueError) as error:  # WebP and JPEG have a largest side
+        raise ImageError(f"{rgb.shape[1]} x {rgb.shape[0]} pixels cannot be a {kind} file: {error}") from None
+    return file.getvalue()
+
+
+def to_tensor(rgb: RGB) -> Tensor:
+    """(H, W, 3) uint8 -> (1, 3, H, W) float in [0, 1]."""
+    return torch.from_numpy(rgb).permute(2, 0, 1)[None].float().div(255)
+
+
+def to_uint8(x: Tensor) -> Tensor:
+    """Floats in about [0, 1] -> uint8, to the nearest, same shape."""
+    return x.mul(255).round().clamp(0, 255).to(torch.uint8)
+
+
+def to_rgb(x: Tensor) -> RGB:
+    """(1, 3, H, W) float -> (H, W, 3) uint8."""
+    rgb: RGB = to_uint8(x[0]).permute(1, 2, 0).contiguous().cpu().numpy()
+    return rgb
+
+
+def pad_edges(x: Tensor, multiple: int) -> Tensor:
+    """(B, C, H, W) -> H and W up to the next multiple, the last row and column repeated."""
+    height, width = x.shape[-2:]
+    return F.pad(x, (0, -width % multiple, 0, -height % multiple), mode="replicate")

@@ -1,0 +1,60 @@
+"""Figures of merit: pure functions, the unit in each name."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from attncodec.images import RGB
+
+MS_SSIM_MIN_SIDE = 161  # five scales of an 11-pixel window
+
+
+def psnr_db(a: RGB, b: RGB) -> float | None:
+    """Peak signal-to-noise ratio of two (H, W, 3) uint8 pictures, over all samples; None where they are equal."""
+    mse = float(np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2))
+    return mse_to_psnr_db(mse) if mse > 0 else None
+
+
+def mse_to_psnr_db(mse_255: float) -> float:
+    """MSE on the scale of 0 to 255, above 0 -> dB."""
+    return 10 * math.log10(255**2 / mse_255)
+
+
+def ms_ssim(a: RGB, b: RGB) -> float | None:
+    """Multi-scale structural similarity (Wang et al. 2003) of two (H, W, 3) uint8 pictures, in [0, 1].
+
+    None where a side is under 161 pixels: five scales do not fit.
+    """
+    if min(a.shape[:2]) < MS_SSIM_MIN_SIDE:
+        return None
+    from pytorch_msssim import ms_ssim as reference
+
+    x, y = (torch.from_numpy(rgb).permute(2, 0, 1)[None].float() for rgb in (a, b))
+    return float(reference(x, y, data_range=255))
+
+
+def bpp(file_bytes: int, width: int, height: int) -> float:
+    """Bits of the whole file, header included, for each pixel."""
+    return 8 * file_bytes / (width * height)
+
+
+@dataclass(frozen=True)
+class RDLoss:
+    """What a step minimises (`loss`, differentiable) and its parts, means over the batch."""
+
+    loss: Tensor
+    rate_bpp: Tensor
+    mse_255: Tensor
+
+
+def rd_loss(x: Tensor, x_hat: Tensor, bits: Tensor, rd_lambda: float) -> RDLoss:
+    """bpp + rd_lambda * 255^2 * MSE, the convention of CompressAI.
+
+    x, x_hat: (B, 3, H, W) float, x in [0, 1]. bits: (B,), of each picture.
+    """
+    rate_bpp = (bits / (x.shape[-2] * x.shape[-1])).mean()
+    mse_255 = (x_hat.float() - x).square().mean() * 255**2
+    return RDLoss(rate_bpp + rd_lambda * mse_255, rate_bpp, mse_255)

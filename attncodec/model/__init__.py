@@ -1,0 +1,1 @@
+"""The codec: transforms, priors, entropy coder and the sealed model file."""

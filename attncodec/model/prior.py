@@ -1,0 +1,146 @@
+"""How probable the latents are: the factorised prior of z, the Gaussian prior of y, and the integer tables of both.
+
+Priors speak bits. Tables are made once, at sealing, and stored: nothing is recomputed on the machine that decodes.
+"""
+
+import copy
+import math
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from attncodec.model.coder import ESCAPE_WEIGHT, SYMBOL_LIMIT, Tables, quantise_weights
+
+LEVELS = 256
+SCALE_MIN, SCALE_MAX = 0.11, 256.0
+LEVEL_STEP = math.log(SCALE_MAX / SCALE_MIN) / (LEVELS - 1)
+TAIL_SIGMAS = 5
+LIKELIHOOD_MIN = 1e-9
+
+
+class LowerBound(torch.autograd.Function):
+    """max(x, bound), with a gradient also below it wherever a step would raise x."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, bound: float) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.bound = bound
+        return x.clamp_min(bound)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors
+        return gradient * ((x >= ctx.bound) | (gradient < 0)), None
+
+
+def lower_bound(x: Tensor, bound: float) -> Tensor:
+    """max(x, bound) that can still learn to rise above the bound."""
+    bounded: Tensor = LowerBound.apply(x, bound)
+    return bounded
+
+
+def gaussian_bits(residual: Tensor, log_scale: Tensor) -> Tensor:
+    """Bits of residuals (symbol, or symbol plus noise) under a zero-mean Gaussian convolved with a unit box.
+
+    residual, log_scale: one shape, float32. Ballé et al. 2018, arXiv 1802.01436.
+    """
+    scale = lower_bound(log_scale, math.log(SCALE_MIN)).clamp_max(math.log(SCALE_MAX)).exp()
+    distance = residual.abs()  # by symmetry: differences of small numbers, not of numbers near 1
+    upper = torch.special.erfc((distance - 0.5) / (scale * math.sqrt(2)))
+    lower = torch.special.erfc((distance + 0.5) / (scale * math.sqrt(2)))
+    return -torch.log2(lower_bound(0.5 * (upper - lower), LIKELIHOOD_MIN))
+
+
+def scale_index(log_scale: Tensor) -> Tensor:
+    """The nearest of the 256 log-spaced scale levels, as uint8."""
+    index = (log_scale - math.log(SCALE_MIN)) / LEVEL_STEP
+    return index.round().clamp(0, LEVELS - 1).to(torch.uint8)
+
+
+class FactorisedPrior(Protocol):
+    """The prior of z: one density a channel."""
+
+    def bits(self, z: Tensor) -> Tensor:
+        """z (B, N, h, w), rounded or noisy -> bits of each element, same shape."""
+        ...
+
+
+class LearnedPrior(nn.Module):
+    """The learned density of Ballé et al. 2018 as CompressAI has it, without its quantiles: z_hat = round(z)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        # Here and not above: it takes seconds to import, and files are written and read without it.
+        from compressai.entropy_models import EntropyBottleneck
+
+        self.bottleneck = EntropyBottleneck(channels, init_scale=4)
+        del self.bottleneck.quantiles
+
+    def bits(self, z: Tensor) -> Tensor:
+        rows = z.float().transpose(0, 1).flatten(1)[:, None]  # (N, 1, B h w)
+        likelihood = self.bottleneck._likelihood(rows)[0]
+        bits = -torch.log2(lower_bound(likelihood, LIKELIHOOD_MIN))
+        return bits.reshape(z.shape[1], z.shape[0], *z.shape[2:]).transpose(0, 1)
+
+    def cumulative(self, values: Tensor) -> Tensor:
+        """values (K,) -> P(z < value) of each channel, (N, K) float64."""
+        bottleneck = copy.deepcopy(self.bottleneck).double()
+        rows = values.to(bottleneck.biases[0]).expand(bottleneck.channels, 1, -1)
+        logits: Tensor = bottleneck._logits_cumulative(rows, stop_gradient=True)
+        return torch.sigmoid(logits[:, 0])
+
+
+class TablePrior:
+    """The prior of z in a sealed codec: bits read off the integer tables."""
+
+    def __init__(self, tables: Tables) -> None:
+        self.costs = [-np.log2(weights / weights.sum()) for weights in tables.split()]
+        self.lows = tables.lows
+
+    def bits(self, z: Tensor) -> Tensor:
+        symbols = z.cpu().numpy().astype(np.int64)
+        bits = np.empty(symbols.shape)
+        for channel, (cost, low) in enumerate(zip(self.costs, self.lows, strict=True)):
+            entry = symbols[:, channel] - low
+            inside = (entry >= 0) & (entry < cost.size - 1)
+            escape = cost[-1] + 16  # an escaped symbol is followed by 16 plain bits
+            bits[:, channel] = np.where(inside, cost[np.where(inside, entry, 0)], escape)
+        return torch.from_numpy(bits).to(z.device, torch.float32)
+
+
+def gaussian_tables() -> Tables:
+    """Tables of the 256 scale levels: symbols -half .. half, then the escape; half is 5 standard deviations."""
+    rows, lows = [], []
+    for level in range(LEVELS):
+        scale = SCALE_MIN * math.exp(level * LEVEL_STEP)
+        half = math.ceil(TAIL_SIGMAS * scale)
+        # P(|v| > k - 1/2) for k = 0 .. half + 1: erfc keeps its digits where 1 - erf would lose them
+        tails = np.array([math.erfc((k - 0.5) / (scale * math.sqrt(2))) for k in range(half + 2)])
+        upper = (tails[:-1] - tails[1:]) / 2
+        rows.append(quantise_weights(np.concatenate([upper[:0:-1], upper]), escape=float(tails[-1])))
+        lows.append(-half)
+    return Tables.join(rows, lows)
+
+
+def factorised_tables(prior: LearnedPrior) -> Tables:
+    """Tables of z, one a channel, over the symbols that the coder can tell from impossible."""
+    reach = 255
+    with torch.no_grad():
+        edges = torch.arange(-reach, reach + 2) - 0.5
+        below = prior.cumulative(edges).cpu().numpy()
+    rows, lows = [], []
+    for cumulative in below:
+        mass = np.diff(cumulative)
+        likely = np.flatnonzero(mass * (1 << 24) >= ESCAPE_WEIGHT)
+        first, last = (int(likely[0]), int(likely[-1])) if likely.size else (reach, reach)
+        outside = 1 - float(mass[first : last + 1].sum())
+        rows.append(quantise_weights(mass[first : last + 1], escape=max(outside, 0.0)))
+        lows.append(first - reach)
+    return Tables.join(rows, lows)
+
+
+def clamp_symbols(symbols: Tensor) -> Tensor:
+    """Rounded values -> what the coder can carry: both sides clamp alike."""
+    return symbols.round().clamp(-SYMBOL_LIMIT, SYMBOL_LIMIT)

@@ -1,0 +1,71 @@
+"""Tensors and canonical JSON in one safetensors file: what models and checkpoints are stored in.
+
+Numbers only: nothing in such a file can be executed, and a pickle is refused. The JSON stands under one metadata key,
+since safetensors writes several in random order and the file's bytes would not repeat.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from attncodec.errors import CheckpointError
+
+META_KEY = "attncodec"
+
+
+def to_bytes(tensors: dict[str, Tensor], meta: dict[str, Any]) -> bytes:
+    """The file; equal contents have equal bytes."""
+    return safetensors.torch.save(tensors, {META_KEY: canonical_json(meta)})
+
+
+def read_meta(path: Path, form: str) -> dict[str, Any]:
+    """The JSON alone. Raises CheckpointError: missing, not such a file, or its "format" is not `form`."""
+    if path.is_dir() or not path.exists():
+        raise CheckpointError(f"there is no file {path}", "attncodec train makes models: DIR/model.safetensors")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            meta = json.loads((file.metadata() or {}).get(META_KEY, "{}"))
+    except (safetensors.SafetensorError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged, or not a safetensors file: {error}") from None
+    found = meta.get("format", "no file of attncodec's") if isinstance(meta, dict) else "damaged"
+    if found != form:
+        raise CheckpointError(f"{path} is {found}, and {form} is needed")
+    return dict(meta)
+
+
+def read_tensors(path: Path, expected: dict[str, tuple[list[int] | None, str]] | None = None) -> dict[str, Tensor]:
+    """All tensors. `expected`, if given, is checked before anything is read: name -> shape (None: one dimension of any
+    length) and dtype as safetensors names it. Raises CheckpointError."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            names = set(file.keys())
+            for name in sorted(names | set(expected)) if expected is not None else []:
+                if expected is None or name not in names or name not in expected:
+                    raise CheckpointError(f"{path}: tensor {name} is {'unknown' if name in names else 'missing'}")
+                piece, (shape, dtype) = file.get_slice(name), expected[name]
+                found = list(piece.get_shape())
+                if piece.get_dtype() != dtype or (len(found) != 1 if shape is None else found != shape):
+                    raise CheckpointError(f"{path}: tensor {name} is {piece.get_dtype()} {found}, not {dtype} {shape}")
+            return {name: file.get_tensor(name) for name in sorted(names)}
+    except safetensors.SafetensorError as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from None
+
+
+def sha256_of(tensors: dict[str, Tensor], preamble: str = "") -> "hashlib._Hash":
+    """SHA-256 over the preamble, then name, dtype, shape and little-endian bytes of each tensor, in order of name."""
+    sha = hashlib.sha256(preamble.encode())
+    for name, tensor in sorted(tensors.items()):
+        sha.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        array = tensor.contiguous().numpy()
+        sha.update(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
+    return sha
+
+
+def canonical_json(value: Any) -> str:
+    """Sorted keys, no spaces: the same value has the same bytes."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -1,0 +1,89 @@
+"""A training run frozen between two steps: one safetensors file with JSON in its header, no pickle.
+
+Everything random is a function of (seed, step), so no generator's state is kept.
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from attncodec import __version__
+from attncodec.config import Budget, Config, build_config
+from attncodec.errors import CheckpointError
+from attncodec.files import write_whole
+from attncodec.model.codec import Codec
+from attncodec.model.prior import LearnedPrior
+from attncodec.model.sealed import SealedCodec, seal
+from attncodec.model.tensorfile import read_meta, read_tensors, sha256_of, to_bytes
+from attncodec.training.progress import Progress
+
+FORMAT = "attncodec-checkpoint-0"
+MODEL, AVERAGE, OPTIMISER = "model.", "average.", "optimiser."
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """`tensors` by prefix: the weights (model.), their average (average.), the optimisers (optimiser.)."""
+
+    config: Config
+    budget: Budget
+    progress: Progress
+    tensors: dict[str, Tensor]
+
+    def part(self, prefix: str) -> dict[str, Tensor]:
+        """The tensors of one prefix, without it."""
+        return {name.removeprefix(prefix): t for name, t in self.tensors.items() if name.startswith(prefix)}
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write whole or not at all: a run killed here keeps the checkpoint before."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
+    meta = {
+        "format": FORMAT,
+        "config": checkpoint.config.model_dump(mode="json"),
+        "budget": checkpoint.budget.model_dump(mode="json"),
+        "progress": asdict(checkpoint.progress),
+        "check": sha256_of(tensors).hexdigest(),
+    }
+    write_whole(path, to_bytes(tensors, meta))
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Raises CheckpointError: missing, not a checkpoint, cut short, or damaged (its digest does not hold)."""
+    meta, tensors = read_meta(path, FORMAT), read_tensors(path)
+    if meta.get("check") != sha256_of(tensors).hexdigest():
+        raise CheckpointError(f"{path} is damaged: its digest does not hold", "best.safetensors lies beside it")
+    try:
+        progress, budget = Progress(**meta["progress"]), Budget.model_validate(meta["budget"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged: its header makes no sense ({error})") from None
+    return Checkpoint(build_config(meta["config"], str(path)), budget, progress, tensors)
+
+
+def averaged_codec(checkpoint: Checkpoint) -> Codec:
+    """The codec that is validated and sealed: with the averaged weights."""
+    config = checkpoint.config.model
+    codec = Codec(config, LearnedPrior(config.hyper_channels))
+    load_weights(codec, checkpoint.part(AVERAGE))
+    return codec
+
+
+def seal_checkpoint(checkpoint: Checkpoint) -> SealedCodec:
+    """The model file of a checkpoint."""
+    about = {
+        "steps": checkpoint.progress.step,
+        "elapsed_s": round(checkpoint.progress.elapsed_s, 1),
+        "rd_lambda": checkpoint.config.train.rd_lambda,
+        "attncodec": __version__,
+    }
+    return seal(averaged_codec(checkpoint), about)
+
+
+def load_weights(codec: Codec, weights: dict[str, Tensor]) -> None:
+    """Raises CheckpointError where names or shapes do not fit."""
+    try:
+        codec.load_state_dict(weights)
+    except RuntimeError as error:
+        first = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"the checkpoint does not fit its configuration: {first}") from None

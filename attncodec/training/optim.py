@@ -1,0 +1,111 @@
+"""Muon for convolution weights, AdamW for everything else, and the rate of learning.
+
+Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon) replaces the momentum of a matrix by the nearest
+(semi-)orthogonal one, so that all directions are learnt equally fast. Its step is scaled to the size of Adam's (Liu et
+al. 2025, arXiv 2502.16982), so one rate of learning serves both.
+"""
+
+import math
+from collections import defaultdict
+
+import torch
+from torch import Tensor, nn
+
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+NEWTON_SCHULZ_STEPS = 5
+MOMENTUM = 0.95
+ADAM_RMS = 0.2  # the usual root mean square of an Adam step, in rates of learning
+
+
+def orthogonalise(matrices: Tensor, dtype: torch.dtype = torch.bfloat16) -> Tensor:
+    """(K, rows, columns) -> about U V^T of each matrix's singular value decomposition, by Newton-Schulz iterations.
+
+    Singular values end between about 0.7 and 1.2, which is near enough (and why bf16 is).
+    """
+    a, b, c = NEWTON_SCHULZ
+    x = matrices.to(dtype)
+    tall = x.shape[1] > x.shape[2]
+    x = x.mT if tall else x
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    for _ in range(NEWTON_SCHULZ_STEPS):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return (x.mT if tall else x).to(matrices.dtype)
+
+
+class Muon(torch.optim.Optimizer):
+    """For weights of convolutions (out, in, k, k), taken as (out, in k k) matrices; equal shapes go in one batch."""
+
+    def __init__(self, params: list[nn.Parameter], lr: float, dtype: torch.dtype = torch.bfloat16) -> None:
+        super().__init__(params, {"lr": lr})
+        self.dtype = dtype
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """One step; no closure is taken."""
+        for group in self.param_groups:
+            by_shape: dict[torch.Size, list[Tensor]] = defaultdict(list)
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    by_shape[parameter.flatten(1).shape].append(parameter)
+            for shape, parameters in by_shape.items():
+                updates = torch.stack([self._nesterov(parameter).flatten(1) for parameter in parameters])
+                updates = orthogonalise(updates, self.dtype)
+                size = group["lr"] * ADAM_RMS * math.sqrt(max(shape))
+                for parameter, update in zip(parameters, updates, strict=True):
+                    parameter.sub_(update.view_as(parameter), alpha=size)
+
+    def _nesterov(self, parameter: Tensor) -> Tensor:
+        state = self.state[parameter]
+        if "momentum" not in state:
+            state["momentum"] = torch.zeros_like(parameter)
+        assert parameter.grad is not None
+        momentum: Tensor = state["momentum"].lerp_(parameter.grad, 1 - MOMENTUM)
+        return parameter.grad.lerp(momentum, MOMENTUM)
+
+
+Optimisers = dict[str, torch.optim.Optimizer]
+
+
+def build_optimisers(codec: nn.Module, lr: float) -> Optimisers:
+    """Two optimisers whose parameters are disjoint and, together, all that learn."""
+    learning = [parameter for parameter in codec.parameters() if parameter.requires_grad]
+    matrices = [parameter for parameter in learning if parameter.dim() == 4]
+    others = [parameter for parameter in learning if parameter.dim() != 4]
+    return {
+        "muon": Muon(matrices, lr),
+        "adamw": torch.optim.AdamW(others, lr, betas=(0.9, 0.95), weight_decay=0.0, fused=True),
+    }
+
+
+def learning_rate(peak: float, warmup: int, step: int, progress: float) -> float:
+    """Linear warm-up over `warmup` steps, then a cosine that reaches zero at progress 1."""
+    rise = min(1.0, (step + 1) / (warmup + 1))
+    return peak * rise * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+def set_learning_rate(optimisers: Optimisers, lr: float) -> None:
+    for optimiser in optimisers.values():
+        for group in optimiser.param_groups:
+            group["lr"] = lr
+
+
+def state_tensors(optimisers: Optimisers) -> dict[str, Tensor]:
+    """The state of all optimisers as flat names -> tensors: muon.3.momentum, adamw.0.exp_avg, ..."""
+    return {
+        f"{name}.{number}.{key}": value
+        for name, optimiser in optimisers.items()
+        for number, state in optimiser.state_dict()["state"].items()
+        for key, value in state.items()
+    }
+
+
+def load_state_tensors(optimisers: Optimisers, tensors: dict[str, Tensor]) -> None:
+    """The inverse of `state_tensors`."""
+    for name, optimiser in optimisers.items():
+        states: dict[int, dict[str, Tensor]] = defaultdict(dict)
+        for flat, tensor in tensors.items():
+            owner, number, key = flat.split(".")
+            if owner == name:
+                states[int(number)][key] = tensor
+        optimiser.load_state_dict({"state": dict(states), "param_groups": optimiser.state_dict()["param_groups"]})

@@ -1,0 +1,107 @@
+"""What a person sees while a run goes on, and how it is asked to stop."""
+
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from types import FrameType, TracebackType
+
+from tqdm import tqdm
+
+from attncodec.config import Budget
+
+LINE_EVERY_S = 60.0
+
+
+@dataclass
+class Progress:
+    """How far a run has come, over all its sittings."""
+
+    step: int = 0
+    elapsed_s: float = 0.0
+    best_loss: float | None = None
+    finished: bool = False
+
+
+class Clock:
+    """Where a run stands in its budget; it keeps `progress.elapsed_s` up to date."""
+
+    def __init__(self, budget: Budget, progress: Progress) -> None:
+        self.budget, self.progress = budget, progress
+        self.zero = time.monotonic() - progress.elapsed_s
+        self.step_s = 0.0
+
+    def spent(self) -> float:
+        """In the unit of the budget."""
+        self.progress.elapsed_s = time.monotonic() - self.zero
+        return self.progress.elapsed_s if self.budget.unit == "seconds" else self.progress.step
+
+    def fraction(self) -> float:
+        """Of the budget that is spent."""
+        return self.spent() / self.budget.amount
+
+    def fraction_after_step(self) -> float:
+        """Of the budget that will be spent once the next step is done; above 1 where it would not fit."""
+        next_step = self.step_s if self.budget.unit == "seconds" else 1
+        return (self.spent() + next_step) / self.budget.amount
+
+    def tick(self) -> None:
+        """A step is done: the next one will take about as long. Call `spent` at its start."""
+        self.progress.step += 1
+        self.step_s = time.monotonic() - self.zero - self.progress.elapsed_s
+
+
+class Display:
+    """A bar on a terminal; a line a minute elsewhere, so that logs stay readable."""
+
+    def __init__(self, budget: Budget, done: float) -> None:
+        self.budget = budget
+        self.figures: dict[str, str] = {}
+        self.done = self.first = done
+        self.start = self.last_line = time.monotonic()
+        unit = "step" if budget.unit == "steps" else "s"
+        form = "{percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} " + unit + " [{elapsed}<{remaining}{postfix}]"
+        self.bar = tqdm(total=budget.amount, initial=done, bar_format=form, disable=not sys.stderr.isatty())
+
+    def show(self, **figures: str) -> None:
+        """Figures to stand beside the progress from now on."""
+        self.figures.update(figures)
+
+    def update(self, done: float, step: int) -> None:
+        """`done` in the unit of the budget."""
+        self.bar.set_postfix({"step": step, **self.figures}, refresh=False)
+        self.bar.update(min(done, self.budget.amount) - self.done)
+        self.done = min(done, self.budget.amount)
+        now = time.monotonic()
+        if self.bar.disable and now - self.last_line >= LINE_EVERY_S:
+            self.last_line = now
+            left_s = (self.budget.amount - done) * (now - self.start) / max(done - self.first, 1e-9)
+            shown = "  ".join(f"{name} {value}" for name, value in self.figures.items())
+            self.say(f"step {step}  {shown}  {max(left_s, 0) / 60:.1f} min left")
+
+    def say(self, text: str) -> None:
+        """A line on stderr that the bar does not garble."""
+        tqdm.write(text, file=sys.stderr)
+
+    def close(self) -> None:
+        self.bar.close()
+
+
+class StopRequest:
+    """Ctrl-C and SIGTERM set `asked` instead of stopping mid-step; a second one stops at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __enter__(self) -> "StopRequest":
+        self.handlers = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        for number, handler in self.handlers.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True

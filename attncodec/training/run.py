@@ -1,0 +1,136 @@
+"""The run folder: everything that says what was trained, on what, with what, and how it went.
+
+config.yaml     the resolved configuration          pictures.csv   every picture, its role and SHA-256
+versions.json   software, machine, git commit       metrics.csv    a row for each report and validation
+tensorboard/    the same figures as events          checkpoints/   last and best
+model.safetensors   the sealed model
+"""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from attncodec.config import Config, dump_yaml, flatten, load_config
+from attncodec.environment import versions
+from attncodec.errors import ConfigError
+from attncodec.files import write_whole
+from attncodec.training.data import PictureSet
+
+IGNORED_CHANGES = ("data.train",)  # a folder that moved: its pictures are compared by name and SHA-256 instead
+
+
+@dataclass(frozen=True)
+class MetricsRow:
+    """One line of metrics.csv; rates and PSNR are means over the crops or pictures."""
+
+    kind: str  # train: over the steps since the row before; validation: averaged weights; sealed: the model file
+    step: int
+    elapsed_s: float
+    loss: float
+    bpp: float
+    psnr_db: float
+    learning_rate: float
+    crops_per_s: float
+
+
+class RunFolder:
+    """Paths of a run, what is written into it, and whether it may go on."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.last = path / "checkpoints" / "last.safetensors"
+        self.best = path / "checkpoints" / "best.safetensors"
+        self.model = path / "model.safetensors"
+        self.config = path / "config.yaml"
+        self.pictures = path / "pictures.csv"
+        self.metrics = path / "metrics.csv"
+
+    def prepare(self, config: Config, restart: bool) -> bool:
+        """Make the folder, or check that what stands in it is this very run; True where there is a run to go on with.
+
+        Raises ConfigError where the configuration changed, naming the keys, or the folder holds something else.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise ConfigError(f"{self.path} is a file, not a folder", "--out names the run folder")
+        if self.config.exists() and not restart:
+            self._check_config(config)
+            if self.last.exists():
+                return True
+        elif self.path.exists() and any(self.path.iterdir()) and not self.config.exists():
+            raise ConfigError(f"{self.path} is not empty, and holds no run", "--out names another folder")
+        self._clear()
+        self.last.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(self.config, dump_yaml(config).encode())
+        return False
+
+    def _check_config(self, config: Config) -> None:
+        before, now = flatten(load_config(self.config).model_dump()), flatten(config.model_dump())
+        changed = [
+            f"{key} ({before[key]} -> {now[key]})"
+            for key in now
+            if now[key] != before[key] and key not in IGNORED_CHANGES
+        ]
+        if changed:
+            hint = "--restart begins anew, --out DIR trains elsewhere"
+            if any(key.startswith("train.budget") for key in changed):
+                hint += ", --extend TIME trains on with the old configuration"
+            raise ConfigError(f"{self.path} was begun with another configuration: {', '.join(changed)}", hint)
+
+    def _clear(self) -> None:
+        """Remove what a run wrote, and nothing else."""
+        written = [self.last, self.best, self.model, self.config, self.pictures, self.metrics]
+        for path in [*written, self.path / "versions.json", *self.path.glob("tensorboard/events.out.tfevents.*")]:
+            path.unlink(missing_ok=True)
+
+    def describe(self, pictures: PictureSet, device: str, resuming: bool) -> None:
+        """Write pictures.csv and versions.json. Raises ConfigError where a resumed run would see other pictures."""
+        listing = _csv(("name", "role", "sha256"), pictures.listing)
+        if resuming and self.pictures.exists() and self.pictures.read_bytes() != listing.encode():
+            raise ConfigError(
+                f"the pictures are not those that {self.pictures} lists",
+                "--restart begins anew, --out trains elsewhere",
+            )
+        write_whole(self.pictures, listing.encode())
+        write_whole(self.path / "versions.json", (json.dumps(versions(device), indent=2) + "\n").encode())
+
+    def rewind(self, step: int) -> None:
+        """Drop the rows of metrics.csv that were written after the checkpoint of `step`: they are run again."""
+        names = tuple(MetricsRow.__dataclass_fields__)
+        rows: list[Sequence[object]] = []
+        if self.metrics.exists():
+            with self.metrics.open(newline="", encoding="utf-8") as file:
+                rows = [tuple(row.values()) for row in csv.DictReader(file) if int(row["step"] or 0) <= step]
+        write_whole(self.metrics, _csv(names, rows).encode())
+
+
+class Recorder:
+    """Rows go to metrics.csv and, figure by figure, to TensorBoard."""
+
+    def __init__(self, folder: RunFolder, step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # a second to import
+
+        self.folder = folder
+        folder.rewind(step)
+        self.events = SummaryWriter(str(folder.path / "tensorboard"), purge_step=step)
+
+    def add(self, row: MetricsRow) -> None:
+        with self.folder.metrics.open("a", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerow([_short(value) for value in asdict(row).values()])
+        for name in ("loss", "bpp", "psnr_db", "learning_rate", "crops_per_s"):
+            self.events.add_scalar(f"{row.kind}/{name}", getattr(row, name), row.step)
+
+    def close(self) -> None:
+        self.events.close()
+
+
+def _csv(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    file = io.StringIO(newline="")
+    csv.writer(file).writerows([header, *rows])
+    return file.getvalue()
+
+
+def _short(value: object) -> object:
+    return f"{value:.6g}" if isinstance(value, float) else value

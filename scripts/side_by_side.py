@@ -1,0 +1,53 @@
+"""Original, decoded picture and JPEG at equal bytes, side by side, with a detail of each enlarged below.
+
+python scripts/side_by_side.py ORIGINAL FILE.atc DECODED OUT.png
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from attncodec.evaluation.classic import jpeg
+from attncodec.files import write_whole
+from attncodec.images import RGB, encode_rgb, read_rgb
+from attncodec.metrics import psnr_db
+
+LABEL_PX, GAP_PX = 28, 8
+DETAIL, ZOOM = 1 / 3, 3  # the middle third of each side, enlarged to the width of the picture
+
+
+def panel(rgb: RGB, label: str) -> Image.Image:
+    """A picture under its label, its middle enlarged below it."""
+    height, width = rgb.shape[:2]
+    dh, dw = int(height * DETAIL), int(width * DETAIL)
+    detail = rgb[(height - dh) // 2 :, (width - dw) // 2 :][:dh, :dw]
+    large = Image.fromarray(np.ascontiguousarray(detail)).resize((dw * ZOOM, dh * ZOOM), Image.Resampling.NEAREST)
+    image = Image.new("RGB", (width, LABEL_PX + height + GAP_PX + large.height), "white")
+    ImageDraw.Draw(image).text((4, 4), label, fill="black", font=ImageFont.load_default(size=18))
+    image.paste(Image.fromarray(rgb), (0, LABEL_PX))
+    image.paste(large, (0, LABEL_PX + height + GAP_PX))
+    return image
+
+
+def main(original: Path, file: Path, decoded: Path, out: Path) -> None:
+    rgb, ours, size = read_rgb(original), read_rgb(decoded), file.stat().st_size
+    theirs = jpeg(rgb, size)
+    panels = [panel(rgb, f"original, {original.stat().st_size} bytes as PNG")]
+    for name, picture, count in (("attncodec", ours, size), ("JPEG", theirs.decoded, len(theirs.data))):
+        quality_db = psnr_db(rgb, picture)
+        label = f"{name}, {count} bytes, " + ("lossless" if quality_db is None else f"{quality_db:.2f} dB")
+        print(label)
+        panels.append(panel(picture, label))
+    width = sum(p.width for p in panels) + GAP_PX * (len(panels) - 1)
+    canvas = Image.new("RGB", (width, panels[0].height), "white")
+    left = 0
+    for p in panels:
+        canvas.paste(p, (left, 0))
+        left += p.width + GAP_PX
+    write_whole(out, encode_rgb(np.array(canvas), out.suffix))
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:5]))

@@ -1,0 +1,128 @@
+"""Seeded pictures and a tiny sealed codec: random weights, so that every path matters, but cheap."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from attncodec.cli import main
+from attncodec.config import AttentionConfig, Config, DataConfig, ModelConfig, TrainConfig
+from attncodec.images import to_tensor
+from attncodec.model.codec import Codec
+from attncodec.model.prior import LearnedPrior
+from attncodec.model.sealed import SealedCodec, seal
+
+Result = subprocess.CompletedProcess
+Cli = Callable[..., Result]
+ROOT = Path(__file__).parent.parent
+KODAK = ROOT.parent / "shared" / "kodak"
+
+TINY = ModelConfig(
+    latent_channels=24, hyper_channels=16, widths=(0, 16, 24), blocks=(0, 1, 1), attention=AttentionConfig()
+)
+
+
+def photo(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """(H, W, 3) uint8: smooth shapes, edges and a little noise, as in photographs."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width] / 64
+    planes = []
+    for _ in range(3):
+        a, b, c, d = rng.uniform(0.3, 2, 4)
+        plane = 0.5 + 0.3 * np.sin(a * x + b * y) * np.cos(c * y) + 0.2 * ((x * d + y) % 2 > 1)
+        planes.append(plane + rng.normal(0, 0.02, plane.shape))
+    return (np.stack(planes, axis=2) * 255).round().clip(0, 255).astype(np.uint8)
+
+
+def make_codec(config: ModelConfig = TINY, seed: int = 0) -> Codec:
+    """Initialised on a picture, then shaken, so that no path is zero."""
+    torch.manual_seed(seed)
+    codec = Codec(config, LearnedPrior(config.hyper_channels))
+    codec.initialise(to_tensor(photo(128, 192)), 0.013)
+    with torch.no_grad():
+        for module in (codec.analysis.head, codec.synthesis.head, codec.hyper_synthesis.head):
+            for parameter in module.parameters():
+                parameter.normal_(0, 0.02)
+        for name, parameter in codec.named_parameters():
+            if name.endswith("alpha"):
+                parameter.fill_(0.5)
+        codec.hyper_analysis.network[-1][-1].weight.mul_(8)
+    return codec
+
+
+@pytest.fixture(scope="session")
+def codec() -> Codec:
+    return make_codec()
+
+
+@pytest.fixture(scope="session")
+def sealed(codec: Codec) -> SealedCodec:
+    return seal(codec, {"steps": 0})
+
+
+@pytest.fixture(scope="session")
+def model_file(sealed: SealedCodec, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "model.safetensors"
+    sealed.save(path)
+    return path
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A folder of four pictures, one of them in a folder of its own."""
+    folder = tmp_path / "pictures"
+    (folder / "more").mkdir(parents=True)
+    for number, name in enumerate(["a.png", "b.webp", "c.png", "more/d.png"]):
+        options = {"lossless": True} if name.endswith("webp") else {}
+        Image.fromarray(photo(96 + 16 * number, 160, number)).save(folder / name, **options)
+    return folder
+
+
+@pytest.fixture
+def quick_config(pictures: Path) -> Config:
+    """A run of a second or two."""
+    return Config(
+        model=TINY,
+        data=DataConfig(train=str(pictures), crop=64, held_out=0.25),
+        train=TrainConfig(budget="6", batch=2, warmup=1, validations=2),
+    )
+
+
+@pytest.fixture
+def cli(capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch) -> Cli:
+    """The command line in this process: what it printed, and its exit code."""
+
+    def run(*arguments: object, cwd: Path) -> Result:
+        monkeypatch.chdir(cwd)
+        monkeypatch.setattr(sys, "argv", ["attncodec", *map(str, arguments)])
+        capfdbinary.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            main()
+        stdout, stderr = capfdbinary.readouterr()
+        return Result(arguments, caught.value.code, stdout, stderr)
+
+    return run
+
+
+def attncodec(*arguments: object, cwd: Path, stdin: bytes = b"") -> Result:
+    """The command line in a process of its own, as a user has it."""
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    command = [sys.executable, "-m", "attncodec", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, input=stdin, capture_output=True, env=environment, timeout=200)
+
+
+def assert_refused(result: Result, *words: str, code: int = 2) -> None:
+    """One `error:` line with these words, no traceback, nothing on stdout."""
+    stderr = result.stderr.decode()
+    assert result.returncode == code, stderr
+    assert "Traceback" not in stderr
+    errors = [line for line in stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, stderr
+    for word in words:
+        assert word in stderr

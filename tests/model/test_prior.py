@@ -1,0 +1,112 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from attncodec.model.coder import PRECISION
+from attncodec.model.prior import (
+    LEVEL_STEP,
+    LEVELS,
+    SCALE_MAX,
+    SCALE_MIN,
+    LearnedPrior,
+    TablePrior,
+    factorised_tables,
+    gaussian_bits,
+    gaussian_tables,
+    lower_bound,
+    scale_index,
+)
+
+
+@pytest.fixture(scope="module")
+def learned() -> LearnedPrior:
+    torch.manual_seed(1)
+    prior = LearnedPrior(8)
+    with torch.no_grad():
+        for parameter in prior.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.3)
+    return prior
+
+
+def test_gaussian_bits_agree_with_torch_s_normal_distribution() -> None:
+    symbols = torch.arange(-6.0, 7.0)[:, None]
+    scales = torch.tensor([0.2, 1.0, 3.0])
+    normal = torch.distributions.Normal(torch.zeros(3, dtype=torch.float64), scales.double())
+    mass = normal.cdf(symbols.double() + 0.5) - normal.cdf(symbols.double() - 0.5)
+    ours = gaussian_bits(symbols.expand(-1, 3), scales.log().expand(13, -1))
+    likely = mass > 1e-6
+    assert torch.allclose(ours[likely].double(), -torch.log2(mass)[likely], atol=1e-3)
+
+
+def test_gaussian_bits_agree_with_compressai(learned: LearnedPrior) -> None:
+    from compressai.entropy_models import GaussianConditional
+
+    generator = torch.Generator().manual_seed(0)
+    y, mean = torch.randn(2, 4, 4, generator=generator) * 5, torch.randn(2, 4, 4, generator=generator)
+    scale = torch.rand(2, 4, 4, generator=generator) * 3 + 0.01
+    likelihood = GaussianConditional(None)._likelihood(y, scale, mean).clamp_min(1e-9)
+    assert torch.allclose(gaussian_bits(y - mean, scale.log()), -torch.log2(likelihood), atol=2e-3)
+
+
+def test_impossible_symbols_cost_a_finite_number_of_bits_and_still_teach() -> None:
+    residual = torch.tensor([1000.0], requires_grad=True)
+    log_scale = torch.tensor([-20.0], requires_grad=True)
+    bits = gaussian_bits(residual, log_scale)
+    bits.backward()
+    assert bool(bits.isfinite().all()) and torch.isfinite(log_scale.grad).all()
+
+
+def test_a_bounded_value_can_still_rise_but_not_fall() -> None:
+    x = torch.tensor([0.0, 0.0, 2.0], requires_grad=True)
+    (lower_bound(x, 1.0) * torch.tensor([1.0, -1.0, 1.0])).sum().backward()
+    assert x.grad.tolist() == [0, -1, 1]
+
+
+def test_the_scale_index_is_that_of_the_nearest_level() -> None:
+    levels = math.log(SCALE_MIN) + LEVEL_STEP * torch.arange(LEVELS)
+    assert scale_index(levels + 0.49 * LEVEL_STEP).tolist() == list(range(LEVELS))
+    assert scale_index(torch.tensor([-50.0, 50.0, math.log(SCALE_MAX)])).tolist() == [0, 255, 255]
+
+
+def test_gaussian_tables_are_symmetric_valid_and_close_to_the_density() -> None:
+    tables = gaussian_tables()
+    tables.check()
+    assert tables.sizes.size == LEVELS and tables.weights.size < 100_000
+    for level in (0, 100, 255):
+        weights, low = tables.split()[level], int(tables.lows[level])
+        scale = SCALE_MIN * math.exp(level * LEVEL_STEP)
+        assert weights.size == -2 * low + 2
+        inner = weights[:-1].astype(np.int64)
+        assert np.abs(inner - inner[::-1]).max() <= weights.size  # the remainder goes to one entry
+        symbols = torch.arange(low, -low + 1).float()
+        bits = gaussian_bits(symbols, torch.full_like(symbols, math.log(scale))).numpy()
+        entropy = (inner / 2**PRECISION * (PRECISION - np.log2(inner))).sum()
+        assert entropy == pytest.approx((inner / 2**PRECISION * bits).sum(), rel=2e-3, abs=1e-4)
+
+
+def test_tables_of_z_agree_with_the_learned_density(learned: LearnedPrior) -> None:
+    tables = factorised_tables(learned)
+    tables.check()
+    z = torch.randn(1, 8, 4, 4, generator=torch.Generator().manual_seed(0)).mul(2).round()
+    assert torch.allclose(TablePrior(tables).bits(z), learned.bits(z), atol=0.01)
+
+
+def test_a_symbol_outside_the_tables_is_charged_its_escape(learned: LearnedPrior) -> None:
+    tables = factorised_tables(learned)
+    z = torch.full((1, 8, 1, 1), 30000.0)
+    expected = [PRECISION - math.log2(weights[-1]) + 16 for weights in tables.split()]
+    assert torch.allclose(TablePrior(tables).bits(z).flatten(), torch.tensor(expected), atol=1e-4)
+
+
+def test_the_learned_prior_is_compressai_s(learned: LearnedPrior) -> None:
+    from compressai.entropy_models import EntropyBottleneck
+
+    bottleneck = EntropyBottleneck(8, init_scale=4)
+    bottleneck.load_state_dict(learned.bottleneck.state_dict(), strict=False)
+    z = torch.randn(2, 8, 3, 5).round()
+    with torch.no_grad():
+        bottleneck.quantiles[:, :, 1] = 0  # without medians
+        _, likelihood = bottleneck.eval()(z)
+    assert torch.allclose(learned.bits(z), -torch.log2(likelihood), atol=1e-3)

@@ -1,0 +1,59 @@
+import torch
+from conftest import TINY, photo
+
+from attncodec.config import ModelConfig
+from attncodec.images import pad_edges, to_tensor
+from attncodec.model.transforms import Analysis, HyperAnalysis, HyperSynthesis, Synthesis, dct_basis
+
+
+def test_the_dct_basis_is_orthonormal() -> None:
+    basis = dct_basis(768)
+    assert torch.allclose(basis @ basis.T, torch.eye(768), atol=1e-5)
+
+
+def test_the_first_coefficient_is_the_mean_of_the_block() -> None:
+    assert torch.allclose(dct_basis(1)[0], torch.full((768,), 768**-0.5), atol=1e-6)
+
+
+def test_the_basis_agrees_with_scipy_s_dct() -> None:
+    import numpy as np
+    from scipy.fft import dctn
+
+    block = photo(16, 16).transpose(2, 0, 1).astype(np.float64)
+    ours = dct_basis(768).double() @ torch.from_numpy(block).flatten()
+    theirs = torch.from_numpy(dctn(block, norm="ortho")).flatten()
+    assert torch.allclose(ours.sort().values, theirs.sort().values, atol=1e-3)
+
+
+def test_untrained_transforms_with_all_coefficients_are_the_identity() -> None:
+    config = ModelConfig(**{**TINY.model_dump(), "latent_channels": 768})
+    x = to_tensor(photo(48, 64))
+    assert torch.allclose(Synthesis(config)(Analysis(config)(x)), x, atol=1e-5)
+
+
+def test_an_untrained_transform_with_a_quarter_of_the_coefficients_keeps_a_photograph() -> None:
+    config = ModelConfig(**{**TINY.model_dump(), "latent_channels": 192})
+    x = to_tensor(photo(64, 64))
+    assert (Synthesis(config)(Analysis(config)(x)) - x).square().mean() < 0.03 * x.var()
+
+
+def test_the_networks_may_start_at_stride_4_or_8() -> None:
+    for widths in ((0, 16, 24), (8, 16, 24)):
+        config = ModelConfig(**{**TINY.model_dump(), "widths": widths, "blocks": (1, 1, 1)})
+        y = Analysis(config)(torch.rand(2, 3, 32, 48))
+        assert y.shape == (2, 24, 2, 3)
+        assert Synthesis(config)(y).shape == (2, 3, 32, 48)
+
+
+def test_the_hyper_pair_has_stride_4_in_latents() -> None:
+    for height, width in ((4, 8), (1, 5)):
+        z = HyperAnalysis(TINY)(torch.randn(1, 24, height, width))
+        assert z.shape == (1, 16, -(-height // 4), -(-width // 4))
+        hyper = HyperSynthesis(TINY)(z)
+        assert hyper.shape == (1, 48, 4 * z.shape[2], 4 * z.shape[3])
+        assert pad_edges(torch.ones(1, 1, height, width), 4).shape[2:] == hyper.shape[2:]
+
+
+def test_the_hyper_synthesis_starts_near_zero() -> None:
+    torch.manual_seed(0)
+    assert HyperSynthesis(TINY)(torch.randn(1, 16, 4, 4)).abs().max() < 0.2

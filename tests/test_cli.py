@@ -1,0 +1,295 @@
+"""The command line as a user has it: in processes of its own where exit codes and streams matter."""
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT, TINY, Cli, assert_refused, attncodec, photo
+from PIL import Image
+
+from attncodec import __version__
+from attncodec.config import dump_yaml
+from attncodec.images import read_rgb
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder with a photograph in it."""
+    Image.fromarray(photo(70, 50)).save(tmp_path / "img.png")
+    return tmp_path
+
+
+def test_help_and_version_answer_at_once(tmp_path: Path) -> None:
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        result = attncodec("--help", cwd=tmp_path)
+        seconds.append(time.perf_counter() - start)
+        assert result.returncode == 0 and b"compress" in result.stdout
+    assert min(seconds) < 0.5
+    assert attncodec("--version", cwd=tmp_path).stdout.decode().strip() == f"attncodec {__version__}"
+    assert b"Usage" in attncodec(cwd=tmp_path).stdout
+
+
+def test_the_plain_round_trip_keeps_the_original(place: Path, cli: Cli, model_file: Path) -> None:
+    original = (place / "img.png").read_bytes()
+    written = cli("compress", "img.png", "--model", model_file, "--verify", cwd=place)
+    assert written.returncode == 0 and b"img.png -> img.atc" in written.stdout and b"verified" in written.stdout
+    assert cli("decompress", "img.atc", "--model", model_file, cwd=place).returncode == 0
+    assert (place / "img.png").read_bytes() == original
+    assert read_rgb(place / "img.decoded.png").shape == (70, 50, 3)
+    assert sorted(os.listdir(place)) == ["img.atc", "img.decoded.png", "img.png"]
+
+
+def test_an_existing_output_needs_force(place: Path, cli: Cli, model_file: Path) -> None:
+    (place / "img.atc").write_bytes(b"precious")
+    assert_refused(cli("compress", "img.png", "-m", model_file, cwd=place), "img.atc exists already", "--force")
+    assert (place / "img.atc").read_bytes() == b"precious"
+    assert cli("compress", "img.png", "-m", model_file, "--force", cwd=place).returncode == 0
+    assert (place / "img.atc").read_bytes() != b"precious"
+
+
+def test_pipes_work_from_end_to_end(place: Path, model_file: Path) -> None:
+    data = attncodec("compress", "-", "-m", model_file, cwd=place, stdin=(place / "img.png").read_bytes())
+    back = attncodec("decompress", "-", "-m", model_file, cwd=place, stdin=data.stdout)
+    assert data.stdout[:4] == b"ATNC" and back.stdout[:4] == b"\x89PNG"
+    to_stdout = attncodec("compress", "img.png", "-o", "-", "-m", model_file, cwd=place)
+    assert to_stdout.stdout == data.stdout
+
+
+def test_several_inputs_that_share_a_name_keep_their_suffix(place: Path, cli: Cli, model_file: Path) -> None:
+    Image.fromarray(photo(40, 40)).save(place / "img.jpg")
+    result = cli("compress", "img.png", "img.jpg", "-m", model_file, cwd=place)
+    assert result.returncode == 0 and b"note: img.jpg shares its name" in result.stderr
+    assert {"img.png.atc", "img.jpg.atc"} <= set(os.listdir(place))
+    assert cli("decompress", "img.png.atc", "img.jpg.atc", "-m", model_file, "-o", "out", cwd=place).returncode == 0
+    assert sorted(os.listdir(place / "out")) == ["img.jpg.png", "img.png.png"]
+
+
+def test_one_bad_file_among_good_ones_is_named_and_the_exit_code_is_1(place: Path, cli: Cli, model_file: Path) -> None:
+    (place / "bad.png").write_bytes(b"no picture")
+    result = cli("compress", "bad.png", "img.png", "missing.png", "-m", model_file, cwd=place)
+    stderr = result.stderr.decode()
+    assert result.returncode == 1 and "bad.png" in stderr and "missing.png" in stderr and "2 of 3" in stderr
+    assert (place / "img.atc").exists() and not (place / "bad.atc").exists()
+    assert cli("compress", "bad.png", "missing.png", "-m", model_file, cwd=place).returncode == 2
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".tif", ".jpg"])
+def test_the_suffix_of_the_output_chooses_the_format(place: Path, cli: Cli, model_file: Path, suffix: str) -> None:
+    cli("compress", "img.png", "-m", model_file, cwd=place)
+    assert cli("decompress", "img.atc", "-o", f"out{suffix}", "-m", model_file, cwd=place).returncode == 0
+    with Image.open(place / f"out{suffix}") as image:
+        assert image.format == {".png": "PNG", ".webp": "WEBP", ".tif": "TIFF", ".jpg": "JPEG"}[suffix]
+
+
+def test_the_newest_run_is_the_model_where_none_is_named(place: Path, cli: Cli, model_file: Path) -> None:
+    for age, name in enumerate(["new", "old"]):
+        folder = place / "runs" / name
+        folder.mkdir(parents=True)
+        (folder / "model.safetensors").write_bytes(model_file.read_bytes() if name == "new" else b"broken")
+        os.utime(folder / "model.safetensors", (1e9 - age, 1e9 - age))
+    result = cli("compress", "img.png", cwd=place)
+    assert result.returncode == 0 and b"model: runs/new/model.safetensors" in result.stderr
+    assert cli("decompress", "img.atc", cwd=place).returncode == 0
+    assert cli("info", "img.atc", cwd=place).returncode == 0
+
+
+def test_a_model_is_looked_for_in_the_folder_that_the_variable_names(
+    place: Path, cli: Cli, model_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cli("compress", "img.png", "-m", model_file, cwd=place)
+    assert_refused(cli("decompress", "img.atc", cwd=place), "is not in runs/*/model.safetensors", "ATTNCODEC_MODELS")
+    monkeypatch.setenv("ATTNCODEC_MODELS", str(model_file.parent))
+    assert cli("decompress", "img.atc", cwd=place).returncode == 0
+
+
+def test_info_tells_of_files_and_models(place: Path, cli: Cli, model_file: Path) -> None:
+    cli("compress", "img.png", "-m", model_file, cwd=place)
+    text = cli("info", "img.atc", cwd=place).stdout.decode()
+    assert "50 x 70 pixels" in text and "version 0" in text
+    text = cli("info", model_file, cwd=place).stdout.decode()
+    assert "parameters" in text and "latent_channels" in text
+
+
+def test_every_mistake_has_its_own_line_and_exit_code_2(place: Path, cli: Cli, model_file: Path) -> None:
+    def refused(*arguments: object) -> str:
+        result = cli(*arguments, cwd=place)
+        assert_refused(result)
+        return result.stderr.decode()
+
+    m = ("--model", model_file)
+    cli("compress", "img.png", *m, cwd=place)
+    data = (place / "img.atc").read_bytes()
+    (place / "cut.atc").write_bytes(data[:-3])
+    (place / "empty.atc").write_bytes(b"")
+    (place / "changed.atc").write_bytes(data[:60] + bytes([data[60] ^ 1]) + data[61:])
+    (place / "empty.png").write_bytes(b"")
+    (place / "folder").mkdir()
+    (place / "evil.safetensors").write_bytes(pickle.dumps(Path))
+    before = sorted(os.listdir(place))
+    assert "cut short" in refused("decompress", "cut.atc", *m)
+    assert "empty" in refused("decompress", "empty.atc", *m)
+    assert "damaged" in refused("decompress", "changed.atc", *m)
+    assert "not an .atc" in refused("decompress", "img.png", *m, "-o", "x.png")
+    assert "is a folder" in refused("decompress", "folder", *m)
+    assert "is a folder" in refused("compress", "folder", *m)
+    assert "does not exist" in refused("compress", "none.png", *m)
+    assert "is empty" in refused("compress", "empty.png", *m, "-o", "y.atc")
+    assert "not a picture" in refused("compress", "img.atc", *m, "-o", "y.atc")
+    assert "cannot be written as '.xyz'" in refused("decompress", "img.atc", *m, "-o", "x.xyz")
+    assert "there is no file" in refused("compress", "img.png", "-m", "none.safetensors", "-o", "y.atc")
+    assert "damaged, or not" in refused("compress", "img.png", "-m", "evil.safetensors", "-o", "y.atc")
+    assert "no --model given" in refused("compress", "img.png", "-o", "y.atc")
+    assert "no pictures" in refused("eval", "folder")
+    assert "no folder" in refused("eval", "nowhere", *m)
+    assert "is a file" in refused("eval", "img.png", *m)
+    assert "not a safetensors" in refused("info", "img.png")
+    assert "--modle" in refused("compress", "img.png", "--modle", "x")
+    assert "No such command" in refused("comprss")
+    assert "Missing" in refused("compress")
+    assert sorted(os.listdir(place)) == before
+
+
+def test_training_mistakes_have_their_own_lines(place: Path, cli: Cli, pictures: Path) -> None:
+    config = place / "c.yaml"
+    config.write_text("train: {budget: 2}\n")
+
+    def refused(*arguments: object, config: Path = config) -> str:
+        result = cli("train", "--config", config, *arguments, cwd=place)
+        assert_refused(result)
+        return result.stderr.decode()
+
+    assert "data.train is not set" in refused()
+    assert "no folder" in refused("data.train=nowhere")
+    (place / "void").mkdir()
+    assert "no pictures" in refused("data.train=void")
+    assert "did you mean train.lr?" in refused("train.lrr=1", f"data.train={pictures}")
+    assert "no CUDA device" in refused(f"data.train={pictures}", "--device", "cuda")
+    assert "abacus" in refused(f"data.train={pictures}", "--device", "abacus")
+    assert "--extend soon" in refused(f"data.train={pictures}", "--extend", "soon")
+    assert "no configuration file" in refused(config=place / "none.yaml")
+    assert not (place / "runs").exists()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_the_right_to_write_is_an_error_line(place: Path, cli: Cli, model_file: Path) -> None:
+    (place / "locked").mkdir(mode=0o500)
+    assert_refused(cli("compress", "img.png", "-m", model_file, "-o", "locked/x.atc", cwd=place), "Permission")
+
+
+def test_a_full_disk_is_an_error_line(place: Path, model_file: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    with open("/dev/full", "wb") as full:
+        command = [sys.executable, "-m", "attncodec", "compress", "img.png", "-o", "-", "-m", str(model_file)]
+        result = subprocess.run(command, cwd=place, stdout=full, stderr=subprocess.PIPE, timeout=60)
+    assert result.returncode == 2 and b"error: No space left on device" in result.stderr
+    assert b"Traceback" not in result.stderr
+
+
+def test_debug_shows_the_traceback(place: Path) -> None:
+    result = attncodec("--debug", "info", "none.atc", cwd=place)
+    assert b"Traceback" in result.stderr and result.returncode == 1
+
+
+def test_compress_decompress_info_and_eval_do_not_load_compressai(place: Path, model_file: Path) -> None:
+    for arguments in (
+        ["compress", "img.png", "-m", model_file],
+        ["decompress", "img.atc", "-m", model_file],
+        ["info", "img.atc"],
+        ["info", model_file],
+        ["eval", ".", "-m", model_file, "--out", "e"],
+    ):
+        script = (
+            f"import sys; sys.argv = ['attncodec', *{[str(a) for a in arguments]!r}]\n"
+            "from attncodec.cli import main\n"
+            "try: main()\n"
+            "except SystemExit as e: assert not e.code, e.code\n"
+            "assert 'attncodec.model' in sys.modules and not any(m.startswith('compressai') for m in sys.modules)"
+        )
+        result = subprocess.run([sys.executable, "-c", script], cwd=place, capture_output=True, text=True, timeout=100)
+        assert result.returncode == 0, result.stderr
+
+
+def test_eval_prints_valid_json_and_nothing_else(place: Path, cli: Cli, model_file: Path) -> None:
+    Image.fromarray(np.full((16, 16, 3), 128, np.uint8)).save(place / "flat.png")
+    Image.fromarray(photo(170, 180)).save(place / "large.png")
+    result = cli("eval", ".", "-m", model_file, "--json", cwd=place)
+    report = json.loads(result.stdout, parse_constant=lambda name: pytest.fail(name))
+    (point,) = report["points"]
+    assert result.returncode == 0 and [image["name"] for image in point["images"]] == [
+        "flat.png",
+        "img.png",
+        "large.png",
+    ]
+    assert {"quality", "bpp", "bpp_est", "psnr_db", "ms_ssim", "images"} <= point.keys()
+    flat, img, large = point["images"]
+    assert img["bpp"] == pytest.approx(8 * img["bytes"] / (50 * 70))
+    assert img["ms_ssim"] is None and flat["ms_ssim"] is None and 0 < large["ms_ssim"] < 1
+    digest = report["model"]["digest"]
+    saved = json.loads((place / "runs" / "eval" / f"{place.name}-{digest[:8]}" / "run.json").read_text())
+    assert saved["points"] == report["points"] and {"jpeg", "webp"} == saved["classic"].keys()
+
+
+def test_eval_prints_a_table_and_names_what_it_could_not_read(place: Path, cli: Cli, model_file: Path) -> None:
+    (place / "bad.png").write_bytes(b"no picture")
+    result = cli("eval", ".", "-m", model_file, "-o", "out", cwd=place)
+    assert result.returncode == 1 and b"bad.png" in result.stderr
+    lines = result.stdout.decode().splitlines()
+    assert [line.split()[0] for line in lines[1:]] == ["img.png", "mean", "mean", "mean"]
+    assert {"images.csv", "run.json"} == set(os.listdir(place / "out"))
+    (place / "img.png").unlink()
+    result = cli("eval", ".", "-m", model_file, cwd=place)
+    assert result.returncode == 2 and b"none of the 1 pictures" in result.stderr
+
+
+def write_config(place: Path, pictures: Path, budget: str) -> Path:
+    path = place / "tiny.yaml"
+    data = f"data: {{train: {pictures}, crop: 64}}\ntrain: {{budget: {budget}, batch: 2}}\n"
+    model = "\n".join("  " + line for line in dump_yaml(TINY).splitlines())
+    path.write_text(f"model:\n{model}\n{data}")
+    return path
+
+
+def test_train_seal_compress_from_start_to_end(place: Path, cli: Cli, pictures: Path) -> None:
+    config = write_config(place, pictures, "4")
+    first = cli("train", "--config", config, cwd=place)
+    assert first.returncode == 0 and b"finished after 4 steps" in first.stderr
+    assert b"is finished: 4 steps" in cli("train", "--config", config, cwd=place).stderr
+    sealed = cli("seal", "runs/tiny/checkpoints/best.safetensors", "-o", "m.safetensors", cwd=place)
+    assert sealed.returncode == 0
+    assert (place / "m.safetensors").read_bytes() == (place / "runs/tiny/model.safetensors").read_bytes()
+    assert cli("compress", "img.png", cwd=place).returncode == 0
+    assert_refused(cli("seal", "m.safetensors", "-o", "n.safetensors", cwd=place), "attncodec-model-0")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_says_how_to_go_on_and_exits_with_130(
+    place: Path, pictures: Path, number: signal.Signals
+) -> None:
+    config = write_config(place, pictures, "10m")
+    command = [sys.executable, "-W", "ignore", "-m", "attncodec", "train", "--config", str(config)]
+    process = subprocess.Popen(command, cwd=place, stderr=subprocess.PIPE)
+    metrics = place / "runs" / "tiny" / "metrics.csv"
+    deadline = time.monotonic() + 100
+    while not (metrics.exists() and len(metrics.read_text().splitlines()) > 1) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(number)
+    stderr = process.communicate(timeout=60)[1].decode()
+    assert process.returncode == 130 and "the same command goes on" in stderr and "Traceback" not in stderr
+    assert (place / "runs" / "tiny" / "model.safetensors").exists()
+    assert not [name for name in os.listdir(place / "runs" / "tiny" / "checkpoints") if name.endswith(".tmp")]
+
+
+def test_the_readme_commands_exist() -> None:
+    readme = (ROOT / "README.md").read_text()
+    for command in ("scripts/quickstart", "scripts/test"):
+        assert command in readme and os.access(ROOT / command, os.X_OK)

@@ -1,0 +1,93 @@
+from pathlib import Path
+
+import pytest
+
+from attncodec.config import Budget, Config, dump_yaml, load_config
+from attncodec.errors import ConfigError
+
+CONFIGS = sorted((Path(__file__).parent.parent / "configs").rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_every_shipped_config_is_valid_and_says_what_it_is_for(path: Path) -> None:
+    load_config(path)
+    assert path.read_text().startswith("# ")
+
+
+@pytest.mark.parametrize(
+    ("text", "amount", "unit"),
+    [
+        ("5000", 5000, "steps"),
+        ("90s", 90, "seconds"),
+        ("20m", 1200, "seconds"),
+        ("1h30m", 5400, "seconds"),
+        ("1.5h", 5400, "seconds"),
+    ],
+)
+def test_budgets_are_steps_or_time(text: str, amount: float, unit: str) -> None:
+    assert Budget.parse(text) == Budget(amount=amount, unit=unit)
+
+
+@pytest.mark.parametrize("text", ["", "0", "0s", "-5", "5x", "m5", "5 m m", "ten minutes", "1h30"])
+def test_other_budgets_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="a budget is"):
+        Budget.parse(text)
+
+
+def test_budgets_of_different_units_do_not_add_up() -> None:
+    assert Budget.parse("10m") + Budget.parse("20m") == Budget.parse("30m")
+    with pytest.raises(ConfigError, match="cannot be extended"):
+        Budget.parse("100") + Budget.parse("2h")
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_overrides_win_over_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path, "train: {batch: 4, lr: 0.5}\n")
+    config = load_config(path, ["train.batch=16", "train.budget=5000", "data.train=some folder/", "train.lr=1e-4"])
+    assert (config.train.batch, config.train.budget, config.train.lr) == (16, "5000", 1e-4)
+    assert config.data.train == "some folder/"
+
+
+def test_a_dumped_config_reads_back_equal(tmp_path: Path) -> None:
+    config = load_config(CONFIGS[0], ["train.seed=7"])
+    assert load_config(write(tmp_path, dump_yaml(config))) == config
+
+
+def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
+    assert load_config(write(tmp_path, "")) == Config()
+
+
+@pytest.mark.parametrize(
+    ("override", "message", "hint"),
+    [
+        ("train.lrr=1", "unknown key train.lrr", "train.lr?"),
+        ("model.attention.knd=none", "unknown key model.attention.knd", "model.attention.kind?"),
+        ("trian.lr=1", "unknown key trian", ""),
+        ("train.lr=fast", "train.lr:", "'fast'"),
+        ("train.batch=0", "train.batch:", "0"),
+        ("train.budget=soon", "train.budget: a budget is", "'soon'"),
+        ("model.attention.kind=sparse", "model.attention.kind:", "'sparse'"),
+        ("data.crop=100", "data.crop:", "100"),
+        ("nonsense", "not key=value", "train.budget=20m"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, override: str, message: str, hint: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_config(write(tmp_path, ""), [override])
+    assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize("text", ["- a\n- b\n", "train: [", "train: 5\n", "\tx: 1\n"])
+def test_a_broken_file_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError):
+        load_config(write(tmp_path, text))
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no configuration file"):
+        load_config(tmp_path / "none.yaml")

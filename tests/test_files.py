@@ -1,0 +1,110 @@
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from attncodec.errors import AttncodecError, ConfigError
+from attncodec.files import STREAM, plan_outputs, read_input, write_whole
+
+
+def test_a_file_is_written_whole(tmp_path: Path) -> None:
+    write_whole(tmp_path / "x", b"1")
+    write_whole(tmp_path / "x", b"22")
+    assert (tmp_path / "x").read_bytes() == b"22"
+    assert os.listdir(tmp_path) == ["x"]
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_whole(tmp_path / "x", b"old")
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_whole(tmp_path / "x", b"new")
+    assert (tmp_path / "x").read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["x"]
+
+
+def test_outputs_have_the_usual_rights(tmp_path: Path) -> None:
+    write_whole(tmp_path / "x", b"")
+    (tmp_path / "y").write_bytes(b"")
+    assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == stat.S_IMODE((tmp_path / "y").stat().st_mode)
+
+
+def names(
+    inputs: list[str], root: Path, suffix: str = ".atc", out: str | None = None, force: bool = False
+) -> list[str]:
+    paths = [root / name for name in inputs]
+    outputs, _ = plan_outputs(paths, root / out if out else None, suffix, force)
+    return [output.relative_to(root).as_posix() for output in outputs]
+
+
+def test_an_output_lies_beside_its_input(tmp_path: Path) -> None:
+    (tmp_path / "f").mkdir()
+    assert names(["a.png", "f/b.jpg", "c.tar.png"], tmp_path) == ["a.atc", "f/b.atc", "c.tar.atc"]
+
+
+def test_inputs_that_would_share_an_output_keep_their_suffix(tmp_path: Path) -> None:
+    assert names(["a.png", "a.jpg", "b.png"], tmp_path) == ["a.png.atc", "a.jpg.atc", "b.atc"]
+    _, notes = plan_outputs([tmp_path / "a.png", tmp_path / "a.jpg"], None, ".atc", False)
+    assert len(notes) == 2 and "a.jpg.atc" in notes[1]
+
+
+def test_a_round_trip_keeps_the_original(tmp_path: Path) -> None:
+    assert names(["a.atc"], tmp_path, ".png") == ["a.png"]
+    (tmp_path / "a.png").touch()
+    assert names(["a.atc"], tmp_path, ".png") == ["a.decoded.png"]
+    assert names(["a.atc"], tmp_path, ".png", force=True) == ["a.decoded.png"]
+    (tmp_path / "a.decoded.png").touch()
+    with pytest.raises(ConfigError, match=r"a\.decoded\.png exists"):
+        names(["a.atc"], tmp_path, ".png")
+    assert names(["a.jpg.atc"], tmp_path, ".png") == ["a.jpg.png"]
+
+
+def test_several_inputs_go_into_a_folder_that_is_made(tmp_path: Path) -> None:
+    assert names(["a.png", "b.png"], tmp_path, out="new/folder") == ["new/folder/a.atc", "new/folder/b.atc"]
+    assert (tmp_path / "new" / "folder").is_dir()
+
+
+def test_one_input_goes_into_a_file_or_a_folder_that_is_there(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    assert names(["a.png"], tmp_path, out="x.atc") == ["x.atc"]
+    assert names(["a.png"], tmp_path, out="there") == ["there/a.atc"]
+
+
+def test_an_output_that_exists_needs_force(tmp_path: Path) -> None:
+    (tmp_path / "a.atc").touch()
+    with pytest.raises(ConfigError, match=r"a\.atc exists already"):
+        names(["a.png"], tmp_path)
+    assert names(["a.png"], tmp_path, force=True) == ["a.atc"]
+
+
+def test_what_cannot_be_an_output_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.atc").mkdir()
+    with pytest.raises(ConfigError, match="is a folder"):
+        names(["a.png"], tmp_path, force=True)
+    with pytest.raises(ConfigError, match="does not exist"):
+        names(["a.png"], tmp_path, out="none/x.atc")
+    with pytest.raises(ConfigError, match="share stdout"):
+        plan_outputs([tmp_path / "a.png", tmp_path / "b.png"], STREAM, ".atc", False)
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="need a folder"):
+        names(["a.png", "b.png"], tmp_path, out="file")
+    with pytest.raises(ConfigError, match="2 inputs would be written to"):
+        names(["x/a.png", "y/a.png"], tmp_path, out="out")
+
+
+def test_stdin_goes_to_stdout(tmp_path: Path) -> None:
+    assert plan_outputs([STREAM], None, ".atc", False)[0] == [STREAM]
+
+
+def test_a_missing_file_or_a_folder_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(AttncodecError, match="is a folder"):
+        read_input(tmp_path)
+    with pytest.raises(AttncodecError, match="does not exist"):
+        read_input(tmp_path / "none")

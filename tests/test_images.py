@@ -1,0 +1,120 @@
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import photo
+from PIL import Image
+
+from attncodec.errors import ConfigError, ImageError
+from attncodec.images import decode_rgb, encode_rgb, find_pictures, pad_edges, read_rgb, to_rgb, to_tensor, to_uint8
+
+
+def saved(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def test_rounding_is_to_the_nearest_and_saturates() -> None:
+    values = torch.tensor([-1.0, 0.0, 0.49 / 255, 0.51 / 255, 254.9 / 255, 1.0, 2.0])
+    assert to_uint8(values).tolist() == [0, 0, 0, 1, 255, 255, 255]
+
+
+def test_a_picture_survives_the_way_through_floats() -> None:
+    rgb = photo(5, 9)
+    assert (to_rgb(to_tensor(rgb)) == rgb).all()
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".tif", ".tiff", ".PNG"])
+def test_lossless_suffixes_are_lossless(suffix: str) -> None:
+    rgb = photo(17, 33)
+    assert (decode_rgb(encode_rgb(rgb, suffix), "x") == rgb).all()
+
+
+def test_padding_repeats_the_last_row_and_column() -> None:
+    x = torch.arange(6.0).reshape(1, 1, 2, 3)
+    assert pad_edges(x, 4)[0, 0].tolist() == [[0, 1, 2, 2], [3, 4, 5, 5], [3, 4, 5, 5], [3, 4, 5, 5]]
+    assert pad_edges(torch.ones(1, 3, 1, 1), 64).shape == (1, 3, 64, 64)
+    assert pad_edges(torch.ones(1, 3, 64, 128), 64).shape == (1, 3, 64, 128)
+
+
+def test_grey_palette_cmyk_alpha_and_16_bit_become_rgb() -> None:
+    rgb = photo(8, 8)
+    grey = rgb[..., 0]
+    expected = np.repeat(grey[..., None], 3, axis=2)
+    assert (decode_rgb(saved(Image.fromarray(grey)), "grey") == expected).all()
+    sixteen = Image.fromarray(grey.astype(np.uint16) * 257)
+    assert (decode_rgb(saved(sixteen), "16 bit") == expected).all()
+    assert (decode_rgb(saved(sixteen, "TIFF"), "16 bit") == expected).all()
+    palette = Image.fromarray(rgb).quantize(16)
+    assert (decode_rgb(saved(palette), "palette") == np.asarray(palette.convert("RGB"))).all()
+    assert decode_rgb(saved(palette, transparency=bytes([0] * 16)), "transparent palette").shape == rgb.shape
+    alpha = np.concatenate([rgb, np.full_like(rgb[..., :1], 9)], axis=2)
+    assert (decode_rgb(saved(Image.fromarray(alpha)), "alpha") == rgb).all()
+    assert decode_rgb(saved(Image.fromarray(rgb).convert("CMYK"), "TIFF"), "cmyk").shape == rgb.shape
+    assert decode_rgb(saved(Image.fromarray(grey > 99)), "bits").max() == 255
+
+
+def test_exif_orientation_is_obeyed() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn
+    rgb = photo(4, 8)
+    assert (decode_rgb(saved(Image.fromarray(rgb), exif=exif), "turned") == np.rot90(rgb, 3)).all()
+
+
+@pytest.mark.parametrize("data", [b"", b"nonsense", b"\x89PNG\r\n\x1a\n", b"GIF89a"])
+def test_what_is_no_picture_is_refused(data: bytes) -> None:
+    with pytest.raises(ImageError, match=r"^x"):
+        decode_rgb(data, "x")
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF"])
+def test_a_picture_cut_short_is_refused(kind: str) -> None:
+    data = saved(Image.fromarray(photo(64, 64)), kind)
+    with pytest.raises(ImageError, match=r"^x"):
+        decode_rgb(data[: len(data) * 2 // 3], "x")
+
+
+def test_a_bomb_is_refused_by_its_header() -> None:
+    # A PNG of 60000 x 60000 pixels in a few bytes: never decoded.
+    tiny = bytearray(saved(Image.new("1", (8, 8))))
+    tiny[16:24] = (60000).to_bytes(4, "big") * 2
+    import zlib
+
+    tiny[29:33] = zlib.crc32(tiny[12:29]).to_bytes(4, "big")
+    with pytest.raises(ImageError, match="pixels"):
+        decode_rgb(bytes(tiny), "bomb")
+
+
+def test_pictures_are_found_to_the_bottom_in_order_of_relative_names(pictures: Path) -> None:
+    (pictures / "notes.txt").write_text("no picture")
+    assert [p.relative_to(pictures).as_posix() for p in find_pictures(pictures)] == [
+        "a.png",
+        "b.webp",
+        "c.png",
+        "more/d.png",
+    ]
+
+
+def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no pictures"):
+        find_pictures(tmp_path)
+    with pytest.raises(ConfigError, match="no folder"):
+        find_pictures(tmp_path / "none")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="is a file"):
+        find_pictures(tmp_path / "file")
+
+
+def test_a_webp_too_large_for_its_format_is_refused() -> None:
+    with pytest.raises(ImageError, match="WEBP"):
+        encode_rgb(np.zeros((1, 20000, 3), np.uint8), ".webp")
+
+
+def test_reading_needs_a_file(tmp_path: Path) -> None:
+    with pytest.raises(Exception, match="is a folder"):
+        read_rgb(tmp_path)
+    with pytest.raises(Exception, match="does not exist"):
+        read_rgb(tmp_path / "none.png")

@@ -1,0 +1,197 @@
+import csv
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from attncodec.config import Budget, Config, load_config
+from attncodec.container import unpack
+from attncodec.errors import ConfigError, TrainingError
+from attncodec.images import find_pictures, read_rgb
+from attncodec.model.sealed import load_sealed
+from attncodec.training import loop
+from attncodec.training.checkpoint import load_checkpoint
+from attncodec.training.learner import Learner
+from attncodec.training.loop import Outcome, train
+from attncodec.training.run import RunFolder
+
+CPU = torch.device("cpu")
+
+
+def run(config: Config, out: Path, **options: object) -> Outcome:
+    return train(config, out, CPU, say=lambda text: None, **options)
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+def changed(config: Config, **train: object) -> Config:
+    return config.model_copy(update={"train": config.train.model_copy(update=train)})
+
+
+def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, number: signal.Signals = signal.SIGINT) -> None:
+    """Send this process a signal once the learner has begun that step."""
+    original = Learner.step
+
+    def stepping(self: Learner, now: int, *rest: object) -> object:
+        if now == step:
+            signal.raise_signal(number)
+        return original(self, now, *rest)
+
+    monkeypatch.setattr(Learner, "step", stepping)
+
+
+def test_a_run_leaves_everything_that_says_what_was_trained(quick_config: Config, tmp_path: Path) -> None:
+    outcome = run(quick_config, tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    assert outcome.progress.finished and outcome.progress.step == 6
+    assert load_config(folder.config) == quick_config
+    roles = [row["role"] for row in rows_of(folder.pictures)]
+    assert sorted(roles) == ["held out", "train", "train", "train"]
+    kinds = [row["kind"] for row in rows_of(folder.metrics)]
+    assert kinds == ["validation", "validation", "sealed"]
+    assert list((tmp_path / "run" / "tensorboard").glob("events*"))
+    assert "torch" in (tmp_path / "run" / "versions.json").read_text()
+    assert load_sealed(folder.model).header.about["steps"] in (3, 6)
+
+
+def test_the_model_sealed_after_training_rates_as_the_float_networks_do(quick_config: Config, tmp_path: Path) -> None:
+    run(quick_config, tmp_path / "run")
+    rows = rows_of(tmp_path / "run" / "metrics.csv")
+    best = min((row for row in rows if row["kind"] == "validation"), key=lambda row: float(row["loss"]))
+    sealed = next(row for row in rows if row["kind"] == "sealed")
+    assert float(sealed["bpp"]) == pytest.approx(float(best["bpp"]), rel=1e-3)
+    assert float(sealed["psnr_db"]) == pytest.approx(float(best["psnr_db"]), abs=5e-3)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_stopped_and_resumed_ends_with_the_weights_of_an_unbroken_one(
+    quick_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    run(quick_config, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        stop_at(patch, 3, number)
+        stopped = run(quick_config, tmp_path / "broken")
+    assert not stopped.progress.finished and stopped.progress.step == 4
+    load_sealed(stopped.folder.model)
+    assert run(quick_config, tmp_path / "broken").progress.finished
+    whole, broken = (load_checkpoint(RunFolder(tmp_path / name).last) for name in ("whole", "broken"))
+    assert whole.tensors.keys() == broken.tensors.keys()
+    assert all(torch.equal(whole.tensors[name], broken.tensors[name]) for name in whole.tensors)
+
+
+def test_a_finished_run_says_so_and_is_left_alone(quick_config: Config, tmp_path: Path) -> None:
+    run(quick_config, tmp_path / "run")
+    before = (tmp_path / "run" / "model.safetensors").read_bytes()
+    assert not run(quick_config, tmp_path / "run").trained
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == before
+
+
+def test_a_changed_configuration_stops_with_the_keys_named(quick_config: Config, tmp_path: Path) -> None:
+    run(quick_config, tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"train\.lr \(0\.001 -> 0\.5\)"):
+        run(changed(quick_config, lr=0.5), tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"train\.budget") as caught:
+        run(changed(quick_config, budget="9"), tmp_path / "run")
+    assert "--extend" in caught.value.hint
+
+
+def test_restart_begins_anew(quick_config: Config, tmp_path: Path) -> None:
+    run(quick_config, tmp_path / "run")
+    outcome = run(changed(quick_config, budget="2"), tmp_path / "run", restart=True)
+    assert outcome.progress.step == 2
+    assert [row["step"] for row in rows_of(tmp_path / "run" / "metrics.csv")] == ["1", "2", "2"]
+
+
+def test_extend_trains_on_and_the_extension_is_kept(
+    quick_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(quick_config, tmp_path / "run")
+    with monkeypatch.context() as patch:
+        stop_at(patch, 7)
+        run(quick_config, tmp_path / "run", extend=Budget.parse("4"))
+    outcome = run(quick_config, tmp_path / "run")
+    assert outcome.progress.step == 10 and outcome.progress.finished
+
+
+def test_other_pictures_than_the_run_began_with_are_noticed(
+    quick_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        stop_at(patch, 2)
+        run(quick_config, tmp_path / "run")
+    moved = Path(quick_config.data.train).rename(tmp_path / "moved")
+    config = quick_config.model_copy(update={"data": quick_config.data.model_copy(update={"train": str(moved)})})
+    (moved / "c.png").rename(moved / "e.png")
+    with pytest.raises(ConfigError, match="the pictures are not those"):
+        run(config, tmp_path / "run")
+    (moved / "e.png").rename(moved / "c.png")
+    assert run(config, tmp_path / "run").progress.finished
+
+
+def test_a_budget_in_time_is_kept_over_all_sittings(
+    quick_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = changed(quick_config, budget="3s")
+    with monkeypatch.context() as patch:
+        stop_at(patch, 4)
+        first = run(config, tmp_path / "run")
+    elapsed_s = first.progress.elapsed_s
+    second = run(config, tmp_path / "run")
+    assert second.progress.finished and second.progress.elapsed_s > elapsed_s
+    assert second.progress.elapsed_s == pytest.approx(3, abs=1)
+    last = rows_of(tmp_path / "run" / "metrics.csv")[-1]
+    assert float(last["learning_rate"]) < 0.02 * config.train.lr
+
+
+def test_a_gradient_that_is_not_finite_stops_before_the_weights_move(
+    quick_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = loop.Crops.at
+    with monkeypatch.context() as patch:
+        stop_at(patch, 2)
+        run(quick_config, tmp_path / "run")
+    monkeypatch.setattr(Learner, "to_float", lambda self, crops: crops.float() * float("nan"))
+    with pytest.raises(TrainingError, match="not finite at step 3"):
+        run(quick_config, tmp_path / "run")
+    assert loop.Crops.at is original
+    kept = load_checkpoint(RunFolder(tmp_path / "run").last)
+    assert kept.progress.step == 3 and all(bool(t.isfinite().all()) for t in kept.tensors.values())
+
+
+def test_a_folder_that_holds_something_else_is_not_touched(quick_config: Config, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("")
+    for restart in (False, True):
+        with pytest.raises(ConfigError, match="not empty"):
+            run(quick_config, tmp_path / "mine", restart=restart)
+    assert (tmp_path / "mine" / "thesis.txt").exists()
+
+
+def test_no_run_folder_is_made_for_a_folder_without_pictures(quick_config: Config, tmp_path: Path) -> None:
+    empty = quick_config.model_copy(
+        update={"data": quick_config.data.model_copy(update={"train": str(tmp_path / "no")})}
+    )
+    with pytest.raises(ConfigError, match="no folder"):
+        run(empty, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_file_bits_and_estimate_agree_on_a_trained_model(quick_config: Config, tmp_path: Path) -> None:
+    outcome = run(changed(quick_config, budget="150", batch=4, lr=3e-3), tmp_path / "run")
+    sealed = load_sealed(outcome.folder.model)
+    for picture in find_pictures(Path(quick_config.data.train)):
+        rgb = read_rgb(picture)
+        container = unpack(sealed.compress(rgb))
+        file_bits, estimate = 8 * (len(container.z) + len(container.y)), sealed.reconstruct(rgb)[1]
+        assert abs(file_bits - estimate) <= 0.01 * estimate + 2 * 64, picture.name
+
+
+@pytest.mark.slow
+def test_a_minute_of_training_lowers_the_loss_by_a_fifth(quick_config: Config, tmp_path: Path) -> None:
+    config = changed(quick_config, budget="300", batch=8, lr=3e-3)
+    run(config, tmp_path / "run")
+    rows = [row for row in rows_of(tmp_path / "run" / "metrics.csv") if row["kind"] == "train"]
+    assert float(rows[-1]["loss"]) < 0.8 * float(rows[0]["loss"])

@@ -1,0 +1,76 @@
+import itertools
+import math
+
+import pytest
+import torch
+from conftest import make_codec
+from torch import nn
+
+from attncodec.training.optim import (
+    Muon,
+    build_optimisers,
+    learning_rate,
+    load_state_tensors,
+    orthogonalise,
+    state_tensors,
+)
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 30), (1, 30, 8), (3, 16, 16)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_orthogonalising_keeps_the_directions_and_evens_out_the_sizes(
+    shape: tuple[int, ...], dtype: torch.dtype
+) -> None:
+    matrices = torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+    u, _, vh = torch.linalg.svd(matrices, full_matrices=False)
+    found = orthogonalise(matrices, dtype)
+    sizes = torch.linalg.svdvals(found)
+    assert sizes.min() > 0.4 and sizes.max() < 1.4
+    assert torch.nn.functional.cosine_similarity(found.flatten(1), (u @ vh).flatten(1)).min() > 0.95
+
+
+def test_muon_agrees_with_torch_s_own_on_a_matrix() -> None:
+    start = torch.randn(12, 20, generator=torch.Generator().manual_seed(0))
+    ours, theirs = nn.Parameter(start.clone()[..., None, None]), nn.Parameter(start.clone())
+    reference = torch.optim.Muon(
+        [theirs], lr=0.01, momentum=0.95, nesterov=True, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"
+    )
+    muon = Muon([ours], lr=0.01)
+    for step in range(5):
+        gradient = torch.randn(12, 20, generator=torch.Generator().manual_seed(step))
+        ours.grad, theirs.grad = gradient[..., None, None].clone(), gradient.clone()
+        muon.step()
+        reference.step()
+    assert torch.allclose(ours[..., 0, 0], theirs, atol=1e-3)  # both iterate in bf16
+    assert (theirs - start).abs().mean() > 2e-3
+
+
+def test_the_two_optimisers_share_no_parameter_and_leave_none_out() -> None:
+    codec = make_codec()
+    owned = [p for o in build_optimisers(codec, 1e-3).values() for g in o.param_groups for p in g["params"]]
+    assert len(owned) == len({id(p) for p in owned})
+    assert {id(p) for p in owned} == {id(p) for p in codec.parameters()}
+
+
+def test_the_state_survives_as_flat_tensors() -> None:
+    codec = make_codec()
+    optimisers = build_optimisers(codec, 1e-3)
+    for parameter in codec.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    for optimiser in optimisers.values():
+        optimiser.step()
+    saved = state_tensors(optimisers)
+    assert all(isinstance(tensor, torch.Tensor) for tensor in saved.values())
+    other = build_optimisers(codec, 1e-3)
+    load_state_tensors(other, saved)
+    restored = state_tensors(other)
+    assert saved.keys() == restored.keys() and all(torch.equal(saved[k], restored[k]) for k in saved)
+
+
+def test_the_rate_of_learning_rises_linearly_then_falls_to_zero_inside_the_budget() -> None:
+    rates = [learning_rate(1.0, 10, step, (step + 1) / 100) for step in range(100)]
+    assert rates[0] == pytest.approx(1 / 11, rel=0.01)
+    assert max(rates) == pytest.approx(1.0, abs=0.04)
+    assert rates[-1] == pytest.approx(0, abs=1e-12)
+    assert all(a > b for a, b in itertools.pairwise(rates[12:]))
+    assert learning_rate(1.0, 0, 50, 0.5) == pytest.approx(0.5 * (1 + math.cos(math.pi / 2)))
