@@ -6,12 +6,15 @@ escape. constriction turns the weights w - 1 back into exactly w, so the coder d
 What stands in a section, in this order (the order is the format):
   1. every symbol by its table, in order of table number, and in raster order (C, H, W) among those of one table; a
      symbol that its table does not hold is coded as the escape;
-  2. if there are escapes, their symbols in that same order as 16-bit zigzag numbers, all high bytes, then all low
-     bytes, each byte with probability 1 / 256.
+  2. if there are escapes, in that same order: one bit each, set where the symbol lies below its table; then, with n the
+     distance from the nearest symbol of the table (at least 1), floor(log2 n) of each by probabilities 1/2, 1/4, ...,
+     2^-15, 2^-15; then the bits of n below its highest, as one number of that many even bits, those of the smallest
+     n first. It is an Elias gamma code: an escape a little outside its table costs a few bits, not sixteen.
 The words of the coder are stored as uint32, little-endian.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import constriction
 import numpy as np
@@ -23,7 +26,7 @@ PRECISION = 24
 SYMBOL_LIMIT = 32767
 ESCAPE_WEIGHT = 16
 TABLE_MAX = 8192
-UNIFORM_BYTE = constriction.stream.model.Uniform(256)
+ESCAPE_BITS = 16  # floor(log2 n) is below this
 
 Symbols = NDArray[np.int32]
 # The number of each symbol's table. At most 16 bits: numpy then sorts by radix, 300 million a second for 8 bits.
@@ -71,6 +74,21 @@ def quantise_weights(mass: NDArray[np.float64], escape: float) -> NDArray[np.int
     return weights
 
 
+def categorical(weights: NDArray[np.integer[Any]]) -> Any:
+    """constriction's model of a table: it turns the weights w - 1 back into exactly w."""
+    return constriction.stream.model.Categorical((weights - 1).astype(np.float64), perfect=False)
+
+
+UNIFORM = [None, *(constriction.stream.model.Uniform(1 << bits) for bits in range(1, ESCAPE_BITS))]
+MAGNITUDE = categorical((1 << PRECISION - 1) >> np.minimum(np.arange(ESCAPE_BITS), ESCAPE_BITS - 2))
+
+
+def escape_bits(distance: NDArray[np.int64]) -> NDArray[np.int64]:
+    """What an escape costs besides its entry, for each distance (at least 1) from the table."""
+    magnitude = np.frexp(distance.astype(np.float64))[1].astype(np.int64) - 1
+    return 1 + np.minimum(magnitude + 1, ESCAPE_BITS - 1) + magnitude
+
+
 class Coder:
     """Writes and reads the symbols of one latent with a set of tables."""
 
@@ -78,10 +96,7 @@ class Coder:
         tables.check()
         self.lows = tables.lows
         self.escapes = tables.sizes - 1  # the entry that stands for all other symbols
-        self.models = [
-            constriction.stream.model.Categorical((weights - 1).astype(np.float64), perfect=False)
-            for weights in tables.split()
-        ]
+        self.models = [categorical(weights) for weights in tables.split()]
 
     def encode(self, symbols: Symbols, index: Index) -> bytes:
         """symbols, index: (n,) in raster order; symbols within +-32767."""
@@ -94,11 +109,15 @@ class Coder:
         encoder = constriction.stream.queue.RangeEncoder()
         for table in np.flatnonzero(np.diff(bounds)):
             encoder.encode(entries[bounds[table] : bounds[table + 1]], self.models[table])
-        left = symbols[escaped]
-        if left.size:
-            zigzag = np.where(left > 0, 2 * left - 1, -2 * left).astype(np.int32)
-            encoder.encode(zigzag >> 8, UNIFORM_BYTE)
-            encoder.encode(zigzag & 255, UNIFORM_BYTE)
+        if escaped.any():
+            below = symbols[escaped] < self.lows[index[escaped]]
+            distance = np.where(below, -symbols[escaped], symbols[escaped]) - self._edge(index[escaped], below)
+            magnitude = np.frexp(distance.astype(np.float64))[1].astype(np.int32) - 1
+            encoder.encode(below.astype(np.int32), UNIFORM[1])
+            encoder.encode(magnitude, MAGNITUDE)
+            for bits in range(1, ESCAPE_BITS):
+                if (part := distance[magnitude == bits]).size:
+                    encoder.encode((part - (1 << bits)).astype(np.int32), UNIFORM[bits])
         words: NDArray[np.uint32] = encoder.get_compressed()
         return words.astype("<u4").tobytes()
 
@@ -117,18 +136,28 @@ class Coder:
             escaped = np.flatnonzero(entries == self.escapes[index])
             symbols = entries + self.lows[index]
             if escaped.size:
-                high = decoder.decode(UNIFORM_BYTE, escaped.size)
-                zigzag = high * 256 + decoder.decode(UNIFORM_BYTE, escaped.size)
-                if zigzag.max() > 2 * SYMBOL_LIMIT:
-                    raise ContainerError("the file is damaged: a symbol is out of range")
-                symbols[escaped] = np.where(zigzag & 1, (zigzag + 1) // 2, -(zigzag // 2))
+                below = decoder.decode(UNIFORM[1], escaped.size).astype(bool)
+                magnitude = decoder.decode(MAGNITUDE, escaped.size)
+                distance = np.left_shift(1, magnitude)
+                for bits in range(1, ESCAPE_BITS):
+                    if count := int(np.count_nonzero(magnitude == bits)):
+                        distance[magnitude == bits] += decoder.decode(UNIFORM[bits], count)
+                outside = self._edge(index[escaped], below) + distance
+                symbols[escaped] = np.where(below, -outside, outside)
         except (KeyError, TypeError, AssertionError, ValueError):
             raise ContainerError("the file is damaged: its entropy-coded data makes no sense") from None
+        if symbols.size and np.abs(symbols).max() > SYMBOL_LIMIT:
+            raise ContainerError("the file is damaged: a symbol is out of range")
         if not decoder.maybe_exhausted():
             raise ContainerError("the file is damaged: entropy-coded data is left over")
         raster = np.empty_like(symbols)
         raster[order] = symbols
         return raster
+
+    def _edge(self, index: Index, below: NDArray[np.bool_]) -> NDArray[np.int32]:
+        """The outermost symbol of each table on that side, its sign turned where it is the lower one."""
+        edge: NDArray[np.int32] = np.where(below, -self.lows[index], self.lows[index] + self.escapes[index] - 1)
+        return edge
 
     def _walk(self, index: Index) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
         order = np.argsort(index, kind="stable")

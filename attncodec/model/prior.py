@@ -5,18 +5,22 @@ Priors speak bits. Tables are made once, at sealing, and stored: nothing is reco
 
 import copy
 import math
+import warnings
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from attncodec.model.coder import ESCAPE_WEIGHT, SYMBOL_LIMIT, Tables, quantise_weights
+from attncodec.model.coder import ESCAPE_WEIGHT, SYMBOL_LIMIT, Tables, escape_bits, quantise_weights
 
 LEVELS = 256
 SCALE_MIN, SCALE_MAX = 0.11, 256.0
 LEVEL_STEP = math.log(SCALE_MAX / SCALE_MIN) / (LEVELS - 1)
-TAIL_SIGMAS = 5
+TAIL_SIGMAS = 5  # a table ends there, and escapes begin
+# P(k) = (1 - share) Gaussian + share * norm / (1 + |k|)^2, whose sum over the integers is 2 zeta(2) - 1
+TAIL_SHARE = 2**-12
+TAIL_NORM = 1 / (math.pi**2 / 3 - 1)
 LIKELIHOOD_MIN = 1e-9
 
 
@@ -42,15 +46,20 @@ def lower_bound(x: Tensor, bound: float) -> Tensor:
 
 
 def gaussian_bits(residual: Tensor, log_scale: Tensor) -> Tensor:
-    """Bits of residuals (symbol, or symbol plus noise) under a zero-mean Gaussian convolved with a unit box.
+    """Bits of residuals (symbol, or symbol plus noise) under a zero-mean Gaussian convolved with a unit box (Ballé et
+    al. 2018, arXiv 1802.01436), mixed with a little of a heavy tail.
 
-    residual, log_scale: one shape, float32. Ballé et al. 2018, arXiv 1802.01436.
+    Photographs have a few latents that no Gaussian expects. Less than a thousandth of a bit on all others buys
+    them at a price that the escapes of the coder can keep, and keeps gradients alive far from the mean.
+
+    residual, log_scale: one shape, float32.
     """
     scale = lower_bound(log_scale, math.log(SCALE_MIN)).clamp_max(math.log(SCALE_MAX)).exp()
     distance = residual.abs()  # by symmetry: differences of small numbers, not of numbers near 1
     upper = torch.special.erfc((distance - 0.5) / (scale * math.sqrt(2)))
     lower = torch.special.erfc((distance + 0.5) / (scale * math.sqrt(2)))
-    return -torch.log2(lower_bound(0.5 * (upper - lower), LIKELIHOOD_MIN))
+    gaussian = 0.5 * (upper - lower)
+    return -torch.log2((1 - TAIL_SHARE) * gaussian + TAIL_SHARE * TAIL_NORM / (1 + distance).square())
 
 
 def scale_index(log_scale: Tensor) -> Tensor:
@@ -72,8 +81,10 @@ class LearnedPrior(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        # Here and not above: it takes seconds to import, and files are written and read without it.
-        from compressai.entropy_models import EntropyBottleneck
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what compressai imports, not of ours
+            # Here and not above: it takes seconds to import, and files are written and read without it.
+            from compressai.entropy_models import EntropyBottleneck
 
         self.bottleneck = EntropyBottleneck(channels, init_scale=4)
         del self.bottleneck.quantiles
@@ -104,9 +115,9 @@ class TablePrior:
         bits = np.empty(symbols.shape)
         for channel, (cost, low) in enumerate(zip(self.costs, self.lows, strict=True)):
             entry = symbols[:, channel] - low
-            inside = (entry >= 0) & (entry < cost.size - 1)
-            escape = cost[-1] + 16  # an escaped symbol is followed by 16 plain bits
-            bits[:, channel] = np.where(inside, cost[np.where(inside, entry, 0)], escape)
+            distance = np.maximum(-entry, entry - (cost.size - 2))
+            escape = cost[-1] + escape_bits(np.maximum(distance, 1))
+            bits[:, channel] = np.where(distance <= 0, cost[np.clip(entry, 0, cost.size - 2)], escape)
         return torch.from_numpy(bits).to(z.device, torch.float32)
 
 
@@ -118,8 +129,10 @@ def gaussian_tables() -> Tables:
         half = math.ceil(TAIL_SIGMAS * scale)
         # P(|v| > k - 1/2) for k = 0 .. half + 1: erfc keeps its digits where 1 - erf would lose them
         tails = np.array([math.erfc((k - 0.5) / (scale * math.sqrt(2))) for k in range(half + 2)])
-        upper = (tails[:-1] - tails[1:]) / 2
-        rows.append(quantise_weights(np.concatenate([upper[:0:-1], upper]), escape=float(tails[-1])))
+        upper = (1 - TAIL_SHARE) * (tails[:-1] - tails[1:]) / 2
+        upper += TAIL_SHARE * TAIL_NORM / (1 + np.arange(half + 1.0)) ** 2
+        mass = np.concatenate([upper[:0:-1], upper])
+        rows.append(quantise_weights(mass, escape=1 - float(mass.sum())))
         lows.append(-half)
     return Tables.join(rows, lows)
 

@@ -47,6 +47,7 @@ def train(
     Raises ConfigError (no pictures; another configuration or other pictures than the run began with), CheckpointError,
     and TrainingError (not finite).
     """
+    np.finfo(np.float32), np.finfo(np.float64)  # numpy takes stock once, and warns where denormals are gone already
     torch.set_flush_denormal(True)  # denormals are slow, and mean nothing here
     find_pictures(Path(config.data.train))  # before anything is written
     folder = RunFolder(out)

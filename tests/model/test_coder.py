@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from attncodec.errors import CheckpointError, ContainerError
-from attncodec.model.coder import PRECISION, SYMBOL_LIMIT, Coder, Tables, quantise_weights
+from attncodec.model.coder import PRECISION, SYMBOL_LIMIT, Coder, Tables, escape_bits, quantise_weights
 from attncodec.model.prior import gaussian_tables
 
 
@@ -38,7 +38,7 @@ def test_the_words_are_golden(coder: Coder) -> None:
     """The file format: a change here is a new version of the container."""
     symbols = np.array([0, 3, -2, 40, 0, -1, 7, 300], np.int32)
     index = np.array([0, 90, 90, 200, 10, 50, 120, 0], np.uint8)
-    assert coder.encode(symbols, index).hex() == "69b4ffff0f1d463d"
+    assert coder.encode(symbols, index).hex() == "1bddf3ff1b5348f4"
 
 
 def test_the_size_is_what_the_tables_say(coder: Coder) -> None:
@@ -49,7 +49,8 @@ def test_the_size_is_what_the_tables_say(coder: Coder) -> None:
     escaped = (entries < 0) | (entries >= sizes[index] - 1)
     entries = np.where(escaped, sizes[index] - 1, entries)
     weights = np.array([rows[i][e] for i, e in zip(index, entries, strict=True)])
-    ideal_bits = (PRECISION - np.log2(weights)).sum() + 16 * escaped.sum()
+    distance = np.maximum(lows[index] - symbols, symbols - (lows[index] + sizes[index] - 2))
+    ideal_bits = (PRECISION - np.log2(weights)).sum() + escape_bits(distance[escaped]).sum()
     assert abs(8 * len(coder.encode(symbols, index)) - ideal_bits) <= 64 + 1e-4 * ideal_bits
 
 
@@ -62,7 +63,7 @@ def test_a_damaged_stream_is_refused_or_gives_symbols_in_range(coder: Coder) -> 
         damaged = bytearray(data)
         damaged[rng.integers(len(data))] ^= 1 << rng.integers(8)
         try:
-            assert np.abs(coder.decode(bytes(damaged), index)).max() <= SYMBOL_LIMIT + 1280
+            assert np.abs(coder.decode(bytes(damaged), index)).max() <= SYMBOL_LIMIT
         except ContainerError:
             refused += 1
     assert refused > 100
