@@ -60,7 +60,7 @@ def save(folder: Path, codec: SealedCodec, model: Path, pictures: Path, records:
     run = {
         **as_json(codec, model, records),
         "classic": {name: summarise(group) for name, group in by_codec(records).items() if name != "attncodec"},
-        "pictures": str(pictures),
+        "pictures": pictures.resolve().name,
         "versions": versions("cpu"),
     }
     write_whole(folder / "run.json", (json.dumps(run, indent=2, allow_nan=False) + "\n").encode())
