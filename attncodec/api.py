@@ -5,10 +5,11 @@ data = codec.compress(rgb)           # (H, W, 3) uint8 -> bytes of an .atc file
 rgb = codec.decompress(data)
 """
 
+import contextlib
 import os
 from pathlib import Path
 
-from attncodec.config import flatten
+from attncodec.config import QUALITY_STEPS, flatten
 from attncodec.container import HEADER_BYTES, MAGIC, VERSION, unpack
 from attncodec.errors import CheckpointError
 from attncodec.files import STREAM, read_input
@@ -36,40 +37,33 @@ def choose_model(model: Path | None) -> Path:
     return runs[-1]
 
 
-def find_model(digest: bytes, model: Path | None) -> Path:
-    """The model that a file was written with: `model` (a file or folder), $ATTNCODEC_MODELS, or a run here.
+def find_models(digest: bytes, model: Path | None) -> list[Path]:
+    """Copies of the model that a file was written with: `model` (a file or folder), $ATTNCODEC_MODELS, the runs here.
 
     Raises CheckpointError that says where it looked.
     """
+    if model is not None and not model.exists():
+        raise CheckpointError(f"there is no model file or folder {model}")
+    if model is not None and model.is_file() and read_header(model).digest == digest:
+        return [model]
     places = [model] if model else []
     places += [Path(place) for place in os.environ.get(MODELS_VARIABLE, "").split(os.pathsep) if place]
-    looked: list[str] = []
-    for place in places:
-        looked.append(str(place))
-        if not place.exists():
-            raise CheckpointError(f"there is no model file or folder {place}")
-        candidates = sorted(place.rglob("*.safetensors")) if place.is_dir() else [place]
-        for candidate in candidates:
-            if _has_digest(candidate, digest, strict=place == candidate):
-                return candidate
-    for candidate in sorted(Path().glob(RUNS_PATTERN)):
-        if _has_digest(candidate, digest, strict=False):
-            return candidate
-    looked.append(RUNS_PATTERN)
-    raise CheckpointError(
-        f"model {digest.hex()}, which the file was written with, is not in {', '.join(looked)}",
-        f"give it to --model, or its folder to ${MODELS_VARIABLE}",
-    )
+    candidates = [c for place in places for c in (sorted(place.rglob("*.safetensors")) if place.is_dir() else [place])]
+    found = [c for c in [*candidates, *sorted(Path().glob(RUNS_PATTERN))] if _has_digest(c, digest)]
+    if not found:
+        raise CheckpointError(
+            f"model {digest.hex()}, which the file was written with, is not in "
+            + ", ".join([*map(str, places), RUNS_PATTERN]),
+            f"give it to --model, or its folder to ${MODELS_VARIABLE}",
+        )
+    return found
 
 
-def _has_digest(path: Path, digest: bytes, strict: bool) -> bool:
-    """`strict`: a file that was named and is no model is an error; one met in a folder is passed over."""
+def _has_digest(path: Path, digest: bytes) -> bool:
     try:
         return read_header(path).digest == digest
-    except CheckpointError:
-        if strict:
-            raise
-        return False
+    except (CheckpointError, OSError):
+        return False  # met on the way, and not asked for
 
 
 class ModelCache:
@@ -83,7 +77,12 @@ class ModelCache:
         """The codec that wrote this .atc file. Raises ContainerError or CheckpointError."""
         digest = unpack(data).model_digest
         if digest not in self.loaded:
-            self.loaded[digest] = load_sealed(find_model(digest, self.model))
+            *others, last = find_models(digest, self.model)
+            for path in others:
+                with contextlib.suppress(CheckpointError):  # damaged, and there is another copy
+                    self.loaded.setdefault(digest, load_sealed(path))
+            if digest not in self.loaded:
+                self.loaded[digest] = load_sealed(last)
         return self.loaded[digest]
 
 
@@ -95,7 +94,8 @@ def describe_file(path: Path) -> dict[str, object]:
         return {
             "file": f"{path}, .atc version {VERSION}",
             "size": f"{container.width} x {container.height} pixels",
-            "bytes": f"{len(data)}: header {HEADER_BYTES}, z {len(container.z)}, y {len(container.y)}",
+            "quality": f"{container.quality_64 / QUALITY_STEPS:g}",
+            "bytes": f"{len(data)}, of them {HEADER_BYTES} header",
             "bpp": f"{bpp(len(data), container.width, container.height):.4f}",
             "model": container.model_digest.hex(),
             "latents CRC": f"{container.latents_crc:08x}",

@@ -1,22 +1,16 @@
-"""The command line. Heavy imports stand inside the commands, so that --help answers at once.
-
-Exit codes: 0 done; 1 finished, but some files failed or a check did not hold; 2 could not be done as asked; 130
-interrupted.
-"""
+"""The command line. Heavy imports stand inside the commands, so that --help answers at once."""
 
 import json
-import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn
 
 import typer
 
 from attncodec import __version__
-from attncodec.errors import AttncodecError, ConfigError, ImageError
-
-DONE, FAILURES, REFUSED, INTERRUPTED = 0, 1, 2, 130
+from attncodec.console import FAILURES, INTERRUPTED, each, fail, ours, run, say
+from attncodec.errors import AttncodecError, CheckError, ConfigError, ContainerError, ImageError
 
 app = typer.Typer(
     name="attncodec",
@@ -29,56 +23,13 @@ app = typer.Typer(
 ModelOption = Annotated[
     Path | None, typer.Option("--model", "-m", help="Model file or run folder; the newest of runs/* if not given.")
 ]
-OutOption = Annotated[Path | None, typer.Option("--out", "-o", help="Output file, folder, or - for stdout.")]
+OutOption = Annotated[str | None, typer.Option("--out", "-o", help="Output file, folder, or - for stdout.")]
 ForceOption = Annotated[bool, typer.Option("--force", "-f", help="Overwrite outputs that exist.")]
 
 
 def main() -> NoReturn:
-    """The console script: every outcome is an exit code, every error one line and a hint."""
-    debug = "--debug" in sys.argv
-    try:
-        sys.exit(app(standalone_mode=False) or DONE)
-    except typer.TyperException as error:
-        fail(AttncodecError(error.format_message(), f"{_command()} --help lists what can be given"))
-        sys.exit(REFUSED)
-    except AttncodecError as error:
-        if debug:
-            raise
-        fail(error)
-        sys.exit(REFUSED)
-    except OSError as error:
-        if debug:
-            raise
-        if error.filename is None:  # stdout is full or closed: Python would try, and complain, again at exit
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        fail(os_error(error))
-        sys.exit(REFUSED)
-    except KeyboardInterrupt:
-        say("interrupted")
-        sys.exit(INTERRUPTED)
-
-
-def _command() -> str:
-    names = {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}
-    return " ".join(["attncodec", *(argument for argument in sys.argv[1:2] if argument in names)])
-
-
-def os_error(error: OSError) -> AttncodecError:
-    """What the operating system refused (no space, no right to write) as one of our errors."""
-    where = f"{error.filename}: " if error.filename else ""
-    return AttncodecError(f"{where}{error.strerror or error}", "see whether there is space, and the right to write")
-
-
-def say(text: str) -> None:
-    """A line for the user; stdout is for results."""
-    print(text, file=sys.stderr, flush=True)
-
-
-def fail(error: AttncodecError, name: str = "") -> None:
-    """The `error:` and `hint:` lines."""
-    say(f"error: {name + ': ' if name and name not in str(error) else ''}{error}")
-    if error.hint:
-        say(f"hint: {error.hint}")
+    """The console script."""
+    run(app)
 
 
 @app.callback(invoke_without_command=True)
@@ -118,10 +69,10 @@ def train(
     except ValueError as error:
         raise ConfigError(f"--extend {extend}: {error}") from None
     from attncodec.training.device import resolve_device
-    from attncodec.training.loop import train as run
+    from attncodec.training.loop import train as train_run
 
     folder = out or Path("runs") / config.stem
-    outcome = run(resolved, folder, resolve_device(device), restart, extension, say)
+    outcome = train_run(resolved, folder, resolve_device(device), restart, extension, say)
     progress, model = outcome.progress, outcome.folder.model
     if not outcome.trained:
         say(f"{folder} is finished: {progress.step} steps; model in {model}")
@@ -142,9 +93,11 @@ def seal(
     force: ForceOption = False,
 ) -> None:
     """Make a model file of a training checkpoint."""
-    from attncodec.files import check_writable
+    from attncodec.files import STREAM, check_writable
     from attncodec.training.checkpoint import load_checkpoint, seal_checkpoint
 
+    if out == STREAM:
+        raise ConfigError("a model cannot be written to stdout", "give -o the name of a file")
     check_writable([out], force)
     sealed = seal_checkpoint(load_checkpoint(checkpoint))
     sealed.save(out)
@@ -153,46 +106,57 @@ def seal(
 
 @app.command()
 def compress(
-    inputs: Annotated[list[Path], typer.Argument(help="Pictures, or - for stdin.")],
+    inputs: Annotated[list[Path], typer.Argument(help="Pictures, or - for stdin.", readable=False)],
     out: OutOption = None,
     model: ModelOption = None,
+    quality: Annotated[float | None, typer.Option("--quality", "-q", help="1 to 8; 4 by default.")] = None,
+    target_bpp: Annotated[float | None, typer.Option(help="The best file of at most so many bits a pixel.")] = None,
+    target_bytes: Annotated[int | None, typer.Option(help="The best file of at most so many bytes.")] = None,
+    target_psnr: Annotated[float | None, typer.Option(help="The smallest file of at least so many dB.")] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Decode what was written, and compare.")] = False,
     force: ForceOption = False,
 ) -> None:
     """Compress pictures into .atc files."""
     from attncodec.api import choose_model, load
-    from attncodec.files import plan_outputs, read_input, write_output
+    from attncodec.files import STREAM, plan_outputs, read_input, write_output
     from attncodec.images import read_rgb
     from attncodec.metrics import bpp, psnr_db
+    from attncodec.model.encoding import Target
 
+    if sum(value is not None for value in (quality, target_bpp, target_bytes, target_psnr)) > 1:
+        raise ConfigError("a quality and a target, or several targets, cannot be met at once", "give one of them")
+    wish = Target(quality, target_bytes, target_bpp, target_psnr)
     outputs, notes = plan_outputs(inputs, out, ".atc", force)
     chosen = choose_model(model)
     codec = load(chosen)
     if model is None:
         say(f"model: {chosen}")
 
-    def run(source: Path, target: Path) -> str:
+    def one(source: Path, target: Path) -> str:
         rgb = read_rgb(source)
-        data = codec.compress(rgb)
+        data = codec.compress(rgb, wish)
         write_output(target, data)
         height, width = rgb.shape[:2]
         summary = f"{len(data)} bytes  {bpp(len(data), width, height):.4f} bpp"
         if verify:
-            decoded = codec.decompress(data if str(target) == "-" else read_input(target))
-            if (decoded != codec.reconstruct(rgb)[0]).any():
-                raise AttncodecError("the written file decodes to another picture than was encoded")
+            try:
+                decoded = codec.decompress(data if target == STREAM else read_input(target))
+            except ContainerError as error:
+                raise CheckError(f"{target} does not decode: {error}") from None
+            if (decoded != codec.reconstruct(rgb, data)[0]).any():
+                raise CheckError(f"{target} decodes to another picture than was encoded")
             quality = psnr_db(rgb, decoded)
             summary += "  verified, " + ("lossless" if quality is None else f"{quality:.2f} dB")
         return summary
 
     for note in notes:
         say(f"note: {note}")
-    _each(inputs, outputs, run)
+    each(inputs, outputs, one)
 
 
 @app.command()
 def decompress(
-    inputs: Annotated[list[Path], typer.Argument(help=".atc files, or - for stdin.")],
+    inputs: Annotated[list[Path], typer.Argument(help=".atc files, or - for stdin.", readable=False)],
     out: OutOption = None,
     model: ModelOption = None,
     force: ForceOption = False,
@@ -207,7 +171,7 @@ def decompress(
         check_suffix(output)
     models = ModelCache(model)
 
-    def run(source: Path, target: Path) -> str:
+    def one(source: Path, target: Path) -> str:
         data = read_input(source)
         rgb = models.codec_for(data).decompress(data)
         write_output(target, encode_rgb(rgb, ".png" if target == STREAM else target.suffix))
@@ -215,26 +179,7 @@ def decompress(
 
     for note in notes:
         say(f"note: {note}")
-    _each(inputs, outputs, run)
-
-
-def _each(inputs: Sequence[Path], outputs: Sequence[Path], run: Callable[[Path, Path], str]) -> None:
-    """Run on each file, and tell of each: one that fails is named and the others go on, exit 1; where the only one or
-    all of them fail, exit 2."""
-    failed = 0
-    for source, target in zip(inputs, outputs, strict=True):
-        try:
-            summary = run(source, target)
-        except (AttncodecError, OSError) as error:
-            if len(inputs) == 1:
-                raise
-            failed += 1
-            fail(error if isinstance(error, AttncodecError) else os_error(error), str(source))
-        else:
-            print(f"{source} -> {target}  {summary}", file=sys.stderr if str(target) == "-" else sys.stdout)
-    if failed:
-        say(f"{failed} of {len(inputs)} files failed")
-        raise typer.Exit(FAILURES if failed < len(inputs) else REFUSED)
+    each(inputs, outputs, one)
 
 
 @app.command()
@@ -249,6 +194,9 @@ def info(file: Annotated[Path, typer.Argument(help="An .atc file, or a model fil
 @app.command(name="eval")
 def evaluate(
     folder: Annotated[Path, typer.Argument(help="Folder of pictures, searched to the bottom.")],
+    quality: Annotated[
+        list[float] | None, typer.Option("--quality", "-q", help="May be given several times; whole levels if not.")
+    ] = None,
     model: ModelOption = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Where images.csv and run.json go.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print nothing but JSON on stdout.")] = False,
@@ -262,21 +210,27 @@ def evaluate(
     chosen = choose_model(model)
     codec = load(chosen)
     say(f"model: {chosen}")
+    qualities = sorted(set(quality or range(1, len(codec.header.config.levels) + 1)))
+    for wanted in qualities:
+        codec.position(wanted)  # refused before anything is measured
+    target = out or Path("runs") / "eval" / f"{folder.resolve().name}-{codec.header.digest.hex()[:8]}"
+    target.mkdir(parents=True, exist_ok=True)  # before the work, not after it
     results, failed = [], 0
     for path in _with_bar(paths):
         try:
-            results += records.evaluate_picture(codec, path, path.relative_to(folder).as_posix())
-        except (ImageError, OSError) as error:
+            name = path.relative_to(folder).as_posix()
+            for wanted in qualities:
+                results += records.evaluate_picture(codec, path, name, wanted)
+        except (AttncodecError, OSError) as error:
             failed += 1
-            fail(error if isinstance(error, AttncodecError) else os_error(error), str(path))
+            fail(ours(error), str(path))
     if not results:
         raise ImageError(f"none of the {len(paths)} pictures under {folder} could be measured")
-    target = out or Path("runs") / "eval" / f"{folder.resolve().name}-{codec.header.digest.hex()[:8]}"
-    report.save(target, codec, chosen, folder, results)
     if as_json:
         print(json.dumps(report.as_json(codec, chosen, results), allow_nan=False))
     else:
         print(report.table(results))
+    report.save(target, codec, chosen, folder, results)
     say(f"written: {target}/images.csv, {target}/run.json")
     if failed:
         say(f"{failed} of {len(paths)} pictures failed")

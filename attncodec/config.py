@@ -2,15 +2,16 @@
 
 import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from attncodec.errors import ConfigError
 
+QUALITY_STEPS = 64  # between two levels
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -26,7 +27,7 @@ class Budget(BaseModel):
     def parse(cls, text: str) -> "Budget":
         """`5000` is steps; `90s`, `20m`, `1.5h` and `1h30m` are time. Raises ValueError otherwise."""
         text = text.strip()
-        if text.isdigit() and int(text) > 0:
+        if re.fullmatch(r"[0-9]+", text) and int(text) > 0:
             return cls(amount=int(text), unit="steps")
         parts = re.findall(r"(\d+(?:\.\d+)?)([smhd])", text)
         seconds = sum(float(number) * UNITS_S[unit] for number, unit in parts)
@@ -48,7 +49,7 @@ def _budget_text(text: str) -> str:
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class AttentionConfig(Section):
@@ -75,6 +76,23 @@ class ModelConfig(Section):
     )
     attention: AttentionConfig = AttentionConfig()
 
+    @model_validator(mode="after")
+    def _widths_fit(self) -> "ModelConfig":
+        if min(self.widths[1:]) < 2 or (self.widths[0] == 0 and self.blocks[0]):
+            raise ValueError("widths at strides 8 and 16 start at 2, and a width of 0 at stride 4 has no blocks")
+        return self
+
+    context: Literal["quadtree", "checkerboard", "none"] = Field(
+        default="quadtree", description="Latents that are known when others are coded: in four steps, two, or one."
+    )
+    context_width: int = Field(default=256, ge=1, le=4096, description="Width of the hyper and context networks.")
+    levels: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        default=(0.0018, 0.0035, 0.0067, 0.0130, 0.0250, 0.0483, 0.0932, 0.1800),
+        min_length=1,
+        max_length=64,
+        description="Lambda of each quality level: the loss is bpp + lambda * 255^2 * MSE. One makes a one-rate model.",
+    )
+
 
 class DataConfig(Section):
     train: str = Field(default="", description="Folder of pictures to train on, searched to the bottom.")
@@ -89,16 +107,13 @@ class TrainConfig(Section):
     budget: Annotated[str, BeforeValidator(str), AfterValidator(_budget_text)] = Field(
         default="2h", description="Steps (5000) or time (90s, 20m, 2h); the rate of learning reaches zero at its end."
     )
-    rd_lambda: float = Field(
-        default=0.0130, gt=0, description="The loss is bpp + rd_lambda * 255^2 * MSE; 0.0018 to 0.18 are usual."
-    )
     batch: int = Field(default=8, ge=1, description="Crops in a step.")
     lr: float = Field(default=1e-3, gt=0, description="Highest rate of learning, after the warm-up; then a cosine.")
     warmup: int = Field(default=50, ge=0, description="Steps in which the rate of learning rises from zero.")
     clip: float = Field(default=1.0, gt=0, description="Largest norm of the gradient.")
     ema: float = Field(default=0.999, ge=0, lt=1, description="Decay of the averaged weights, which are sealed.")
     validations: int = Field(default=10, ge=1, description="Validations over the whole budget, evenly spaced.")
-    seed: int = Field(default=0, ge=0, description="Seed of everything that is random.")
+    seed: int = Field(default=0, ge=0, lt=2**31, description="Seed of everything that is random.")
 
 
 class Config(Section):
@@ -126,11 +141,12 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         key, equals, text = override.partition("=")
         if not equals:
             raise ConfigError(f"'{override}' is not key=value", "for example train.budget=20m")
+        key = key.strip()
         try:
-            value = yaml.safe_load(text)
+            value = text if _keys(Config).get(key) is str else yaml.safe_load(text)  # a folder may be called 2024
         except yaml.YAMLError:
             value = text
-        _set(tree, key.strip(), value)
+        _set(tree, key, value)
     return build_config(tree, str(path))
 
 
@@ -157,12 +173,15 @@ def _set(tree: dict[str, Any], key: str, value: Any) -> None:
     tree[name] = value
 
 
-def _keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
+def _keys(section: type[BaseModel], prefix: str = "") -> dict[str, Any]:
+    """Dotted keys -> their types."""
+    keys: dict[str, Any] = {}
     for name, field in section.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-            yield from _keys(field.annotation, f"{prefix}{name}.")
+            keys.update(_keys(field.annotation, f"{prefix}{name}."))
         else:
-            yield prefix + name
+            keys[prefix + name] = field.annotation
+    return keys
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

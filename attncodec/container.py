@@ -1,23 +1,22 @@
-"""The .atc file, version 0: a header of 44 bytes, then two sections. Little-endian throughout.
+"""The .atc file, version 0: a header of 40 bytes, then the latents. Little-endian throughout.
 
     offset  size  field
          0     4  magic "ATNC"
          4     1  version, 0
-         5     1  flags, 0: none is defined yet
-         6     2  quality x 64; 0 where the model has one rate
+         5     1  flags: bit 0, elements below the model's skip level are not coded; the others are 0
+         6     2  quality x 64, from 64 on
          8     4  width in pixels, at least 1
         12     4  height in pixels, at least 1
         16     8  digest of the model: what decoding depends on (model/sealed.py)
-        24     4  bytes of section z, a multiple of 4
-        28     4  bytes of section y, a multiple of 4
-        32     4  CRC-32 of both sections
-        36     4  CRC-32 of the decoded integer latents, z then y, as int16 in raster order
-        40     4  CRC-32 of bytes 0 to 39
-        44     -  section z: the side information, (C, ceil(height / 64), ceil(width / 64))
-         -     -  section y: the latents, (M, ceil(height / 16), ceil(width / 16))
+        24     4  bytes of the latents, a multiple of 4
+        28     4  CRC-32 of the bytes of the latents
+        32     4  CRC-32 of the decoded integer latents, as int16 in order of coding, skipped ones as 0
+        36     4  CRC-32 of bytes 0 to 35
+        40     -  the latents: one stream (model/coder.py) of z, (N, ceil(height / 64), ceil(width / 64)), then of y,
+                  (M, ceil(height / 16), ceil(width / 16)), step by step (model/context.py)
 
-z has ceil of y's size over 4, which is the same. What stands in a section is told in model/coder.py. Width times
-height is at most PIXEL_LIMIT. Version 0 carries no promise: a later build may refuse it.
+Width times height, each taken up to a multiple of 64, is at most PIXEL_LIMIT. Version 0 carries no promise: a later
+build may refuse it.
 """
 
 import struct
@@ -28,8 +27,9 @@ from attncodec.errors import ContainerError
 
 MAGIC = b"ATNC"
 VERSION = 0
-PIXEL_LIMIT = 1 << 28
-HEADER = struct.Struct("<4sBBHII8sIIII")
+PIXEL_LIMIT = 1 << 27  # after both sides are taken up to whole units of 64, as the networks see them
+UNIT = 64
+HEADER = struct.Struct("<4sBBHII8sIII")
 CHECK = struct.Struct("<I")
 HEADER_BYTES = HEADER.size + CHECK.size
 
@@ -42,9 +42,9 @@ class Container:
     height: int
     model_digest: bytes
     latents_crc: int
-    z: bytes
-    y: bytes
-    quality_64: int = 0
+    latents: bytes
+    quality_64: int
+    skip: bool
 
 
 def pack(container: Container) -> bytes:
@@ -53,17 +53,16 @@ def pack(container: Container) -> bytes:
     header = HEADER.pack(
         MAGIC,
         VERSION,
-        0,
+        container.skip,
         container.quality_64,
         container.width,
         container.height,
         container.model_digest,
-        len(container.z),
-        len(container.y),
-        zlib.crc32(container.y, zlib.crc32(container.z)),
+        len(container.latents),
+        zlib.crc32(container.latents),
         container.latents_crc,
     )
-    return header + CHECK.pack(zlib.crc32(header)) + container.z + container.y
+    return header + CHECK.pack(zlib.crc32(header)) + container.latents
 
 
 def unpack(data: bytes) -> Container:
@@ -82,23 +81,25 @@ def unpack(data: bytes) -> Container:
     header = data[: HEADER.size]
     if CHECK.unpack_from(data, HEADER.size)[0] != zlib.crc32(header):
         raise ContainerError("the header is damaged: its checksum does not hold")
-    _, _, flags, quality_64, width, height, digest, z_bytes, y_bytes, crc, latents_crc = HEADER.unpack(header)
-    if flags:
-        raise ContainerError(f"flags {flags:#04x} at byte 5, this build knows none", "update attncodec")
+    _, _, flags, quality_64, width, height, digest, latents_bytes, crc, latents_crc = HEADER.unpack(header)
+    if flags & ~1:
+        raise ContainerError(f"flags {flags:#04x} at byte 5, this build knows 0x01 alone", "update attncodec")
     check_size(width, height)
-    expected = HEADER_BYTES + z_bytes + y_bytes
+    expected = HEADER_BYTES + latents_bytes
     if len(data) != expected:
         what = "cut short" if len(data) < expected else "too long"
         raise ContainerError(f"the file is {what}: {len(data)} bytes, and its header says {expected}")
-    if z_bytes % 4 or y_bytes % 4:
-        raise ContainerError("the file is damaged: a section is not a whole number of words")
-    z, y = data[HEADER_BYTES : HEADER_BYTES + z_bytes], data[HEADER_BYTES + z_bytes :]
-    if zlib.crc32(y, zlib.crc32(z)) != crc:
-        raise ContainerError("the file is damaged: the checksum of its sections does not hold")
-    return Container(width, height, digest, latents_crc, z, y, quality_64)
+    if latents_bytes % 4 or not latents_bytes:
+        raise ContainerError("the file is damaged: its latents are not a whole number of words")
+    latents = data[HEADER_BYTES:]
+    if zlib.crc32(latents) != crc:
+        raise ContainerError("the file is damaged: the checksum of its latents does not hold")
+    return Container(width, height, digest, latents_crc, latents, quality_64, bool(flags))
 
 
 def check_size(width: int, height: int) -> None:
     """Raise ContainerError unless both sides are at least 1 and the area is within the limit."""
-    if width < 1 or height < 1 or width * height > PIXEL_LIMIT:
-        raise ContainerError(f"{width} x {height} pixels: sides start at 1 and the area ends at {PIXEL_LIMIT}")
+    area = -(-width // UNIT) * -(-height // UNIT) * UNIT**2
+    if width < 1 or height < 1 or area > PIXEL_LIMIT:
+        hint = f"sides start at 1, and the area, in units of {UNIT} x {UNIT}, ends at {PIXEL_LIMIT}"
+        raise ContainerError(f"{width} x {height} pixels are out of bounds", hint)

@@ -15,15 +15,9 @@ PACKAGES = ("torch", "numpy", "compressai", "constriction", "pillow", "safetenso
 
 def versions(device: str) -> dict[str, object]:
     """Names -> versions and facts, ready for JSON; `git_commit` is null outside a checkout."""
-    source = Path(__file__).parent
-    commit = subprocess.run(
-        ["git", "-C", str(source), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-        capture_output=True,
-        text=True,
-    )
     return {
         "attncodec": __version__,
-        "git_commit": commit.stdout.strip() or None,
+        "git_commit": git_commit(),
         "python": platform.python_version(),
         **{package: version(package) for package in PACKAGES},
         "platform": platform.platform(),
@@ -32,3 +26,15 @@ def versions(device: str) -> dict[str, object]:
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count(),
     }
+
+
+def git_commit() -> str | None:
+    """The commit of this source, `-dirty` behind it where it was changed; None outside a checkout, or without git."""
+    source = Path(__file__).parent.parent
+    if not (source / ".git").exists():  # installed somewhere inside another project's checkout, perhaps
+        return None
+    command = ["git", "-C", str(source), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True).stdout.strip() or None
+    except OSError:
+        return None

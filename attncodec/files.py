@@ -14,8 +14,15 @@ STREAM = Path("-")  # stdin as an input, stdout as an output
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write `data` beside `path` under a temporary name, then rename: readers never see half a file, and neither an
-    error nor Ctrl-C leaves one behind."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    error nor Ctrl-C leaves one behind. What is no regular file (a device, a pipe) is written to as it is."""
+    path = path.resolve()  # a link stays a link
+    if path.exists() and not path.is_file():
+        path.write_bytes(data)
+        return
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".attncodec-", suffix=".tmp")
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
@@ -53,7 +60,7 @@ def write_output(path: Path, data: bytes) -> None:
         write_whole(path, data)
 
 
-def plan_outputs(inputs: Sequence[Path], out: Path | None, suffix: str, force: bool) -> tuple[list[Path], list[str]]:
+def plan_outputs(inputs: Sequence[Path], out: str | None, suffix: str, force: bool) -> tuple[list[Path], list[str]]:
     """One output for each input, and notes for the user; nothing is written, but for OUT itself if it must be a folder.
 
     An output lies beside its input, or in the folder `out`; inputs that would share one keep their own suffix. Where
@@ -64,18 +71,22 @@ def plan_outputs(inputs: Sequence[Path], out: Path | None, suffix: str, force: b
     """
     if not inputs:
         raise ConfigError("no input given", "name one or more files, or - for stdin")
-    to_folder = out is not None and out != STREAM and (out.is_dir() or str(out).endswith("/") or len(inputs) > 1)
-    if out == STREAM and len(inputs) > 1:
+    path = None if out is None else Path(out)
+    to_folder = path is not None and path != STREAM and (path.is_dir() or str(out).endswith("/") or len(inputs) > 1)
+    if path == STREAM and len(inputs) > 1:
         raise ConfigError("several inputs cannot share stdout", "give one input, or a folder to -o")
-    if out is not None and not to_folder:
-        outputs, notes = [out], list[str]()
+    if path is not None and not to_folder:
+        outputs, notes = [path], list[str]()
     else:
-        outputs, notes = _outputs_beside(inputs, out, suffix)
-    if to_folder and out is not None:
-        if out.exists() and not out.is_dir():
-            raise ConfigError(f"{out} is a file, and {len(inputs)} inputs need a folder", "give a folder to -o")
-        out.mkdir(parents=True, exist_ok=True)
+        outputs, notes = _outputs_beside(inputs, path, suffix)
+    if to_folder and path is not None:
+        if path.exists() and not path.is_dir():
+            raise ConfigError(f"{path} is a file, and a folder is needed", "give a folder to -o")
+        path.mkdir(parents=True, exist_ok=True)
     check_writable(outputs, force)
+    for source in inputs:
+        if source != STREAM and source.resolve() in {output.resolve() for output in outputs if output != STREAM}:
+            raise ConfigError(f"{source} would be overwritten by its own output", "give another name to -o")
     return outputs, notes
 
 
@@ -83,7 +94,11 @@ def _outputs_beside(inputs: Sequence[Path], folder: Path | None, suffix: str) ->
     def beside(path: Path, name: str) -> Path:
         return (folder or path.parent) / name
 
-    short = [path if path == STREAM else beside(path, path.stem + suffix) for path in inputs]
+    def stem(path: Path) -> str:
+        return "stdin" if path == STREAM else path.stem
+
+    to_stdout = folder is None
+    short = [STREAM if path == STREAM and to_stdout else beside(path, stem(path) + suffix) for path in inputs]
     notes = []
     outputs = []
     for path, output in zip(inputs, short, strict=True):
@@ -109,5 +124,5 @@ def check_writable(outputs: Iterable[Path], force: bool) -> None:
             raise ConfigError(f"{output} is a folder", "give -o the name of a file")
         if not output.parent.is_dir():
             raise ConfigError(f"{output.parent} does not exist", "make that folder first")
-        if output.exists() and not force:
+        if output.is_file() and not force:
             raise ConfigError(f"{output} exists already", "--force overwrites it, -o writes elsewhere")

@@ -1,7 +1,8 @@
 """Between picture files and uint8 RGB, and between uint8 and float: rounding happens here only."""
 
 import io
-import warnings
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from attncodec.container import PIXEL_LIMIT
-from attncodec.errors import ConfigError, ImageError
+from attncodec.container import check_size
+from attncodec.errors import ConfigError, ContainerError, ImageError
 from attncodec.files import STREAM, read_input
 
 RGB = NDArray[np.uint8]  # (H, W, 3)
@@ -29,8 +30,12 @@ SAVE: dict[str, tuple[str, dict[str, Any]]] = {
 }
 SUFFIXES = tuple(SAVE)
 
-# Pillow warns from 89 megapixels on; the limit here is the container's, checked before a pixel is decoded.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "PPM", "GIF")  # no format that Pillow hands to another program
+# What Pillow's decoders raise on damaged data; their words say where.
+WRONG_VALUES = (SyntaxError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError)
+DAMAGE = (OSError, EOFError, struct.error, zlib.error, *WRONG_VALUES)
+
+Image.MAX_IMAGE_PIXELS = None  # the limit is the container's, checked before a pixel is decoded
 
 
 def find_pictures(folder: Path) -> list[Path]:
@@ -65,23 +70,22 @@ def decode_rgb(data: bytes, name: str) -> RGB:
     if not data:
         raise ImageError(f"{name} is empty")
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            width, height = image.size
-            if width * height > PIXEL_LIMIT:
-                raise ImageError(f"{name} has {width} x {height} pixels, more than {PIXEL_LIMIT}")
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            check_size(*image.size)
             return _to_rgb(ImageOps.exif_transpose(image))
-    except Image.DecompressionBombError:
-        raise ImageError(f"{name} has too many pixels") from None
+    except (ContainerError, ImageError) as error:
+        raise ImageError(f"{name}: {error}", error.hint) from None
     except UnidentifiedImageError:
         raise ImageError(f"{name} is not a picture that can be read") from None
-    except (OSError, SyntaxError, ValueError, IndexError, KeyError, TypeError, EOFError) as error:
-        # What Pillow's decoders raise on damaged data; its words say where.
+    except DAMAGE as error:
         raise ImageError(f"{name} is damaged: {error}") from None
 
 
 def _to_rgb(image: Image.Image) -> RGB:
     if image.mode.startswith(("I", "F")):  # 16 bits and more: Pillow's own conversion would clip at 255
         values = np.asarray(image, dtype=np.float64)
+        if not np.isfinite(values).all():
+            raise ImageError("a sample is not a number, or infinite")
         top = 65535.0 if image.mode.startswith("I") else max(1.0, float(values.max(initial=0.0)))
         grey = (values * (255 / top)).round().clip(0, 255).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
@@ -92,16 +96,16 @@ def _to_rgb(image: Image.Image) -> RGB:
 
 def check_suffix(path: Path) -> None:
     """Raise ImageError unless `encode_rgb` knows how to write a picture of that name."""
-    if path != STREAM and path.suffix.lower() not in SAVE:
+    if path != STREAM and path.suffix and path.suffix.lower() not in SAVE:
         raise ImageError(f"{path}: pictures cannot be written as '{path.suffix}'", "known: " + " ".join(SAVE))
 
 
 def encode_rgb(rgb: RGB, suffix: str) -> bytes:
-    """(H, W, 3) uint8 as the bytes of a picture file of that suffix, one of SUFFIXES.
+    """(H, W, 3) uint8 as the bytes of a picture file of that suffix, one of SUFFIXES; none is PNG.
 
     Raises ImageError where the format has no pictures of that size.
     """
-    kind, options = SAVE[suffix.lower()]
+    kind, options = SAVE[suffix.lower() or ".png"]
     file = io.BytesIO()
     try:
         Image.fromarray(rgb).save(file, kind, **options)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from attncodec.images import RGB
 
+RD_LAMBDA_OF_WEIGHT_1 = 0.0130
 MS_SSIM_MIN_SIDE = 161  # five scales of an 11-pixel window
 
 
@@ -50,11 +51,17 @@ class RDLoss:
     mse_255: Tensor
 
 
-def rd_loss(x: Tensor, x_hat: Tensor, bits: Tensor, rd_lambda: float) -> RDLoss:
-    """bpp + rd_lambda * 255^2 * MSE, the convention of CompressAI.
+def rd_loss(x: Tensor, x_hat: Tensor, bits: Tensor, rd_lambda: Tensor) -> RDLoss:
+    """bpp + rd_lambda * 255^2 * MSE, the convention of CompressAI, each picture weighted by `level_weight`.
 
-    x, x_hat: (B, 3, H, W) float, x in [0, 1]. bits: (B,), of each picture.
+    x, x_hat: (B, 3, H, W) float, x in [0, 1]. bits, rd_lambda: (B,), of each picture.
     """
-    rate_bpp = (bits / (x.shape[-2] * x.shape[-1])).mean()
-    mse_255 = (x_hat.float() - x).square().mean() * 255**2
-    return RDLoss(rate_bpp + rd_lambda * mse_255, rate_bpp, mse_255)
+    rate_bpp = bits / (x.shape[-2] * x.shape[-1])
+    mse_255 = (x_hat.float() - x).square().flatten(1).mean(1) * 255**2
+    loss = (rate_bpp + rd_lambda * mse_255) * level_weight(rd_lambda)
+    return RDLoss(loss.mean(), rate_bpp.mean(), mse_255.mean())
+
+
+def level_weight(rd_lambda: Tensor) -> Tensor:
+    """What a picture's loss counts: losses grow with about the root of lambda, and no level shall drown the others."""
+    return (rd_lambda / RD_LAMBDA_OF_WEIGHT_1).rsqrt()

@@ -15,8 +15,8 @@ from attncodec.cli import main
 from attncodec.config import AttentionConfig, Config, DataConfig, ModelConfig, TrainConfig
 from attncodec.images import to_tensor
 from attncodec.model.codec import Codec
-from attncodec.model.prior import LearnedPrior
 from attncodec.model.sealed import SealedCodec, seal
+from attncodec.training.checkpoint import build_codec
 
 Result = subprocess.CompletedProcess
 Cli = Callable[..., Result]
@@ -24,7 +24,13 @@ ROOT = Path(__file__).parent.parent
 KODAK = ROOT.parent / "shared" / "kodak"
 
 TINY = ModelConfig(
-    latent_channels=24, hyper_channels=16, widths=(0, 16, 24), blocks=(0, 1, 1), attention=AttentionConfig()
+    latent_channels=24,
+    hyper_channels=16,
+    widths=(0, 16, 24),
+    blocks=(0, 1, 1),
+    attention=AttentionConfig(),
+    context_width=32,
+    levels=(0.0018, 0.0130, 0.0932),
 )
 
 
@@ -43,12 +49,14 @@ def photo(height: int, width: int, seed: int = 0) -> np.ndarray:
 def make_codec(config: ModelConfig = TINY, seed: int = 0) -> Codec:
     """Initialised on a picture, then shaken, so that no path is zero."""
     torch.manual_seed(seed)
-    codec = Codec(config, LearnedPrior(config.hyper_channels))
-    codec.initialise(to_tensor(photo(128, 192)), 0.013)
+    codec = build_codec(config)
+    codec.initialise(to_tensor(photo(128, 192)))
     with torch.no_grad():
-        for module in (codec.analysis.head, codec.synthesis.head, codec.hyper_synthesis.head):
+        heads = [step[-1] for step in codec.prior.networks.steps]
+        for module in (codec.analysis.head, codec.synthesis.head, *heads):
             for parameter in module.parameters():
                 parameter.normal_(0, 0.02)
+        codec.prior.quality_bias.normal_(0, 0.1)
         for name, parameter in codec.named_parameters():
             if name.endswith("alpha"):
                 parameter.fill_(0.5)
@@ -123,6 +131,7 @@ def assert_refused(result: Result, *words: str, code: int = 2) -> None:
     assert result.returncode == code, stderr
     assert "Traceback" not in stderr
     errors = [line for line in stderr.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1, stderr
+    hints = [line for line in stderr.splitlines() if line.startswith("hint: ")]
+    assert len(errors) == len(hints) == 1, stderr
     for word in words:
         assert word in stderr

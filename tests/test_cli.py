@@ -17,6 +17,7 @@ from PIL import Image
 from attncodec import __version__
 from attncodec.config import dump_yaml
 from attncodec.images import read_rgb
+from attncodec.model.sealed import SealedCodec
 
 
 @pytest.fixture
@@ -46,6 +47,53 @@ def test_the_plain_round_trip_keeps_the_original(place: Path, cli: Cli, model_fi
     assert (place / "img.png").read_bytes() == original
     assert read_rgb(place / "img.decoded.png").shape == (70, 50, 3)
     assert sorted(os.listdir(place)) == ["img.atc", "img.decoded.png", "img.png"]
+
+
+def test_a_quality_or_a_target_can_be_asked_for(place: Path, cli: Cli, model_file: Path) -> None:
+    def size(*wish: str) -> int:
+        assert cli("compress", "img.png", "-m", model_file, "--force", *wish, cwd=place).returncode == 0
+        return (place / "img.atc").stat().st_size
+
+    assert size("-q", "1") < size("-q", "2.5") < size("-q", "3")
+    middle = size("-q", "2")
+    assert size("--target-bytes", str(middle)) <= middle
+    assert size("--target-bpp", str(8 * middle / (70 * 50))) <= middle
+    assert size("--target-psnr", "20") <= middle
+    both = cli("compress", "img.png", "-m", model_file, "--force", "-q", "1", "--target-psnr", "20", cwd=place)
+    assert_refused(both, "cannot be met at once")
+    assert_refused(cli("compress", "img.png", "-m", model_file, "--force", "-q", "9", cwd=place), "quality 9")
+    little = cli("compress", "img.png", "-m", model_file, "--force", "--target-bytes", "45", cwd=place)
+    assert_refused(little, "too few", "smallest file")
+
+
+def test_a_check_that_does_not_hold_is_exit_code_1(
+    place: Path, cli: Cli, model_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SealedCodec, "decompress", lambda self, data: np.zeros((70, 50, 3), np.uint8))
+    result = cli("compress", "img.png", "-m", model_file, "--verify", cwd=place)
+    assert_refused(result, "decodes to another picture", code=1)
+
+
+def test_an_output_never_replaces_its_own_input(place: Path, cli: Cli, model_file: Path) -> None:
+    original = (place / "img.png").read_bytes()
+    result = cli("compress", "img.png", "-m", model_file, "-o", "img.png", "--force", cwd=place)
+    assert_refused(result, "overwritten by its own output")
+    assert (place / "img.png").read_bytes() == original
+
+
+def test_a_sound_copy_of_a_model_is_found_behind_a_damaged_one(
+    place: Path, cli: Cli, model_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = bytearray(model_file.read_bytes())
+    for name in ("a", "b"):
+        (place / name).mkdir()
+        if name == "a":
+            (place / name / "m.safetensors").write_bytes(data[:-9] + bytes([data[-9] ^ 1]) + data[-8:])
+        else:
+            (place / name / "m.safetensors").write_bytes(data)
+    assert cli("compress", "img.png", "-m", model_file, cwd=place).returncode == 0
+    monkeypatch.setenv("ATTNCODEC_MODELS", "nowhere:a:b")
+    assert cli("decompress", "img.atc", cwd=place).returncode == 0
 
 
 def test_an_existing_output_needs_force(place: Path, cli: Cli, model_file: Path) -> None:
@@ -176,6 +224,7 @@ def test_training_mistakes_have_their_own_lines(place: Path, cli: Cli, pictures:
     assert "abacus" in refused(f"data.train={pictures}", "--device", "abacus")
     assert "--extend soon" in refused(f"data.train={pictures}", "--extend", "soon")
     assert "no configuration file" in refused(config=place / "none.yaml")
+    assert "no finished run to extend" in refused(f"data.train={pictures}", "--extend", "2h")
     assert not (place / "runs").exists()
 
 
@@ -224,7 +273,8 @@ def test_eval_prints_valid_json_and_nothing_else(place: Path, cli: Cli, model_fi
     Image.fromarray(photo(170, 180)).save(place / "large.png")
     result = cli("eval", ".", "-m", model_file, "--json", cwd=place)
     report = json.loads(result.stdout, parse_constant=lambda name: pytest.fail(name))
-    (point,) = report["points"]
+    *_, point = report["points"]
+    assert [p["quality"] for p in report["points"]] == [1, 2, 3]
     assert result.returncode == 0 and [image["name"] for image in point["images"]] == [
         "flat.png",
         "img.png",
@@ -241,7 +291,7 @@ def test_eval_prints_valid_json_and_nothing_else(place: Path, cli: Cli, model_fi
 
 def test_eval_prints_a_table_and_names_what_it_could_not_read(place: Path, cli: Cli, model_file: Path) -> None:
     (place / "bad.png").write_bytes(b"no picture")
-    result = cli("eval", ".", "-m", model_file, "-o", "out", cwd=place)
+    result = cli("eval", ".", "-m", model_file, "-o", "out", "-q", "1.5", cwd=place)
     assert result.returncode == 1 and b"bad.png" in result.stderr
     lines = result.stdout.decode().splitlines()
     assert [line.split()[0] for line in lines[1:]] == ["img.png", "mean", "mean", "mean"]
@@ -268,7 +318,7 @@ def test_train_seal_compress_from_start_to_end(place: Path, cli: Cli, pictures: 
     assert sealed.returncode == 0
     assert (place / "m.safetensors").read_bytes() == (place / "runs/tiny/model.safetensors").read_bytes()
     assert cli("compress", "img.png", cwd=place).returncode == 0
-    assert_refused(cli("seal", "m.safetensors", "-o", "n.safetensors", cwd=place), "attncodec-model-0")
+    assert_refused(cli("seal", "m.safetensors", "-o", "n.safetensors", cwd=place), "attncodec-model-1")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -7,7 +7,7 @@ import pytest
 from attncodec.container import HEADER_BYTES, PIXEL_LIMIT, Container, pack, unpack
 from attncodec.errors import ContainerError
 
-SAMPLE = Container(300, 7, bytes(range(8)), 0xDEADBEEF, b"z" * 12, b"y" * 40, quality_64=288)
+SAMPLE = Container(300, 7, bytes(range(8)), 0xDEADBEEF, b"y" * 52, quality_64=288, skip=True)
 
 
 def resealed(data: bytes, offset: int, form: str, value: int) -> bytes:
@@ -22,10 +22,10 @@ def test_unpack_is_the_inverse_of_pack() -> None:
 
 
 def test_the_bytes_are_those_of_the_byte_table() -> None:
-    header = b"ATNC\x00\x00" + struct.pack("<HII", 288, 300, 7) + bytes(range(8))
-    header += struct.pack("<IIII", 12, 40, zlib.crc32(b"z" * 12 + b"y" * 40), 0xDEADBEEF)
-    assert pack(SAMPLE) == header + struct.pack("<I", zlib.crc32(header)) + b"z" * 12 + b"y" * 40
-    assert HEADER_BYTES == 44 <= 64
+    header = b"ATNC\x00\x01" + struct.pack("<HII", 288, 300, 7) + bytes(range(8))
+    header += struct.pack("<III", 52, zlib.crc32(b"y" * 52), 0xDEADBEEF)
+    assert pack(SAMPLE) == header + struct.pack("<I", zlib.crc32(header)) + b"y" * 52
+    assert HEADER_BYTES == 40
 
 
 def test_a_file_cut_anywhere_is_refused() -> None:
@@ -55,11 +55,12 @@ def test_random_bytes_are_refused() -> None:
     ("offset", "form", "value", "words"),
     [
         (4, "<B", 7, "version 7 at byte 4"),
-        (5, "<B", 1, "flags 0x01"),
+        (5, "<B", 3, "flags 0x03"),
         (8, "<I", 0, "0 x 7 pixels"),
         (8, "<I", 0xFFFFFFFF, "pixels"),
         (24, "<I", 0xFFFFFFFC, "cut short"),
         (24, "<I", 8, "too long"),
+        (8, "<I", PIXEL_LIMIT, "out of bounds"),
     ],
 )
 def test_a_hostile_header_is_refused_before_anything_is_allocated(
@@ -71,4 +72,4 @@ def test_a_hostile_header_is_refused_before_anything_is_allocated(
 
 def test_a_picture_above_the_limit_cannot_be_packed() -> None:
     with pytest.raises(ContainerError, match="pixels"):
-        pack(Container(PIXEL_LIMIT, 2, bytes(8), 0, b"", b""))
+        pack(Container(PIXEL_LIMIT // 64 + 1, 1, bytes(8), 0, b"", 64, False))

@@ -40,7 +40,7 @@ def names(
     inputs: list[str], root: Path, suffix: str = ".atc", out: str | None = None, force: bool = False
 ) -> list[str]:
     paths = [root / name for name in inputs]
-    outputs, _ = plan_outputs(paths, root / out if out else None, suffix, force)
+    outputs, _ = plan_outputs(paths, f"{root}/{out}" if out else None, suffix, force)
     return [output.relative_to(root).as_posix() for output in outputs]
 
 
@@ -75,6 +75,16 @@ def test_one_input_goes_into_a_file_or_a_folder_that_is_there(tmp_path: Path) ->
     (tmp_path / "there").mkdir()
     assert names(["a.png"], tmp_path, out="x.atc") == ["x.atc"]
     assert names(["a.png"], tmp_path, out="there") == ["there/a.atc"]
+    assert names(["a.png"], tmp_path, out="new/") == ["new/a.atc"]
+    assert plan_outputs([STREAM], str(tmp_path / "there"), ".atc", False)[0] == [tmp_path / "there" / "stdin.atc"]
+
+
+def test_a_link_stays_a_link_and_a_device_a_device(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    write_whole(tmp_path / "link", b"data")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "file").read_bytes() == b"data"
+    write_whole(Path("/dev/null"), b"data")
+    assert not Path("/dev/null").is_file()
 
 
 def test_an_output_that_exists_needs_force(tmp_path: Path) -> None:
@@ -91,9 +101,9 @@ def test_what_cannot_be_an_output_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="does not exist"):
         names(["a.png"], tmp_path, out="none/x.atc")
     with pytest.raises(ConfigError, match="share stdout"):
-        plan_outputs([tmp_path / "a.png", tmp_path / "b.png"], STREAM, ".atc", False)
+        plan_outputs([tmp_path / "a.png", tmp_path / "b.png"], "-", ".atc", False)
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match="need a folder"):
+    with pytest.raises(ConfigError, match="a folder is needed"):
         names(["a.png", "b.png"], tmp_path, out="file")
     with pytest.raises(ConfigError, match="2 inputs would be written to"):
         names(["x/a.png", "y/a.png"], tmp_path, out="out")

@@ -17,6 +17,7 @@ ROWS = [
     {"model"},
     {"api", "evaluation"},
     {"training"},
+    {"console"},
     {"cli"},
     {"__main__"},
 ]

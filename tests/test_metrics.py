@@ -3,7 +3,7 @@ import pytest
 import torch
 from conftest import photo
 
-from attncodec.metrics import bpp, ms_ssim, psnr_db, rd_loss
+from attncodec.metrics import bpp, level_weight, ms_ssim, psnr_db, rd_loss
 
 
 def test_psnr_of_a_difference_of_one_is_48_13_db() -> None:
@@ -34,7 +34,12 @@ def test_bpp_counts_every_byte() -> None:
 
 def test_the_loss_is_bpp_plus_lambda_255_squared_mse() -> None:
     x = torch.zeros(2, 3, 8, 16)
-    result = rd_loss(x, x + 0.1, torch.tensor([128.0, 384.0]), 0.01)
+    result = rd_loss(x, x + 0.1, torch.tensor([128.0, 384.0]), torch.full((2,), 0.0130))
     assert float(result.rate_bpp) == pytest.approx(2.0)
     assert float(result.mse_255) == pytest.approx(650.25, rel=1e-5)
-    assert float(result.loss) == pytest.approx(2 + 6.5025, rel=1e-5)
+    assert float(result.loss) == pytest.approx(2 + 0.0130 * 650.25, rel=1e-5)
+
+
+def test_levels_count_by_the_root_of_their_lambda() -> None:
+    weights = level_weight(torch.tensor([0.0130, 0.0130 * 4, 0.0130 / 16]))
+    assert weights.tolist() == pytest.approx([1, 0.5, 4])

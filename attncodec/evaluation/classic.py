@@ -10,6 +10,7 @@ from attncodec.images import RGB, decode_rgb
 from attncodec.metrics import psnr_db
 
 QUALITIES = range(1, 101)
+JPEG_MAX_SIDE, WEBP_MAX_SIDE = 65_500, 16_383  # of the libraries; a larger picture has no such file
 
 
 @dataclass(frozen=True)
@@ -21,22 +22,25 @@ class ClassicFile:
     decoded: RGB
 
 
-def jpeg(rgb: RGB, at_least_bytes: int) -> ClassicFile:
+def jpeg(rgb: RGB, at_least_bytes: int) -> ClassicFile | None:
     """JPEG, optimised and progressive: the better of 4:2:0 and 4:4:4 by PSNR. See `_smallest`."""
 
-    def with_subsampling(subsampling: str) -> ClassicFile:
+    def with_subsampling(subsampling: str) -> ClassicFile | None:
         options = {"subsampling": subsampling, "optimize": True, "progressive": True}
         return _smallest(rgb, at_least_bytes, "JPEG", options)
 
-    return max(map(with_subsampling, ("4:2:0", "4:4:4")), key=lambda file: psnr_db(rgb, file.decoded) or float("inf"))
+    if max(rgb.shape) > JPEG_MAX_SIDE:
+        return None
+    files = [file for file in map(with_subsampling, ("4:2:0", "4:4:4")) if file is not None]
+    return max(files, key=lambda file: psnr_db(rgb, file.decoded) or float("inf"), default=None)
 
 
-def webp(rgb: RGB, at_least_bytes: int) -> ClassicFile:
+def webp(rgb: RGB, at_least_bytes: int) -> ClassicFile | None:
     """Lossy WebP, method 6 (the slowest and best). See `_smallest`."""
-    return _smallest(rgb, at_least_bytes, "WEBP", {"method": 6})
+    return None if max(rgb.shape) > WEBP_MAX_SIDE else _smallest(rgb, at_least_bytes, "WEBP", {"method": 6})
 
 
-def _smallest(rgb: RGB, at_least_bytes: int, kind: str, options: dict[str, object]) -> ClassicFile:
+def _smallest(rgb: RGB, at_least_bytes: int, kind: str, options: dict[str, object]) -> ClassicFile | None:
     """The lowest quality whose file has at least so many bytes, so that a classic codec is never given fewer than the
     codec it is compared with; the highest quality where none has."""
     files: dict[int, bytes] = {}
@@ -49,13 +53,16 @@ def _smallest(rgb: RGB, at_least_bytes: int, kind: str, options: dict[str, objec
         return files[quality]
 
     low, high = QUALITIES[0], QUALITIES[-1]
-    while low < high:
-        middle = (low + high) // 2
-        if len(encode(middle)) >= at_least_bytes:
-            high = middle
-        else:
-            low = middle + 1
-    return ClassicFile(encode(low), low, decode_rgb(encode(low), kind))
+    try:
+        while low < high:
+            middle = (low + high) // 2
+            if len(encode(middle)) >= at_least_bytes:
+                high = middle
+            else:
+                low = middle + 1
+        return ClassicFile(encode(low), low, decode_rgb(encode(low), kind))
+    except (OSError, ValueError):
+        return None  # a size or a content that the library cannot write
 
 
-CLASSIC: dict[str, Callable[[RGB, int], ClassicFile]] = {"jpeg": jpeg, "webp": webp}
+CLASSIC: dict[str, Callable[[RGB, int], ClassicFile | None]] = {"jpeg": jpeg, "webp": webp}

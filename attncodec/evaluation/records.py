@@ -11,6 +11,7 @@ from typing import Any
 from attncodec.evaluation.classic import CLASSIC
 from attncodec.images import RGB, read_rgb
 from attncodec.metrics import bpp, ms_ssim, psnr_db
+from attncodec.model.encoding import Target
 from attncodec.model.sealed import SealedCodec
 
 
@@ -23,6 +24,7 @@ class Record:
     """
 
     codec: str
+    quality: float  # of the model: a classic codec stands beside the file that it was given the bytes of
     name: str
     width: int
     height: int
@@ -33,45 +35,47 @@ class Record:
     ms_ssim: float | None
     encode_s: float | None
     decode_s: float | None
-    quality: float | None = None
 
 
 MEANS = ("bpp", "bpp_est", "psnr_db", "ms_ssim", "encode_s", "decode_s")
 
 
-def evaluate_picture(codec: SealedCodec, path: Path, name: str) -> list[Record]:
+def evaluate_picture(codec: SealedCodec, path: Path, name: str, quality: float) -> list[Record]:
     """The model's record, then one of each classic codec at no fewer bytes. Raises ImageError."""
     rgb = read_rgb(path)
     with tempfile.TemporaryDirectory(prefix="attncodec-") as folder:
         file = Path(folder) / "picture.atc"
         start = time.perf_counter()
-        file.write_bytes(codec.compress(rgb))
+        file.write_bytes(codec.compress(rgb, Target(quality=quality)))
         written = time.perf_counter()
         decoded = codec.decompress(file.read_bytes())
         done = time.perf_counter()
-        size = file.stat().st_size
-    estimate = codec.reconstruct(rgb)[1] / (rgb.shape[0] * rgb.shape[1])
-    records = [_record("attncodec", name, rgb, decoded, size, estimate, written - start, done - written)]
+        data = file.read_bytes()
+    estimate = codec.reconstruct(rgb, data)[1] / (rgb.shape[0] * rgb.shape[1])
+    seconds = (written - start, done - written)
+    records = [_record("attncodec", name, quality, rgb, decoded, len(data), estimate, *seconds)]
     for kind, encode in CLASSIC.items():
-        classic = encode(rgb, size)
-        records.append(_record(kind, name, rgb, classic.decoded, len(classic.data), quality=classic.quality))
+        classic = encode(rgb, len(data))
+        if classic is not None:
+            records.append(_record(kind, name, quality, rgb, classic.decoded, len(classic.data)))
     return records
 
 
 def _record(
     codec: str,
     name: str,
+    quality: float,
     rgb: RGB,
     decoded: RGB,
     size: int,
     bpp_est: float | None = None,
     encode_s: float | None = None,
     decode_s: float | None = None,
-    quality: float | None = None,
 ) -> Record:
     height, width = rgb.shape[:2]
     return Record(
         codec,
+        quality,
         name,
         width,
         height,
@@ -82,15 +86,17 @@ def _record(
         ms_ssim(rgb, decoded),
         encode_s,
         decode_s,
-        quality,
     )
 
 
 def summarise(records: Sequence[Record]) -> dict[str, Any]:
-    """A point of a rate-distortion curve: means over the pictures that have the figure, and the pictures."""
-    point: dict[str, Any] = {"quality": None}
+    """A point of a rate-distortion curve, of records of one codec and quality: means over the pictures that have the
+    figure, and the pictures."""
+    point: dict[str, Any] = {"quality": records[0].quality if records else None}
     for figure in MEANS:
         values = [value for record in records if (value := getattr(record, figure)) is not None]
         point[figure] = statistics.fmean(values) if values else None
-    point["images"] = [{key: value for key, value in asdict(record).items() if key != "codec"} for record in records]
+    point["images"] = [
+        {key: value for key, value in asdict(record).items() if key not in ("codec", "quality")} for record in records
+    ]
     return point

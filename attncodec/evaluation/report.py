@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from attncodec.environment import versions
+from attncodec.evaluation.classic import CLASSIC
 from attncodec.evaluation.records import Record, summarise
 from attncodec.files import write_whole
 from attncodec.model.sealed import SealedCodec
@@ -23,29 +24,32 @@ COLUMNS = (
 )
 
 
-def by_codec(records: Sequence[Record]) -> dict[str, list[Record]]:
-    """The records of each codec, the model's first."""
-    return {codec: [r for r in records if r.codec == codec] for codec in dict.fromkeys(r.codec for r in records)}
+def points(records: Sequence[Record], codec: str) -> list[dict[str, Any]]:
+    """The curve of a codec: a point for each quality of the model."""
+    qualities = sorted({record.quality for record in records})
+    return [summarise([r for r in records if r.codec == codec and r.quality == quality]) for quality in qualities]
 
 
 def table(records: Sequence[Record]) -> str:
-    """A row for each picture through the model, then the means of every codec."""
-    groups = by_codec(records)
-    rows = [(record.name, asdict(record)) for record in next(iter(groups.values()))]
-    rows += [(f"mean {codec}", summarise(group)) for codec, group in groups.items()]
-    width = max(len(label) for label, _ in rows)
-    lines = [" " * width + "".join(f"{title:>10}" for _, title, _ in COLUMNS)]
-    for label, values in rows:
-        cells = ("-" if values[key] is None else format(values[key], form) for key, _, form in COLUMNS)
-        lines.append(f"{label:<{width}}" + "".join(f"{cell:>10}" for cell in cells))
+    """For each quality a row for each picture through the model, then the means of every codec."""
+    codecs = list(dict.fromkeys(record.codec for record in records))
+    curves = {codec: points(records, codec) for codec in codecs}
+    width = max(len(label) for label in [*(r.name for r in records), *(f"mean {codec}" for codec in codecs)])
+    lines = [" " * width + "   quality" + "".join(f"{title:>10}" for _, title, _ in COLUMNS)]
+    for number, ours in enumerate(curves["attncodec"]):
+        rows = [(image["name"], image) for image in ours["images"]]
+        rows += [(f"mean {codec}", curve[number]) for codec, curve in curves.items()]
+        for label, values in rows:
+            cells = ("-" if values[key] is None else format(values[key], form) for key, _, form in COLUMNS)
+            lines.append(f"{label:<{width}}{ours['quality']:>10g}" + "".join(f"{cell:>10}" for cell in cells))
     return "\n".join(lines)
 
 
 def as_json(codec: SealedCodec, model: Path, records: Sequence[Record]) -> dict[str, Any]:
     """The model and its points; no value is infinite or not a number."""
     return {
-        "model": {"path": str(model), "digest": codec.header.digest.hex(), **codec.header.about},
-        "points": [summarise(by_codec(records)["attncodec"])],
+        "model": {"path": str(model), "digest": codec.header.digest.hex(), "about": codec.header.about},
+        "points": points(records, "attncodec"),
     }
 
 
@@ -56,10 +60,10 @@ def save(folder: Path, codec: SealedCodec, model: Path, pictures: Path, records:
     writer = csv.writer(file)
     writer.writerow([field.name for field in fields(Record)])
     writer.writerows(asdict(record).values() for record in records)
-    write_whole(folder / "images.csv", file.getvalue().encode())
+    write_whole(folder / "images.csv", file.getvalue().encode(errors="surrogateescape"))
     run = {
         **as_json(codec, model, records),
-        "classic": {name: summarise(group) for name, group in by_codec(records).items() if name != "attncodec"},
+        "classic": {name: points(records, name) for name in CLASSIC},
         "pictures": pictures.resolve().name,
         "versions": versions("cpu"),
     }

@@ -6,28 +6,35 @@ validation, writing a file and reading one differ in the channel and in nothing 
     channel   what the decoder sees                  side product
     Noise     rounded, gradients pass straight       bits, differentiable, of the latent plus uniform noise
     Round     rounded                                bits
-    Write     rounded                                the bytes of z and y
+    Write     rounded                                the bytes of z and y, or their number
     Read      what the bytes say                     -
+
+Elements of y that `valid` leaves out lie beyond the picture; those below the skip level are certainly zero. Neither is
+coded: the decoder takes their mean.
 """
 
+import math
 import zlib
 from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from attncodec.model.coder import Coder, Symbols
-from attncodec.model.prior import FactorisedPrior, clamp_symbols, gaussian_bits, scale_index
+from attncodec.model.coder import Index, SymbolReader, Symbols, SymbolWriter, TableSet
+from attncodec.model.prior import FactorisedPrior, clamp_symbols, gaussian_bits
+
+Shape = tuple[int, ...]
 
 
 class Channel(Protocol):
-    def send_z(self, prior: FactorisedPrior | None, z: Tensor | None, shape: tuple[int, ...]) -> Tensor:
+    def send_z(self, prior: FactorisedPrior | None, z: Tensor | None, shape: Shape) -> Tensor:
         """z, or None where it is read, (B, N, h, w) of that shape -> z_hat."""
         ...
 
-    def send_y(self, y: Tensor | None, mean: Tensor, log_scale: Tensor) -> Tensor:
-        """y, or None where it is read, in quantiser steps, same shape as its mean and log scale -> y_hat."""
+    def send_y(self, y: Tensor | None, mean: Tensor, level: Tensor, valid: Tensor) -> Tensor:
+        """y, or None where it is read, in quantiser steps; all of one shape, valid (1, C, h, w) bool -> y_hat."""
         ...
 
 
@@ -38,15 +45,16 @@ class Noise:
         self.generator = generator
         self.bits: Tensor = torch.zeros(())  # (B,) after a transmission
 
-    def send_z(self, prior: FactorisedPrior | None, z: Tensor | None, shape: tuple[int, ...]) -> Tensor:
+    def send_z(self, prior: FactorisedPrior | None, z: Tensor | None, shape: Shape) -> Tensor:
         assert z is not None and prior is not None
         self.bits = prior.bits(z + self._noise(z)).flatten(1).sum(1)
         return _straight_through(z)
 
-    def send_y(self, y: Tensor | None, mean: Tensor, log_scale: Tensor) -> Tensor:
+    def send_y(self, y: Tensor | None, mean: Tensor, level: Tensor, valid: Tensor) -> Tensor:
         assert y is not None
         residual = y - mean
-        self.bits = self.bits + gaussian_bits(residual + self._noise(residual), log_scale).flatten(1).sum(1)
+        bits = gaussian_bits(residual + self._noise(residual), level)
+        self.bits = self.bits + (bits * valid).flatten(1).sum(1)
         return _straight_through(residual) + mean
 
     def _noise(self, like: Tensor) -> Tensor:
@@ -61,76 +69,104 @@ def _straight_through(x: Tensor) -> Tensor:
 class Round:
     """Validation and estimates."""
 
-    def __init__(self) -> None:
+    def __init__(self, skip_below: float = -math.inf) -> None:
+        self.skip_below = skip_below
         self.bits: Tensor = torch.zeros(())  # (B,) after a transmission
 
-    def send_z(self, prior: FactorisedPrior | None, z: Tensor | None, shape: tuple[int, ...]) -> Tensor:
+    def send_z(self, prior: FactorisedPrior | None, z: Tensor | None, shape: Shape) -> Tensor:
         assert z is not None and prior is not None
         z_hat = clamp_symbols(z)
         self.bits = prior.bits(z_hat).flatten(1).sum(1)
         return z_hat
 
-    def send_y(self, y: Tensor | None, mean: Tensor, log_scale: Tensor) -> Tensor:
+    def send_y(self, y: Tensor | None, mean: Tensor, level: Tensor, valid: Tensor) -> Tensor:
         assert y is not None
-        symbols = clamp_symbols(y - mean)
-        self.bits = self.bits + gaussian_bits(symbols, log_scale).flatten(1).sum(1)
+        coded = valid & (level >= self.skip_below)
+        symbols = clamp_symbols(y - mean) * coded
+        bits = gaussian_bits(symbols.float(), level.float())
+        self.bits = self.bits + (bits * coded).flatten(1).sum(1)
         return symbols + mean
 
 
 class Write:
-    """Into a file: one picture, B = 1."""
+    """Into a file, or into a count of the bits that it will take: one picture, B = 1."""
 
-    def __init__(self, z_coder: Coder, y_coder: Coder) -> None:
-        self.z_coder, self.y_coder = z_coder, y_coder
-        self.z = self.y = b""
+    def __init__(
+        self, sink: "SymbolWriter | BitCounter", z_tables: TableSet, y_tables: TableSet, skip_below: int
+    ) -> None:
+        self.sink, self.z_tables, self.y_tables, self.skip_below = sink, z_tables, y_tables, skip_below
         self.latents_crc = 0
+        self.skipped = 0  # how many symbols that are not zero were not written
 
-    def send_z(self, prior: FactorisedPrior | None, z: Tensor | None, shape: tuple[int, ...]) -> Tensor:
+    def send_z(self, prior: FactorisedPrior | None, z: Tensor | None, shape: Shape) -> Tensor:
         assert z is not None
         symbols = clamp_symbols(z)
-        self.z = self.z_coder.encode(self._checked(symbols), channel_index(shape))
+        flat = to_symbols(symbols)
+        self.sink.put(self.z_tables, flat, channel_index(shape))
+        self.latents_crc = crc_latents(flat, self.latents_crc)
         return symbols
 
-    def send_y(self, y: Tensor | None, mean: Tensor, log_scale: Tensor) -> Tensor:
+    def send_y(self, y: Tensor | None, mean: Tensor, level: Tensor, valid: Tensor) -> Tensor:
         assert y is not None
-        symbols = clamp_symbols(y - mean)
-        self.y = self.y_coder.encode(self._checked(symbols), to_index(log_scale))
-        return symbols + mean
-
-    def _checked(self, symbols: Tensor) -> Symbols:
-        flat: Symbols = symbols.flatten().cpu().numpy().astype(np.int32)
+        coded = (valid & (level >= self.skip_below)).flatten().cpu().numpy()
+        flat = to_symbols(clamp_symbols(y - mean) * valid)
+        self.skipped += int(np.count_nonzero(flat[~coded]))
+        flat[~coded] = 0
+        self.sink.put(self.y_tables, flat[coded], to_index(level)[coded])
         self.latents_crc = crc_latents(flat, self.latents_crc)
-        return flat
+        return to_tensor(flat, mean) + mean
+
+
+class BitCounter:
+    """Takes symbols as a SymbolWriter does, and counts their bits from the tables."""
+
+    def __init__(self) -> None:
+        self.bits = 0.0
+
+    def put(self, tables: TableSet, symbols: Symbols, index: Index) -> None:
+        self.bits += float(tables.bits(symbols, index).sum())
 
 
 class Read:
     """Out of a file: one picture, B = 1; the values handed in are ignored."""
 
-    def __init__(self, z_coder: Coder, y_coder: Coder, z: bytes, y: bytes) -> None:
-        self.z_coder, self.y_coder = z_coder, y_coder
-        self.z, self.y = z, y
+    def __init__(self, z_tables: TableSet, y_tables: TableSet, skip_below: int, data: bytes) -> None:
+        self.z_tables, self.y_tables, self.skip_below = z_tables, y_tables, skip_below
+        self.reader = SymbolReader(data)
         self.latents_crc = 0
 
-    def send_z(self, prior: FactorisedPrior | None, z: Tensor | None, shape: tuple[int, ...]) -> Tensor:
-        return self._checked(self.z_coder.decode(self.z, channel_index(shape)), shape)
-
-    def send_y(self, y: Tensor | None, mean: Tensor, log_scale: Tensor) -> Tensor:
-        symbols = self.y_coder.decode(self.y, to_index(log_scale))
-        return self._checked(symbols, mean.shape).to(mean.device) + mean
-
-    def _checked(self, flat: Symbols, shape: tuple[int, ...]) -> Tensor:
+    def send_z(self, prior: FactorisedPrior | None, z: Tensor | None, shape: Shape) -> Tensor:
+        flat = self.reader.get(self.z_tables, channel_index(shape))
         self.latents_crc = crc_latents(flat, self.latents_crc)
         return torch.from_numpy(flat.astype(np.float32)).reshape(shape)
 
+    def send_y(self, y: Tensor | None, mean: Tensor, level: Tensor, valid: Tensor) -> Tensor:
+        coded = (valid & (level >= self.skip_below)).flatten().cpu().numpy()
+        flat = np.zeros(coded.size, np.int32)
+        flat[coded] = self.reader.get(self.y_tables, to_index(level)[coded])
+        self.latents_crc = crc_latents(flat, self.latents_crc)
+        return to_tensor(flat, mean) + mean
 
-def channel_index(shape: tuple[int, ...]) -> np.ndarray[tuple[int], np.dtype[np.uint16]]:
+
+def to_symbols(x: Tensor) -> Symbols:
+    """Rounded values -> integers, flat, in raster order."""
+    symbols: Symbols = x.flatten().cpu().numpy().astype(np.int32)
+    return symbols
+
+
+def to_tensor(symbols: Symbols, like: Tensor) -> Tensor:
+    """Flat integers -> the shape, dtype and device of `like`."""
+    return torch.from_numpy(symbols).to(like.device, like.dtype).reshape(like.shape)
+
+
+def channel_index(shape: Shape) -> Index:
     """The table of each element of z, (1, N, h, w) flattened: the number of its channel."""
     return np.repeat(np.arange(shape[1], dtype=np.uint16), shape[2] * shape[3])
 
 
-def to_index(log_scale: Tensor) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
-    """The table of each element of y, (1, M, h, w) flattened: the level of its scale."""
-    index: np.ndarray[tuple[int], np.dtype[np.uint8]] = scale_index(log_scale).flatten().cpu().numpy()
+def to_index(level: Tensor) -> NDArray[np.uint8]:
+    """The table of each element of y, flattened: its level, an integer in a sealed codec."""
+    index: NDArray[np.uint8] = level.flatten().to(torch.uint8).cpu().numpy()
     return index
 
 

@@ -4,76 +4,106 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
-from attncodec.config import ModelConfig
+from attncodec.config import QUALITY_STEPS, ModelConfig
 from attncodec.images import RGB, pad_edges, to_rgb, to_tensor
 from attncodec.model.channel import Channel, Round
+from attncodec.model.context import CELL, ONE, ContextPrior, interpolate
 from attncodec.model.prior import FactorisedPrior
-from attncodec.model.transforms import (
-    HYPER_STRIDE,
-    PIXEL_SD,
-    STRIDE,
-    Analysis,
-    HyperAnalysis,
-    HyperSynthesis,
-    Synthesis,
-)
+from attncodec.model.transforms import HYPER_STRIDE, PIXEL_SD, STRIDE, Analysis, HyperAnalysis, Synthesis
 
 
 class Codec(nn.Module):
-    """A mean-and-scale hyperprior codec (Ballé et al. 2018, Minnen et al. 2018).
+    """A mean-and-scale hyperprior codec (Ballé et al. 2018, Minnen et al. 2018) with spatial context, for all rates.
 
         x ─▶ analysis ─▶ · gain ─▶ y ─────────────▶ channel ─▶ y_hat ─▶ / gain ─▶ synthesis ─▶ x_hat
-                 │                                  ▲  mean, scale
-                 └▶ hyper analysis ─▶ z ─▶ channel ─▶ z_hat ─▶ hyper synthesis
+                 │                                  ▲  mean, scale  │
+                 │                              context prior ◀─────┘ what is known so far
+                 │                                  ▲
+                 └▶ hyper analysis ─▶ z ─▶ channel ─▶ z_hat
 
-    y is in steps of the quantiser: `log_gain`, one a channel, says how many steps a unit of the latent has.
-    `z_prior` is the learned prior in training, tables in a sealed codec, None where only a file is read.
+    y is in steps of the quantiser: a gain, one a channel and level of quality, says how many steps a unit of the latent
+    has. `position` (B,) is the quality of each picture, in 1 / 64 of a level above the first. `log2_gain` (L, M) holds
+    floats while it learns, and integers in 1 / 4096 in a sealed codec.
     """
 
-    def __init__(self, config: ModelConfig, z_prior: FactorisedPrior | None) -> None:
+    log2_gain: Tensor
+
+    def __init__(self, config: ModelConfig, prior: ContextPrior, z_prior: FactorisedPrior | None) -> None:
         super().__init__()
         self.config = config
         self.analysis = Analysis(config)
         self.synthesis = Synthesis(config)
         self.hyper_analysis = HyperAnalysis(config)
-        self.hyper_synthesis = HyperSynthesis(config)
-        self.log_gain = nn.Parameter(torch.zeros(config.latent_channels, 1, 1))
+        self.prior = prior
         self.z_prior = z_prior
+        self.log2_gain = nn.Parameter(torch.zeros(len(config.levels), config.latent_channels))
 
-    def forward(self, x: Tensor, channel: Channel) -> Tensor:
+    def forward(self, x: Tensor, channel: Channel, position: Tensor) -> Tensor:
         """x (B, 3, H, W) in [0, 1] through the channel -> x_hat, same shape, about in [0, 1]."""
-        return self.decode(self.transmit(channel, self.encode(x)), (x.shape[-2], x.shape[-1]))
+        y_hat = self.transmit(channel, position, self.encode(x, position))
+        return self.decode(y_hat, position, (x.shape[-2], x.shape[-1]))
 
-    def encode(self, x: Tensor) -> Tensor:
+    def encode(self, x: Tensor, position: Tensor) -> Tensor:
         """x (B, 3, H, W) in [0, 1], any size -> y (B, M, ceil(H / 16), ceil(W / 16)) in quantiser steps."""
-        y: Tensor = self.analysis(pad_edges(x, STRIDE)) * self.log_gain.exp()
-        return y
+        return self.to_steps(self.analyse(x), position)
 
-    def transmit(self, channel: Channel, y: Tensor | None = None, size: tuple[int, int] = (0, 0)) -> Tensor:
-        """Send z, then y, through the channel -> y_hat, as y. A reader has no y, and gives (h, w) of y as `size`."""
-        gain = self.log_gain.exp()
+    def analyse(self, x: Tensor) -> Tensor:
+        """x (B, 3, H, W) in [0, 1], any size -> latents in units, of every quality alike."""
+        units: Tensor = self.analysis(pad_edges(x, STRIDE))
+        return units
+
+    def to_steps(self, units: Tensor, position: Tensor) -> Tensor:
+        """Latents in units -> y in quantiser steps."""
+        return units * torch.exp2(self._octaves(position))
+
+    def transmit(
+        self, channel: Channel, position: Tensor, y: Tensor | None = None, size: tuple[int, int] = (0, 0)
+    ) -> Tensor:
+        """Send z, then y in its steps, through the channel -> y_hat, as y. A reader has no y, and gives its (h, w)."""
         batch, height, width = (1, *size) if y is None else (y.shape[0], *y.shape[-2:])
-        z = None if y is None else self.hyper_analysis(y / gain)
+        gain, channels = interpolate(self.log2_gain, position), self.config.latent_channels
+        z = None if y is None else self.hyper_analysis(y * torch.exp2(-self._octaves(position)))
         z_shape = (batch, self.config.hyper_channels, -(-height // HYPER_STRIDE), -(-width // HYPER_STRIDE))
-        z_hat = channel.send_z(self.z_prior, z, z_shape).to(gain.device)
-        mean, log_scale = self.hyper_synthesis(z_hat)[..., :height, :width].chunk(2, dim=1)
-        return channel.send_y(y, mean * gain, log_scale + self.log_gain)
+        z_hat = channel.send_z(self.z_prior, z, z_shape).to(gain.device).contiguous()
 
-    def decode(self, y_hat: Tensor, size: tuple[int, int]) -> Tensor:
+        cells = None if y is None else pixel_unshuffle(pad_edges(y, CELL), CELL)
+        rows, columns = -(-height // CELL), -(-width // CELL)
+        inside = torch.zeros(1, 1, rows * CELL, columns * CELL, dtype=torch.bool, device=gain.device)
+        inside[..., :height, :width] = True
+        valid = pixel_unshuffle(inside, CELL)
+        gain = gain.repeat_interleave(CELL**2, dim=1)[..., None, None]
+        hyper = self.prior.hyper(z_hat, position)[..., :rows, :columns]
+        known = y_hat = hyper.new_zeros(batch, CELL**2 * channels, rows, columns)
+        for step, order in enumerate(self.prior.order):
+            order = order.to(gain.device)
+            mean, level = self.prior.means_and_levels(step, hyper, known, gain)
+            sent = channel.send_y(None if cells is None else cells[:, order], mean, level, valid[:, order % CELL**2])
+            y_hat = y_hat.index_copy(1, order, sent)
+            known = known.index_copy(1, order, self.prior.to_units(sent, gain[:, order]))
+        return pixel_shuffle(y_hat, CELL)[..., :height, :width]
+
+    def decode(self, y_hat: Tensor, position: Tensor, size: tuple[int, int]) -> Tensor:
         """y_hat in quantiser steps -> x_hat (B, 3, *size), about in [0, 1]."""
-        x_hat: Tensor = self.synthesis(y_hat / self.log_gain.exp())
+        x_hat: Tensor = self.synthesis(y_hat.float() * torch.exp2(-self._octaves(position)))
         return x_hat[..., : size[0], : size[1]]
 
     @torch.inference_mode()
-    def reconstruct(self, rgb: RGB) -> tuple[RGB, float]:
+    def reconstruct(self, rgb: RGB, position: int, skip_below: float = -math.inf) -> tuple[RGB, float]:
         """(H, W, 3) uint8 -> what decoding would give, without a file, and the estimated bits of z and y."""
-        channel = Round()
-        x_hat = self(to_tensor(rgb).to(self.log_gain.device), channel)
+        channel = Round(skip_below)
+        device = self.log2_gain.device
+        x_hat = self(to_tensor(rgb).to(device), channel, torch.tensor([position], device=device))
         return to_rgb(x_hat), float(channel.bits.sum())
 
+    def _octaves(self, position: Tensor) -> Tensor:
+        """log2 of quantiser steps to a unit, (B, M, 1, 1) float."""
+        gain = interpolate(self.log2_gain, position)
+        return (gain if gain.is_floating_point() else gain.float() / ONE)[..., None, None]
+
     @torch.no_grad()
-    def initialise(self, x: Tensor, rd_lambda: float) -> None:
+    def initialise(self, x: Tensor) -> None:
         """Set units and gains from crops of training pictures, x (B, 3, H, W) in [0, 1], before the first step.
 
         Units become the standard deviations of the latents. A step of the quantiser becomes what is best at high rates
@@ -84,5 +114,13 @@ class Codec(nn.Module):
         unit = self.analysis(x).std(dim=(0, 2, 3), keepdim=True)[0].clamp_min(1e-3)
         self.analysis.unit.copy_(unit)
         self.synthesis.unit.copy_(unit)
-        step = (18 / (math.log(2) * rd_lambda)) ** 0.5 / 255 / PIXEL_SD
-        self.log_gain.copy_((unit / step).log())
+        for level, rd_lambda in enumerate(self.config.levels):
+            step = math.sqrt(18 / (math.log(2) * rd_lambda)) / 255 / PIXEL_SD
+            self.log2_gain[level] = torch.log2(unit.flatten() / step)
+
+
+def rd_lambda_at(levels: tuple[float, ...], position: int) -> float:
+    """Lambda at a position, geometric between two levels."""
+    low, part = divmod(position, QUALITY_STEPS)
+    high = min(low + 1, len(levels) - 1)
+    return float(levels[low] ** (1 - part / QUALITY_STEPS) * levels[high] ** (part / QUALITY_STEPS))

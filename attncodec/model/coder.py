@@ -3,7 +3,8 @@
 A table is a row of integer weights that add up to 2^24: one for each symbol from `low` on, and a last one for the
 escape. constriction turns the weights w - 1 back into exactly w, so the coder does no rounding of its own.
 
-What stands in a section, in this order (the order is the format):
+A stream is a sequence of groups of symbols: z, then y step by step. In a group, in this order (the order is the
+format):
   1. every symbol by its table, in order of table number, and in raster order (C, H, W) among those of one table; a
      symbol that its table does not hold is coded as the escape;
   2. if there are escapes, in that same order: one bit each, set where the symbol lies below its table; then, with n the
@@ -61,7 +62,8 @@ class Tables:
         if int(sizes.sum()) != self.weights.size:
             raise CheckpointError("the model is damaged: its probability tables do not fill their vector")
         sums = np.add.reduceat(self.weights.astype(np.int64), np.cumsum(sizes) - sizes)
-        if self.weights.min() < 1 or (sums != 1 << PRECISION).any() or np.abs(self.lows).max() > SYMBOL_LIMIT:
+        lows = self.lows.astype(np.int64)
+        if self.weights.min() < 1 or (sums != 1 << PRECISION).any() or np.abs(lows).max() > SYMBOL_LIMIT:
             raise CheckpointError("the model is damaged: a probability table does not add up")
 
 
@@ -89,77 +91,111 @@ def escape_bits(distance: NDArray[np.int64]) -> NDArray[np.int64]:
     return 1 + np.minimum(magnitude + 1, ESCAPE_BITS - 1) + magnitude
 
 
-class Coder:
-    """Writes and reads the symbols of one latent with a set of tables."""
+class TableSet:
+    """Tables, checked, as constriction takes them."""
 
     def __init__(self, tables: Tables) -> None:
         tables.check()
         self.lows = tables.lows
         self.escapes = tables.sizes - 1  # the entry that stands for all other symbols
         self.models = [categorical(weights) for weights in tables.split()]
+        self.costs = PRECISION - np.log2(tables.weights)  # bits of each entry, the tables end to end
+        self.starts = np.cumsum(tables.sizes) - tables.sizes
 
-    def encode(self, symbols: Symbols, index: Index) -> bytes:
-        """symbols, index: (n,) in raster order; symbols within +-32767."""
-        order, bounds = self._walk(index)
-        symbols, index = symbols[order], index[order]
-        entries = symbols - self.lows[index]
+    def bits(self, symbols: Symbols, index: Index) -> NDArray[np.float64]:
+        """What each symbol will cost, escapes with all that follows them."""
+        entry = symbols - self.lows[index]
         escapes = self.escapes[index]
-        escaped = (entries < 0) | (entries >= escapes)
-        entries = np.where(escaped, escapes, entries).astype(np.int32)
-        encoder = constriction.stream.queue.RangeEncoder()
-        for table in np.flatnonzero(np.diff(bounds)):
-            encoder.encode(entries[bounds[table] : bounds[table + 1]], self.models[table])
-        if escaped.any():
-            below = symbols[escaped] < self.lows[index[escaped]]
-            distance = np.where(below, -symbols[escaped], symbols[escaped]) - self._edge(index[escaped], below)
-            magnitude = np.frexp(distance.astype(np.float64))[1].astype(np.int32) - 1
-            encoder.encode(below.astype(np.int32), UNIFORM[1])
-            encoder.encode(magnitude, MAGNITUDE)
-            for bits in range(1, ESCAPE_BITS):
-                if (part := distance[magnitude == bits]).size:
-                    encoder.encode((part - (1 << bits)).astype(np.int32), UNIFORM[bits])
-        words: NDArray[np.uint32] = encoder.get_compressed()
-        return words.astype("<u4").tobytes()
+        distance = np.maximum(-entry, entry - escapes + 1)
+        outside = distance > 0
+        costs: NDArray[np.float64] = self.costs[self.starts[index] + np.where(outside, escapes, entry)]
+        costs[outside] += escape_bits(distance[outside])
+        return costs
 
-    def decode(self, data: bytes, index: Index) -> Symbols:
-        """The symbols in raster order. Raises ContainerError where the bytes are no such stream."""
-        if len(data) % 4:
-            raise ContainerError("the file is damaged: a section is not a whole number of words")
-        order, bounds = self._walk(index)
-        decoder = constriction.stream.queue.RangeDecoder(np.frombuffer(data, "<u4").astype(np.uint32))
-        entries = np.empty(index.size, dtype=np.int32)
-        try:
-            for table in np.flatnonzero(np.diff(bounds)):
-                start, end = int(bounds[table]), int(bounds[table + 1])
-                entries[start:end] = decoder.decode(self.models[table], end - start)
-            index = index[order]
-            escaped = np.flatnonzero(entries == self.escapes[index])
-            symbols = entries + self.lows[index]
-            if escaped.size:
-                below = decoder.decode(UNIFORM[1], escaped.size).astype(bool)
-                magnitude = decoder.decode(MAGNITUDE, escaped.size)
-                distance = np.left_shift(1, magnitude)
-                for bits in range(1, ESCAPE_BITS):
-                    if count := int(np.count_nonzero(magnitude == bits)):
-                        distance[magnitude == bits] += decoder.decode(UNIFORM[bits], count)
-                outside = self._edge(index[escaped], below) + distance
-                symbols[escaped] = np.where(below, -outside, outside)
-        except (KeyError, TypeError, AssertionError, ValueError):
-            raise ContainerError("the file is damaged: its entropy-coded data makes no sense") from None
-        if symbols.size and np.abs(symbols).max() > SYMBOL_LIMIT:
-            raise ContainerError("the file is damaged: a symbol is out of range")
-        if not decoder.maybe_exhausted():
-            raise ContainerError("the file is damaged: entropy-coded data is left over")
-        raster = np.empty_like(symbols)
-        raster[order] = symbols
-        return raster
+    def walk(self, index: Index) -> tuple[NDArray[np.intp], list[tuple[int, slice]]]:
+        """The order of coding, and of each table in use its number and its run in that order."""
+        order = np.argsort(index, kind="stable")
+        ends = np.cumsum(np.bincount(index, minlength=len(self.models)))
+        starts = np.concatenate([[0], ends[:-1]])
+        return order, [(int(t), slice(int(starts[t]), int(ends[t]))) for t in np.flatnonzero(ends - starts)]
 
-    def _edge(self, index: Index, below: NDArray[np.bool_]) -> NDArray[np.int32]:
+    def edge(self, index: Index, below: NDArray[np.bool_]) -> NDArray[np.int32]:
         """The outermost symbol of each table on that side, its sign turned where it is the lower one."""
         edge: NDArray[np.int32] = np.where(below, -self.lows[index], self.lows[index] + self.escapes[index] - 1)
         return edge
 
-    def _walk(self, index: Index) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
-        order = np.argsort(index, kind="stable")
-        counts = np.bincount(index, minlength=len(self.models))
-        return order, np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+
+class SymbolWriter:
+    """Symbols -> one stream of bytes."""
+
+    def __init__(self) -> None:
+        self.encoder = constriction.stream.queue.RangeEncoder()
+
+    def put(self, tables: TableSet, symbols: Symbols, index: Index) -> None:
+        """symbols, index: (n,) in raster order; symbols within +-32767."""
+        order, runs = tables.walk(index)
+        symbols, index = symbols[order], index[order]
+        entries = symbols - tables.lows[index]
+        escapes = tables.escapes[index]
+        escaped = (entries < 0) | (entries >= escapes)
+        entries = np.where(escaped, escapes, entries).astype(np.int32)
+        for table, run in runs:
+            self.encoder.encode(entries[run], tables.models[table])
+        if escaped.any():
+            symbols, index = symbols[escaped], index[escaped]
+            below = symbols < tables.lows[index]
+            distance = np.where(below, -symbols, symbols) - tables.edge(index, below)
+            magnitude = np.frexp(distance.astype(np.float64))[1].astype(np.int32) - 1
+            self.encoder.encode(below.astype(np.int32), UNIFORM[1])
+            self.encoder.encode(magnitude, MAGNITUDE)
+            for bits in range(1, ESCAPE_BITS):
+                if (part := distance[magnitude == bits]).size:
+                    self.encoder.encode((part - (1 << bits)).astype(np.int32), UNIFORM[bits])
+
+    def finish(self) -> bytes:
+        words: NDArray[np.uint32] = self.encoder.get_compressed()
+        return words.astype("<u4").tobytes()
+
+
+class SymbolReader:
+    """One stream of bytes -> symbols, asked for as they were written. Raises ContainerError where it is none."""
+
+    def __init__(self, data: bytes) -> None:
+        if len(data) % 4:
+            raise ContainerError("the file is damaged: its latents are not a whole number of words")
+        self.decoder = constriction.stream.queue.RangeDecoder(np.frombuffer(data, "<u4").astype(np.uint32))
+
+    def get(self, tables: TableSet, index: Index) -> Symbols:
+        """The symbols (n,) in raster order."""
+        order, runs = tables.walk(index)
+        index = index[order]
+        entries = np.empty(index.size, dtype=np.int32)
+        try:
+            for table, run in runs:
+                entries[run] = self.decoder.decode(tables.models[table], run.stop - run.start)
+            symbols = entries + tables.lows[index]
+            escaped = np.flatnonzero(entries == tables.escapes[index])
+            if escaped.size:
+                symbols[escaped] = self._escapes(tables, index[escaped])
+        except (KeyError, TypeError, AssertionError, ValueError):
+            raise ContainerError("the file is damaged: its entropy-coded data makes no sense") from None
+        if symbols.size and np.abs(symbols).max() > SYMBOL_LIMIT:
+            raise ContainerError("the file is damaged: a symbol is out of range")
+        raster = np.empty_like(symbols)
+        raster[order] = symbols
+        return raster
+
+    def _escapes(self, tables: TableSet, index: Index) -> NDArray[np.int64]:
+        below = self.decoder.decode(UNIFORM[1], index.size).astype(bool)
+        magnitude = self.decoder.decode(MAGNITUDE, index.size)
+        distance = np.left_shift(1, magnitude)
+        for bits in range(1, ESCAPE_BITS):
+            if count := int(np.count_nonzero(magnitude == bits)):
+                distance[magnitude == bits] += self.decoder.decode(UNIFORM[bits], count)
+        outside: NDArray[np.int64] = tables.edge(index, below) + distance
+        return np.where(below, -outside, outside)
+
+    def finish(self) -> None:
+        """Raise ContainerError where something is left over."""
+        if not self.decoder.maybe_exhausted():
+            raise ContainerError("the file is damaged: entropy-coded data is left over")

@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from attncodec.model.coder import ESCAPE_WEIGHT, SYMBOL_LIMIT, Tables, escape_bits, quantise_weights
+from attncodec.model.coder import ESCAPE_WEIGHT, SYMBOL_LIMIT, Tables, TableSet, quantise_weights
 
 LEVELS = 256
-SCALE_MIN, SCALE_MAX = 0.11, 256.0
-LEVEL_STEP = math.log(SCALE_MAX / SCALE_MIN) / (LEVELS - 1)
+LEVELS_PER_OCTAVE = 22
+UNIT_LEVEL = 70  # the level whose scale is one step of the quantiser; the lowest is 0.110, the highest 340
+SKIP_LEVEL = 8  # elements of lower levels (scale under 0.142) are taken as zero where the file's skip flag is set
 TAIL_SIGMAS = 5  # a table ends there, and escapes begin
 # P(k) = (1 - share) Gaussian + share * norm / (1 + |k|)^2, whose sum over the integers is 2 zeta(2) - 1
 TAIL_SHARE = 2**-12
@@ -45,16 +46,16 @@ def lower_bound(x: Tensor, bound: float) -> Tensor:
     return bounded
 
 
-def gaussian_bits(residual: Tensor, log_scale: Tensor) -> Tensor:
+def gaussian_bits(residual: Tensor, level: Tensor) -> Tensor:
     """Bits of residuals (symbol, or symbol plus noise) under a zero-mean Gaussian convolved with a unit box (Ballé et
     al. 2018, arXiv 1802.01436), mixed with a little of a heavy tail.
 
     Photographs have a few latents that no Gaussian expects. Less than a thousandth of a bit on all others buys
     them at a price that the escapes of the coder can keep, and keeps gradients alive far from the mean.
 
-    residual, log_scale: one shape, float32.
+    residual, level: one shape, float32. A level is the logarithm of the scale, 22 to an octave; 70 is one step.
     """
-    scale = lower_bound(log_scale, math.log(SCALE_MIN)).clamp_max(math.log(SCALE_MAX)).exp()
+    scale = level_scale(lower_bound(level, 0.0).clamp_max(LEVELS - 1))
     distance = residual.abs()  # by symmetry: differences of small numbers, not of numbers near 1
     upper = torch.special.erfc((distance - 0.5) / (scale * math.sqrt(2)))
     lower = torch.special.erfc((distance + 0.5) / (scale * math.sqrt(2)))
@@ -62,10 +63,9 @@ def gaussian_bits(residual: Tensor, log_scale: Tensor) -> Tensor:
     return -torch.log2((1 - TAIL_SHARE) * gaussian + TAIL_SHARE * TAIL_NORM / (1 + distance).square())
 
 
-def scale_index(log_scale: Tensor) -> Tensor:
-    """The nearest of the 256 log-spaced scale levels, as uint8."""
-    index = (log_scale - math.log(SCALE_MIN)) / LEVEL_STEP
-    return index.round().clamp(0, LEVELS - 1).to(torch.uint8)
+def level_scale(level: Tensor) -> Tensor:
+    """Levels -> standard deviations, in steps of the quantiser."""
+    return torch.exp2((level - UNIT_LEVEL) / LEVELS_PER_OCTAVE)
 
 
 class FactorisedPrior(Protocol):
@@ -91,7 +91,8 @@ class LearnedPrior(nn.Module):
 
     def bits(self, z: Tensor) -> Tensor:
         rows = z.float().transpose(0, 1).flatten(1)[:, None]  # (N, 1, B h w)
-        likelihood = self.bottleneck._likelihood(rows)[0]
+        with torch.autocast(z.device.type, enabled=False):  # differences of probabilities: bf16 has too few digits
+            likelihood = self.bottleneck._likelihood(rows)[0]
         bits = -torch.log2(lower_bound(likelihood, LIKELIHOOD_MIN))
         return bits.reshape(z.shape[1], z.shape[0], *z.shape[2:]).transpose(0, 1)
 
@@ -106,18 +107,13 @@ class LearnedPrior(nn.Module):
 class TablePrior:
     """The prior of z in a sealed codec: bits read off the integer tables."""
 
-    def __init__(self, tables: Tables) -> None:
-        self.costs = [-np.log2(weights / weights.sum()) for weights in tables.split()]
-        self.lows = tables.lows
+    def __init__(self, tables: TableSet) -> None:
+        self.tables = tables
 
     def bits(self, z: Tensor) -> Tensor:
-        symbols = z.cpu().numpy().astype(np.int64)
-        bits = np.empty(symbols.shape)
-        for channel, (cost, low) in enumerate(zip(self.costs, self.lows, strict=True)):
-            entry = symbols[:, channel] - low
-            distance = np.maximum(-entry, entry - (cost.size - 2))
-            escape = cost[-1] + escape_bits(np.maximum(distance, 1))
-            bits[:, channel] = np.where(distance <= 0, cost[np.clip(entry, 0, cost.size - 2)], escape)
+        symbols = z.cpu().numpy().astype(np.int32)
+        channel = np.broadcast_to(np.arange(z.shape[1], dtype=np.uint16)[:, None, None], symbols.shape)
+        bits = self.tables.bits(symbols.ravel(), channel.ravel()).reshape(symbols.shape)
         return torch.from_numpy(bits).to(z.device, torch.float32)
 
 
@@ -125,7 +121,7 @@ def gaussian_tables() -> Tables:
     """Tables of the 256 scale levels: symbols -half .. half, then the escape; half is 5 standard deviations."""
     rows, lows = [], []
     for level in range(LEVELS):
-        scale = SCALE_MIN * math.exp(level * LEVEL_STEP)
+        scale = 2 ** ((level - UNIT_LEVEL) / LEVELS_PER_OCTAVE)
         half = math.ceil(TAIL_SIGMAS * scale)
         # P(|v| > k - 1/2) for k = 0 .. half + 1: erfc keeps its digits where 1 - erf would lose them
         tails = np.array([math.erfc((k - 0.5) / (scale * math.sqrt(2))) for k in range(half + 2)])

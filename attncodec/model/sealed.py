@@ -6,13 +6,15 @@ The file is safetensors with one metadata key, `attncodec`, canonical JSON:
     config   the model section of the configuration
     digest   first 8 bytes, in hex, of SHA-256 over what decoding depends on: format, config, and each decoder tensor
              in order of name (name, dtype, shape, contiguous little-endian bytes as stored); it stands in every .atc
-    check    the same over all tensors, whole: it guards the file
-    about    how it was trained; no digest depends on it
+    check    SHA-256, in hex, over all of the file: format, config, about and all tensors
+    about    how it was trained; the digest does not depend on it
 
-Convolution weights are stored in 16 bits, vectors in 32. The tables of the entropy coder are stored, never made again.
+Convolution weights are stored in 16 bits, vectors in 32; the networks that feed the entropy coder, the gains and the
+tables are integers (fixedpoint.py, context.py, coder.py) and are stored as such, never made again.
 Safetensors hold numbers only: nothing in a model file can be executed.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,20 +22,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attncodec.config import ModelConfig, build_config
-from attncodec.container import Container, pack, unpack
+from attncodec.config import QUALITY_STEPS, ModelConfig, build_config
+from attncodec.container import unpack
 from attncodec.errors import CheckpointError, ConfigError, ContainerError
 from attncodec.files import write_whole
-from attncodec.images import RGB, to_rgb, to_tensor
-from attncodec.model.channel import Read, Write
+from attncodec.images import RGB, to_rgb
+from attncodec.model.channel import Read
 from attncodec.model.codec import Codec
-from attncodec.model.coder import Coder, Tables
-from attncodec.model.prior import LEVELS, LearnedPrior, TablePrior, factorised_tables, gaussian_tables
+from attncodec.model.coder import Tables, TableSet
+from attncodec.model.context import CONTEXT, ExactPrior, FloatPrior, exact_shapes, exact_tensors, to_fixed
+from attncodec.model.encoding import Encoding, Target
+from attncodec.model.prior import LEVELS, SKIP_LEVEL, LearnedPrior, TablePrior, factorised_tables, gaussian_tables
 from attncodec.model.tensorfile import canonical_json, read_meta, read_tensors, sha256_of, to_bytes
 from attncodec.model.transforms import STRIDE
 
-FORMAT = "attncodec-model-0"
-DECODER_PARTS = ("synthesis.", "hyper_synthesis.", "log_gain", "tables.")
+FORMAT = "attncodec-model-1"
+DECODER_PARTS = ("synthesis.", CONTEXT, "quality_bias", "exp2", "log2_gain", "tables.")
+FLOAT_PARTS = ("analysis.", "hyper_analysis.", "synthesis.")
 TABLE_FIELDS = ("weights", "sizes", "lows")
 DIGEST_BYTES = 8
 
@@ -54,21 +59,37 @@ class SealedCodec:
     def __init__(self, header: ModelHeader, tensors: dict[str, Tensor]) -> None:
         self.header = header
         self.tensors = tensors
-        z_tables, y_tables = (_tables(tensors, latent) for latent in "zy")
-        self.z_coder, self.y_coder = Coder(z_tables), Coder(y_tables)
+        self.z_tables, self.y_tables = (TableSet(_tables(tensors, latent)) for latent in "zy")
+        prior = ExactPrior(header.config, tensors)
         with torch.device("meta"):
-            self.codec = Codec(header.config, TablePrior(z_tables))
-        weights = {name: tensor.float() for name, tensor in tensors.items() if not name.startswith("tables.")}
-        self.codec.load_state_dict(weights, assign=True)
+            self.codec = Codec(header.config, prior, TablePrior(self.z_tables))
+        del self.codec.log2_gain
+        self.codec.register_buffer("log2_gain", tensors["log2_gain"].long())
+        weights = {name: tensor.float() for name, tensor in tensors.items() if name.startswith(FLOAT_PARTS)}
+        self.codec.load_state_dict(weights, strict=False, assign=True)
         self.codec.to(memory_format=torch.channels_last).eval().requires_grad_(False)
 
+    @property
+    def qualities(self) -> range:
+        """Quality x 64 as files have it: whole levels are multiples of 64, from 64 on."""
+        return range(QUALITY_STEPS, QUALITY_STEPS * len(self.header.config.levels) + 1)
+
+    def position(self, quality: float) -> int:
+        """Steps above the first level. Raises ConfigError for a quality that this model has not."""
+        top = len(self.header.config.levels)
+        quality_64 = round(quality * QUALITY_STEPS) if math.isfinite(quality) else 0
+        if quality_64 not in self.qualities:
+            hint = "it is quality 1 alone" if top == 1 else f"it goes from 1 to {top}, in steps of 1/64"
+            raise ConfigError(f"quality {quality:g} is not one of this model's", hint)
+        return quality_64 - QUALITY_STEPS
+
     @torch.inference_mode()
-    def compress(self, rgb: RGB) -> bytes:
-        """(H, W, 3) uint8, any size -> the bytes of an .atc file."""
-        channel = Write(self.z_coder, self.y_coder)
-        self.codec.transmit(channel, self.codec.encode(to_tensor(rgb)))
-        height, width = rgb.shape[:2]
-        return pack(Container(width, height, self.header.digest, channel.latents_crc, channel.z, channel.y))
+    def compress(self, rgb: RGB, target: Target | None = None) -> bytes:
+        """(H, W, 3) uint8, any size -> the bytes of an .atc file, of the quality, size or PSNR that is asked for.
+
+        Raises ConfigError for a quality out of range, or a target that cannot be reached.
+        """
+        return Encoding(self, rgb).find(target or Target())
 
     @torch.inference_mode()
     def decompress(self, data: bytes) -> RGB:
@@ -79,19 +100,25 @@ class SealedCodec:
                 f"written with model {container.model_digest.hex()}, and this one is {self.header.digest.hex()}",
                 "give the model that wrote it to --model",
             )
-        channel = Read(self.z_coder, self.y_coder, container.z, container.y)
+        if container.quality_64 not in self.qualities:
+            raise ContainerError(f"quality {container.quality_64 / QUALITY_STEPS:g} is not one of this model's")
+        channel = Read(self.z_tables, self.y_tables, SKIP_LEVEL if container.skip else 0, container.latents)
         size = (-(-container.height // STRIDE), -(-container.width // STRIDE))
-        y_hat = self.codec.transmit(channel, size=size)
+        position = torch.tensor([container.quality_64 - QUALITY_STEPS])
+        y_hat = self.codec.transmit(channel, position, size=size)
+        channel.reader.finish()
         if channel.latents_crc != container.latents_crc:
-            raise ContainerError(
-                "the decoded latents are not the encoder's",
-                "version 0 needs the processor type, thread count and torch version that the file was written with",
-            )
-        return to_rgb(self.codec.decode(y_hat, (container.height, container.width)))
+            raise ContainerError("the decoded latents are not the encoder's: the file or the model is damaged")
+        return to_rgb(self.codec.decode(y_hat, position, (container.height, container.width)))
 
-    def reconstruct(self, rgb: RGB) -> tuple[RGB, float]:
-        """What decoding will give, without a file -> (H, W, 3) uint8 and the estimated bits of both sections."""
-        return self.codec.reconstruct(rgb)
+    def reconstruct(self, rgb: RGB, data: bytes) -> tuple[RGB, float]:
+        """What decoding of `data` must give, found without its latents, (H, W, 3) uint8, and the estimated bits.
+
+        `data` is what `compress` made of `rgb`: its header tells the quality and the skip flag.
+        """
+        container = unpack(data)
+        skip_below = SKIP_LEVEL if container.skip else 0
+        return self.codec.reconstruct(rgb, container.quality_64 - QUALITY_STEPS, skip_below)
 
     def to_bytes(self) -> bytes:
         """The model file."""
@@ -115,19 +142,18 @@ def seal(codec: Codec, about: dict[str, Any]) -> SealedCodec:
 
     Raises CheckpointError where a weight is not finite in 16 bits.
     """
-    assert isinstance(codec.z_prior, LearnedPrior)
-    tensors = {}
+    assert isinstance(codec.z_prior, LearnedPrior) and isinstance(codec.prior, FloatPrior)
+    tensors = {**exact_tensors(codec.prior), "log2_gain": to_fixed(codec.log2_gain)}
     for name, tensor in codec.state_dict().items():
-        if name.startswith("z_prior."):
-            continue
-        stored = tensor.detach().cpu().to(torch.float16 if tensor.dim() == 4 else torch.float32)
-        if not bool(torch.isfinite(stored).all()):
-            raise CheckpointError(f"the model cannot be sealed: {name} holds values that are not finite in 16 bits")
-        tensors[name] = stored.contiguous()
+        if name.startswith(FLOAT_PARTS):
+            stored = tensor.detach().cpu().to(torch.float16 if tensor.dim() == 4 else torch.float32)
+            if not bool(torch.isfinite(stored).all()):
+                raise CheckpointError(f"the model cannot be sealed: {name} is not finite in 16 bits")
+            tensors[name] = stored.contiguous()
     for latent, tables in (("z", factorised_tables(codec.z_prior)), ("y", gaussian_tables())):
         for field in TABLE_FIELDS:
             tensors[f"tables.{latent}.{field}"] = torch.from_numpy(getattr(tables, field))
-    header = ModelHeader(codec.config, digest_of(codec.config, tensors), check_of(codec.config, tensors), about)
+    header = ModelHeader(codec.config, digest_of(codec.config, tensors), check_of(codec.config, about, tensors), about)
     return SealedCodec(header, tensors)
 
 
@@ -135,7 +161,10 @@ def load_sealed(path: Path) -> SealedCodec:
     """Read a model file. Raises CheckpointError: missing, not a model file, damaged, or of another version."""
     header = read_header(path)
     tensors = read_tensors(path, expected_tensors(header.config))
-    if check_of(header.config, tensors) != header.check or digest_of(header.config, tensors) != header.digest:
+    if (
+        check_of(header.config, header.about, tensors) != header.check
+        or digest_of(header.config, tensors) != header.digest
+    ):
         raise CheckpointError(f"{path} is damaged: its digest does not hold", "copy it again, or seal it again")
     return SealedCodec(header, tensors)
 
@@ -153,10 +182,14 @@ def read_header(path: Path) -> ModelHeader:
 def expected_tensors(config: ModelConfig) -> dict[str, tuple[list[int] | None, str]]:
     """Name -> shape (None: one dimension of any length) and dtype of each tensor of a model file."""
     with torch.device("meta"):
-        codec = Codec(config, None)
+        codec = Codec(config, FloatPrior(config), None)
     expected: dict[str, tuple[list[int] | None, str]] = {
-        name: (list(tensor.shape), "F16" if tensor.dim() == 4 else "F32") for name, tensor in codec.state_dict().items()
+        **exact_shapes(config),
+        "log2_gain": (list(codec.log2_gain.shape), "I32"),
     }
+    for name, tensor in codec.state_dict().items():
+        if name.startswith(FLOAT_PARTS):
+            expected[name] = (list(tensor.shape), "F16" if tensor.dim() == 4 else "F32")
     for latent, count in (("z", config.hyper_channels), ("y", LEVELS)):
         expected[f"tables.{latent}.weights"] = (None, "I32")
         expected[f"tables.{latent}.sizes"] = expected[f"tables.{latent}.lows"] = ([count], "I32")
@@ -173,9 +206,9 @@ def digest_of(config: ModelConfig, tensors: dict[str, Tensor]) -> bytes:
     return sha256_of(parts, _preamble(config)).digest()[:DIGEST_BYTES]
 
 
-def check_of(config: ModelConfig, tensors: dict[str, Tensor]) -> str:
-    """Hex over everything in the file but `about`."""
-    return sha256_of(tensors, _preamble(config)).hexdigest()
+def check_of(config: ModelConfig, about: dict[str, Any], tensors: dict[str, Tensor]) -> str:
+    """Hex over everything in the file."""
+    return sha256_of(tensors, f"{_preamble(config)}{canonical_json(about)}\n").hexdigest()
 
 
 def _preamble(config: ModelConfig) -> str:

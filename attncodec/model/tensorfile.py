@@ -11,6 +11,7 @@ from typing import Any
 
 import safetensors
 import safetensors.torch
+import torch
 from torch import Tensor
 
 from attncodec.errors import CheckpointError
@@ -29,13 +30,17 @@ def read_meta(path: Path, form: str) -> dict[str, Any]:
         raise CheckpointError(f"there is no file {path}", "attncodec train makes models: DIR/model.safetensors")
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            meta = json.loads((file.metadata() or {}).get(META_KEY, "{}"))
-    except (safetensors.SafetensorError, ValueError) as error:
+            meta = json.loads((file.metadata() or {}).get(META_KEY, "{}"), parse_constant=_refuse)
+    except (safetensors.SafetensorError, OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged, or not a safetensors file: {error}") from None
     found = meta.get("format", "no file of attncodec's") if isinstance(meta, dict) else "damaged"
     if found != form:
         raise CheckpointError(f"{path} is {found}, and {form} is needed")
     return dict(meta)
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number")
 
 
 def read_tensors(path: Path, expected: dict[str, tuple[list[int] | None, str]] | None = None) -> dict[str, Tensor]:
@@ -51,9 +56,13 @@ def read_tensors(path: Path, expected: dict[str, tuple[list[int] | None, str]] |
                 found = list(piece.get_shape())
                 if piece.get_dtype() != dtype or (len(found) != 1 if shape is None else found != shape):
                     raise CheckpointError(f"{path}: tensor {name} is {piece.get_dtype()} {found}, not {dtype} {shape}")
-            return {name: file.get_tensor(name) for name in sorted(names)}
+            tensors = {name: file.get_tensor(name) for name in sorted(names)}
     except safetensors.SafetensorError as error:
         raise CheckpointError(f"{path} is damaged: {error}") from None
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise CheckpointError(f"{path}: tensor {name} holds what is not finite")
+    return tensors
 
 
 def sha256_of(tensors: dict[str, Tensor], preamble: str = "") -> "hashlib._Hash":

@@ -1,4 +1,4 @@
-"""Analysis, synthesis and the hyper pair.
+"""Analysis, synthesis and hyper analysis.
 
 Analysis and synthesis are a linear path, which starts as a block DCT, beside a network whose last layer starts at
 zero: an untrained codec is a JPEG with 16 x 16 blocks, and training goes on from there.
@@ -134,31 +134,6 @@ class HyperAnalysis(nn.Module):
     def forward(self, y: Tensor) -> Tensor:
         z: Tensor = self.network(pad_edges(y, HYPER_STRIDE))
         return z.float()
-
-
-class HyperSynthesis(nn.Module):
-    """z_hat (B, N, h, w) -> what is known of the latents, (B, 2 M, 4 h, 4 w): their mean and the log of their scale,
-    in units. It starts near zero: mean 0, scale 1, which the data-initialised gains make right."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        channels, width = config.latent_channels, config.hyper_channels
-        self.network = nn.Sequential(
-            Up(width, width),
-            nn.LeakyReLU(SLOPE, inplace=True),
-            nn.Conv2d(width, width, 3, padding=1),
-            nn.LeakyReLU(SLOPE, inplace=True),
-            Up(width, width),
-            nn.LeakyReLU(SLOPE, inplace=True),
-        )
-        self.head = nn.Conv2d(width, 2 * channels, 1)
-        with torch.no_grad():
-            for parameter in self.head.parameters():
-                parameter.mul_(0.1)
-
-    def forward(self, z_hat: Tensor) -> Tensor:
-        hyper: Tensor = self.head(self.network(z_hat))
-        return hyper.float()
 
 
 def _residual(channels: int, count: int) -> list[nn.Module]:

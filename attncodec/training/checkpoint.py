@@ -9,13 +9,14 @@ from pathlib import Path
 from torch import Tensor
 
 from attncodec import __version__
-from attncodec.config import Budget, Config, build_config
+from attncodec.config import Budget, Config, ModelConfig, build_config
 from attncodec.errors import CheckpointError
 from attncodec.files import write_whole
 from attncodec.model.codec import Codec
+from attncodec.model.context import FloatPrior
 from attncodec.model.prior import LearnedPrior
 from attncodec.model.sealed import SealedCodec, seal
-from attncodec.model.tensorfile import read_meta, read_tensors, sha256_of, to_bytes
+from attncodec.model.tensorfile import canonical_json, read_meta, read_tensors, sha256_of, to_bytes
 from attncodec.training.progress import Progress
 
 FORMAT = "attncodec-checkpoint-0"
@@ -44,27 +45,33 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "config": checkpoint.config.model_dump(mode="json"),
         "budget": checkpoint.budget.model_dump(mode="json"),
         "progress": asdict(checkpoint.progress),
-        "check": sha256_of(tensors).hexdigest(),
     }
+    meta["check"] = sha256_of(tensors, canonical_json(meta)).hexdigest()
     write_whole(path, to_bytes(tensors, meta))
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
     """Raises CheckpointError: missing, not a checkpoint, cut short, or damaged (its digest does not hold)."""
     meta, tensors = read_meta(path, FORMAT), read_tensors(path)
-    if meta.get("check") != sha256_of(tensors).hexdigest():
+    if meta.pop("check", None) != sha256_of(tensors, canonical_json(meta)).hexdigest():
         raise CheckpointError(f"{path} is damaged: its digest does not hold", "best.safetensors lies beside it")
     try:
         progress, budget = Progress(**meta["progress"]), Budget.model_validate(meta["budget"])
+        config = build_config(meta["config"], str(path))
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged: its header makes no sense ({error})") from None
-    return Checkpoint(build_config(meta["config"], str(path)), budget, progress, tensors)
+    return Checkpoint(config, budget, progress, tensors)
+
+
+def build_codec(config: ModelConfig) -> Codec:
+    """A codec that can learn."""
+    return Codec(config, FloatPrior(config), LearnedPrior(config.hyper_channels))
 
 
 def averaged_codec(checkpoint: Checkpoint) -> Codec:
     """The codec that is validated and sealed: with the averaged weights."""
     config = checkpoint.config.model
-    codec = Codec(config, LearnedPrior(config.hyper_channels))
+    codec = build_codec(config)
     load_weights(codec, checkpoint.part(AVERAGE))
     return codec
 
@@ -74,7 +81,6 @@ def seal_checkpoint(checkpoint: Checkpoint) -> SealedCodec:
     about = {
         "steps": checkpoint.progress.step,
         "elapsed_s": round(checkpoint.progress.elapsed_s, 1),
-        "rd_lambda": checkpoint.config.train.rd_lambda,
         "attncodec": __version__,
     }
     return seal(averaged_codec(checkpoint), about)

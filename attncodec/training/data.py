@@ -74,8 +74,8 @@ def split_pictures(pictures: list[Picture], config: DataConfig) -> PictureSet:
         raise ConfigError(f"none of {len(pictures)} pictures under {config.train} can be read{first}")
     if len(readable) == 1:
         return PictureSet(readable, readable, unreadable)
-    count = min(max(1, round(config.held_out * len(readable))), config.held_out_max)
-    shuffled = sorted(readable, key=lambda picture: hashlib.sha256(picture.name.encode()).digest())
+    count = min(max(1, round(config.held_out * len(readable))), config.held_out_max, len(readable) - 1)
+    shuffled = sorted(readable, key=lambda picture: hashlib.sha256(os.fsencode(picture.name)).digest())
     held_out = {picture.name for picture in shuffled[:count]}
     return PictureSet(
         [picture for picture in readable if picture.name not in held_out],

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from attncodec.config import Config
+from attncodec.config import QUALITY_STEPS, Config
 from attncodec.errors import TrainingError
 from attncodec.metrics import RDLoss, rd_loss
 from attncodec.model.channel import Noise
-from attncodec.model.codec import Codec
-from attncodec.model.prior import LearnedPrior
-from attncodec.training.checkpoint import AVERAGE, MODEL, OPTIMISER, Checkpoint, load_weights
+from attncodec.model.codec import Codec, rd_lambda_at
+from attncodec.training.checkpoint import AVERAGE, MODEL, OPTIMISER, Checkpoint, build_codec, load_weights
 from attncodec.training.data import Crops
 from attncodec.training.device import has_bf16
 from attncodec.training.optim import (
@@ -41,25 +40,29 @@ class Learner:
     def build(cls, config: Config, device: torch.device) -> "Learner":
         """Weights from the seed; `initialise` or `restore` must follow."""
         torch.manual_seed(config.train.seed)
-        codec = Codec(config.model, LearnedPrior(config.model.hyper_channels))
+        codec = build_codec(config.model)
         codec.to(device).to(memory_format=torch.channels_last)
         averaged = copy.deepcopy(codec).requires_grad_(False)
-        return cls(config, device, codec, averaged, build_optimisers(codec, config.train.lr))
+        return cls(config, device, codec, averaged, build_optimisers(codec, config.train.lr, has_bf16(device)))
 
     def initialise(self, crops: Crops) -> None:
         """Before the first step: units and gains from the pictures."""
         batches = [self.to_float(crops.at(step)) for step in range(-(-INITIALISATION_CROPS // crops.batch))]
-        self.codec.initialise(torch.cat(batches), self.config.train.rd_lambda)
+        self.codec.initialise(torch.cat(batches))
         self.averaged.load_state_dict(self.codec.state_dict())
 
     def step(self, step: int, lr: float, crops: Tensor) -> RDLoss:
         """One step on uint8 crops (B, 3, H, W). Raises TrainingError, before anything moves, if it is not finite."""
         options = self.config.train
         x = self.to_float(crops)
-        channel = Noise(torch.Generator().manual_seed(options.seed * 1_000_003 + step))
+        generator = torch.Generator().manual_seed(options.seed * 1_000_003 + step)
+        levels = self.config.model.levels
+        position = torch.randint(QUALITY_STEPS * (len(levels) - 1) + 1, (x.shape[0],), generator=generator)
+        rd_lambda = torch.tensor([rd_lambda_at(levels, int(p)) for p in position], device=self.device)
+        channel = Noise(generator)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=has_bf16(self.device)):
-            x_hat = self.codec(x, channel)
-        result = rd_loss(x, x_hat, channel.bits, options.rd_lambda)
+            x_hat = self.codec(x, channel, position.to(self.device))
+        result = rd_loss(x, x_hat, channel.bits, rd_lambda)
         for optimiser in self.optimisers.values():
             optimiser.zero_grad(set_to_none=True)
         result.loss.backward()  # type: ignore[no-untyped-call]

@@ -67,13 +67,13 @@ class Muon(torch.optim.Optimizer):
 Optimisers = dict[str, torch.optim.Optimizer]
 
 
-def build_optimisers(codec: nn.Module, lr: float) -> Optimisers:
+def build_optimisers(codec: nn.Module, lr: float, bf16: bool) -> Optimisers:
     """Two optimisers whose parameters are disjoint and, together, all that learn."""
     learning = [parameter for parameter in codec.parameters() if parameter.requires_grad]
     matrices = [parameter for parameter in learning if parameter.dim() == 4]
     others = [parameter for parameter in learning if parameter.dim() != 4]
     return {
-        "muon": Muon(matrices, lr),
+        "muon": Muon(matrices, lr, torch.bfloat16 if bf16 else torch.float32),
         "adamw": torch.optim.AdamW(others, lr, betas=(0.9, 0.95), weight_decay=0.0, fused=True),
     }
 

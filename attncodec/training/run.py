@@ -9,14 +9,16 @@ model.safetensors   the sealed model
 import csv
 import io
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from attncodec.config import Config, dump_yaml, flatten, load_config
 from attncodec.environment import versions
-from attncodec.errors import ConfigError
+from attncodec.errors import CheckpointError, ConfigError
 from attncodec.files import write_whole
+from attncodec.training.checkpoint import Checkpoint, load_checkpoint
 from attncodec.training.data import PictureSet
 
 IGNORED_CHANGES = ("data.train",)  # a folder that moved: its pictures are compared by name and SHA-256 instead
@@ -29,6 +31,7 @@ class MetricsRow:
     kind: str  # train: over the steps since the row before; validation: averaged weights; sealed: the model file
     step: int
     elapsed_s: float
+    quality: float | None  # None: a mean over qualities
     loss: float
     bpp: float
     psnr_db: float
@@ -48,23 +51,42 @@ class RunFolder:
         self.pictures = path / "pictures.csv"
         self.metrics = path / "metrics.csv"
 
-    def prepare(self, config: Config, restart: bool) -> bool:
-        """Make the folder, or check that what stands in it is this very run; True where there is a run to go on with.
+    def checkpoint(self, config: Config) -> Checkpoint | None:
+        """What there is to go on with; nothing is written.
 
-        Raises ConfigError where the configuration changed, naming the keys, or the folder holds something else.
+        Raises ConfigError where the configuration changed, naming the keys, or the folder holds something else, and
+        CheckpointError where the checkpoint is damaged.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise ConfigError(f"{self.path} is a file, not a folder", "--out names the run folder")
-        if self.config.exists() and not restart:
-            self._check_config(config)
-            if self.last.exists():
-                return True
-        elif self.path.exists() and any(self.path.iterdir()) and not self.config.exists():
-            raise ConfigError(f"{self.path} is not empty, and holds no run", "--out names another folder")
-        self._clear()
-        self.last.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(self.config, dump_yaml(config).encode())
-        return False
+        if not self.last.exists():
+            if self.best.exists() or self.model.exists():
+                hint = f"--restart begins anew; attncodec seal {self.best} -o FILE makes a model of the best one"
+                raise CheckpointError(f"{self.path} has no checkpoint to go on from: {self.last} is missing", hint)
+            return None
+        self._check_config(config)
+        return load_checkpoint(self.last)
+
+    def prepare(self, config: Config, pictures: PictureSet, device: str, resuming: bool) -> None:
+        """Make the folder, empty of what an earlier run wrote, or check that the run sees the same pictures again.
+
+        Raises ConfigError where it does not, or the folder holds something else than a run.
+        """
+        listing = os.fsencode(_csv(("name", "role", "sha256"), pictures.listing))
+        if resuming and self.pictures.exists() and self.pictures.read_bytes() != listing:
+            raise ConfigError(
+                f"the pictures are not those that {self.pictures} lists",
+                "--restart begins anew, --out DIR trains elsewhere",
+            )
+        if not resuming:
+            if self.path.exists() and not self.path.is_dir():
+                raise ConfigError(f"{self.path} is a file, not a folder", "--out names the run folder")
+            traces = (self.config, self.last, self.best, self.model)
+            if self.path.exists() and any(self.path.iterdir()) and not any(trace.exists() for trace in traces):
+                raise ConfigError(f"{self.path} is not empty, and holds no run", "--out names another folder")
+            self._clear()
+            self.last.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(self.config, dump_yaml(config).encode())
+        write_whole(self.pictures, listing)
+        write_whole(self.path / "versions.json", (json.dumps(versions(device), indent=2) + "\n").encode())
 
     def _check_config(self, config: Config) -> None:
         before, now = flatten(load_config(self.config).model_dump()), flatten(config.model_dump())
@@ -85,24 +107,16 @@ class RunFolder:
         for path in [*written, self.path / "versions.json", *self.path.glob("tensorboard/events.out.tfevents.*")]:
             path.unlink(missing_ok=True)
 
-    def describe(self, pictures: PictureSet, device: str, resuming: bool) -> None:
-        """Write pictures.csv and versions.json. Raises ConfigError where a resumed run would see other pictures."""
-        listing = _csv(("name", "role", "sha256"), pictures.listing)
-        if resuming and self.pictures.exists() and self.pictures.read_bytes() != listing.encode():
-            raise ConfigError(
-                f"the pictures are not those that {self.pictures} lists",
-                "--restart begins anew, --out trains elsewhere",
-            )
-        write_whole(self.pictures, listing.encode())
-        write_whole(self.path / "versions.json", (json.dumps(versions(device), indent=2) + "\n").encode())
-
     def rewind(self, step: int) -> None:
         """Drop the rows of metrics.csv that were written after the checkpoint of `step`: they are run again."""
         names = tuple(MetricsRow.__dataclass_fields__)
         rows: list[Sequence[object]] = []
         if self.metrics.exists():
-            with self.metrics.open(newline="", encoding="utf-8") as file:
-                rows = [tuple(row.values()) for row in csv.DictReader(file) if int(row["step"] or 0) <= step]
+            try:
+                with self.metrics.open(newline="", encoding="utf-8") as file:
+                    rows = [tuple(row.values()) for row in csv.DictReader(file) if int(row["step"]) <= step]
+            except (ValueError, KeyError, TypeError, csv.Error) as error:
+                raise CheckpointError(f"{self.metrics} is damaged: {error}", "move it away to go on") from None
         write_whole(self.metrics, _csv(names, rows).encode())
 
 
@@ -120,7 +134,8 @@ class Recorder:
         with self.folder.metrics.open("a", newline="", encoding="utf-8") as file:
             csv.writer(file).writerow([_short(value) for value in asdict(row).values()])
         for name in ("loss", "bpp", "psnr_db", "learning_rate", "crops_per_s"):
-            self.events.add_scalar(f"{row.kind}/{name}", getattr(row, name), row.step)
+            at = "" if row.quality is None else f"@{row.quality:.3g}"
+            self.events.add_scalar(f"{row.kind}/{name}{at}", getattr(row, name), row.step)
 
     def close(self) -> None:
         self.events.close()

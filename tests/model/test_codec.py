@@ -6,30 +6,37 @@ from conftest import KODAK, TINY, make_codec, photo
 from attncodec.images import read_rgb, to_tensor
 from attncodec.metrics import psnr_db
 from attncodec.model.channel import Noise, Read, Round, Write
-from attncodec.model.codec import Codec
-from attncodec.model.prior import LearnedPrior
-from attncodec.model.sealed import SealedCodec
+from attncodec.model.codec import Codec, rd_lambda_at
+from attncodec.model.coder import SymbolWriter
+from attncodec.model.encoding import Target
+from attncodec.model.prior import SKIP_LEVEL
+from attncodec.model.sealed import SealedCodec, seal
+from attncodec.training.checkpoint import build_codec
 
 SIZES = [(1, 1), (7, 300), (513, 257), (300, 7), (16, 16), (17, 64), (65, 63)]
 
 
-def through_all_channels(sealed: SealedCodec, rgb: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def through_all_channels(
+    sealed: SealedCodec, rgb: np.ndarray, position: int, skip_below: int = SKIP_LEVEL
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """y_hat of Round, Write and Read."""
-    codec = sealed.codec
+    codec, at = sealed.codec, torch.tensor([position])
     with torch.inference_mode():
-        y = codec.encode(to_tensor(rgb))
-        rounded = codec.transmit(Round(), y)
-        write = Write(sealed.z_coder, sealed.y_coder)
-        written = codec.transmit(write, y)
-        read = Read(sealed.z_coder, sealed.y_coder, write.z, write.y)
-        back = codec.transmit(read, size=tuple(y.shape[-2:]))
+        y = codec.encode(to_tensor(rgb), at)
+        rounded = codec.transmit(Round(skip_below), at, y)
+        write = Write(SymbolWriter(), sealed.z_tables, sealed.y_tables, skip_below)
+        written = codec.transmit(write, at, y)
+        read = Read(sealed.z_tables, sealed.y_tables, skip_below, write.sink.finish())
+        back = codec.transmit(read, at, size=tuple(y.shape[-2:]))
+    read.reader.finish()
     assert read.latents_crc == write.latents_crc
     return rounded, written, back
 
 
+@pytest.mark.parametrize("position", [0, 64, 77, 128])
 @pytest.mark.parametrize("size", SIZES)
-def test_round_write_and_read_give_identical_latents(sealed: SealedCodec, size: tuple[int, int]) -> None:
-    rounded, written, back = through_all_channels(sealed, photo(*size))
+def test_round_write_and_read_give_identical_latents(sealed: SealedCodec, size: tuple[int, int], position: int) -> None:
+    rounded, written, back = through_all_channels(sealed, photo(*size), position)
     assert torch.equal(rounded, written) and torch.equal(rounded, back)
 
 
@@ -38,59 +45,79 @@ def test_round_write_and_read_give_identical_latents_on_kodak(sealed: SealedCode
     paths = sorted(KODAK.glob("*.png"))
     assert len(paths) == 24
     for path in paths:
-        rounded, written, back = through_all_channels(sealed, read_rgb(path))
+        rounded, written, back = through_all_channels(sealed, read_rgb(path), 64)
         assert torch.equal(rounded, written) and torch.equal(rounded, back), path.name
+
+
+@pytest.mark.parametrize("kind", ["none", "checkerboard", "quadtree"])
+def test_every_kind_of_context_can_be_sealed_and_decoded(kind: str) -> None:
+    sealed = seal(make_codec(TINY.model_copy(update={"context": kind})), {})
+    for size in ((1, 1), (70, 50)):
+        rgb = photo(*size)
+        data = sealed.compress(rgb)
+        assert (sealed.decompress(data) == sealed.reconstruct(rgb, data)[0]).all()
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_any_size_comes_back_in_its_size(codec: Codec, size: tuple[int, int]) -> None:
-    assert codec.reconstruct(photo(*size))[0].shape == (*size, 3)
+    assert codec.reconstruct(photo(*size), 64)[0].shape == (*size, 3)
 
 
 def test_z_and_y_have_strides_64_and_16(codec: Codec) -> None:
-    y = codec.encode(torch.rand(1, 3, 130, 17))
+    y = codec.encode(torch.rand(1, 3, 130, 17), torch.tensor([0]))
     assert y.shape == (1, TINY.latent_channels, 9, 2)
     assert codec.hyper_analysis(y).shape == (1, TINY.hyper_channels, 3, 1)
 
 
 def test_an_untrained_codec_is_already_a_codec() -> None:
     torch.manual_seed(0)
-    config = TINY.model_copy(update={"latent_channels": 192})
-    codec = Codec(config, LearnedPrior(config.hyper_channels))
+    codec = build_codec(TINY.model_copy(update={"latent_channels": 192}))
     rgb = photo(192, 256)
-    codec.initialise(to_tensor(rgb), 0.0130)
-    decoded, bits = codec.reconstruct(rgb)
+    codec.initialise(to_tensor(rgb))
+    decoded, bits = codec.reconstruct(rgb, 64)
     assert (psnr_db(rgb, decoded) or 99) > 27 and bits / (192 * 256) < 2.5
 
 
 def test_a_larger_lambda_starts_with_a_finer_quantiser() -> None:
-    codec, x = make_codec(), to_tensor(photo(128, 192))
-    codec.initialise(x, 0.0130)
-    coarse = codec.log_gain.clone()
-    codec.initialise(x, 0.0130 * 4)
-    assert torch.allclose(codec.log_gain - coarse, torch.full_like(coarse, float(np.log(2))), atol=1e-5)
+    codec = make_codec()
+    finer = codec.log2_gain[1] - codec.log2_gain[0]
+    assert torch.allclose(finer, torch.full_like(finer, 0.5 * float(np.log2(0.0130 / 0.0018))), atol=1e-5)
+
+
+def test_rate_and_quality_rise_from_level_to_level(sealed: SealedCodec) -> None:
+    rgb = photo(128, 192)
+    files = [sealed.compress(rgb, Target(quality=quality)) for quality in (1, 1.5, 2, 2.5, 3)]
+    sizes = [len(data) for data in files]
+    qualities_db = [psnr_db(rgb, sealed.decompress(data)) or 99 for data in files]
+    assert sizes == sorted(sizes) and qualities_db == sorted(qualities_db) and sizes[-1] > 1.5 * sizes[0]
 
 
 def test_every_parameter_gets_a_gradient_under_noise() -> None:
     codec = make_codec()
     channel = Noise(torch.Generator().manual_seed(0))
-    x = to_tensor(photo(64, 128))
-    x_hat = codec(x, channel)
+    x = torch.cat([to_tensor(photo(64, 128, n)) for n in range(3)])
+    x_hat = codec(x, channel, torch.tensor([0, 64, 128]))
     (channel.bits.sum() + (x_hat - x).square().sum()).backward()
     assert not [name for name, p in codec.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
 
 
 def test_noise_and_round_decode_the_same_picture() -> None:
-    codec, x = make_codec(), to_tensor(photo(64, 64))
-    noisy = codec(x, Noise(torch.Generator().manual_seed(0)))
-    assert torch.allclose(noisy, codec(x, Round()), atol=1e-5)
+    codec, x, at = make_codec(), to_tensor(photo(64, 64)), torch.tensor([64])
+    with torch.no_grad():
+        noisy = codec(x, Noise(torch.Generator().manual_seed(0)), at)
+        assert torch.allclose(noisy, codec(x, Round(), at), atol=1e-5)
 
 
-def test_pictures_of_a_batch_do_not_see_each_other(codec: Codec) -> None:
+def test_pictures_of_a_batch_do_not_see_each_other_and_have_qualities_of_their_own(codec: Codec) -> None:
     first, second = to_tensor(photo(64, 64, 1)), to_tensor(photo(64, 64, 2))
     together, alone = Round(), Round()
     with torch.no_grad():
-        both = codec(torch.cat([first, second]), together)
-        one = codec(first, alone)
+        both = codec(torch.cat([first, second]), together, torch.tensor([100, 0]))
+        one = codec(first, alone, torch.tensor([100]))
     assert torch.allclose(both[:1], one, atol=1e-4)
     assert float(together.bits[0]) == pytest.approx(float(alone.bits[0]), rel=1e-3)
+
+
+def test_lambda_is_geometric_between_two_levels() -> None:
+    levels = (0.01, 0.04)
+    assert [rd_lambda_at(levels, p) for p in (0, 32, 64)] == pytest.approx([0.01, 0.02, 0.04])

@@ -23,18 +23,21 @@ def test_a_loaded_model_is_the_sealed_one(sealed: SealedCodec, model_file: Path)
     rgb = photo(100, 70)
     assert loaded.header == sealed.header
     assert loaded.compress(rgb) == sealed.compress(rgb)
-    assert (loaded.decompress(sealed.compress(rgb)) == sealed.reconstruct(rgb)[0]).all()
+    data = sealed.compress(rgb)
+    assert (loaded.decompress(data) == sealed.reconstruct(rgb, data)[0]).all()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 300), (513, 257), (64, 64)])
 def test_the_file_decodes_to_what_was_reconstructed(sealed: SealedCodec, size: tuple[int, int]) -> None:
     rgb = photo(*size)
-    assert (sealed.decompress(sealed.compress(rgb)) == sealed.reconstruct(rgb)[0]).all()
+    data = sealed.compress(rgb)
+    assert (sealed.decompress(data) == sealed.reconstruct(rgb, data)[0]).all()
 
 
 def test_noise_survives_with_its_escapes(sealed: SealedCodec) -> None:
     rgb = np.random.default_rng(0).integers(0, 256, (90, 130, 3)).astype(np.uint8)
-    assert (sealed.decompress(sealed.compress(rgb)) == sealed.reconstruct(rgb)[0]).all()
+    data = sealed.compress(rgb)
+    assert (sealed.decompress(data) == sealed.reconstruct(rgb, data)[0]).all()
 
 
 def test_sealing_again_gives_the_same_bytes(codec: Codec, sealed: SealedCodec) -> None:
@@ -68,7 +71,12 @@ def test_the_digest_depends_on_the_decoder_and_on_nothing_else() -> None:
     before = digest("")
     for name in ("analysis.head.weight", "hyper_analysis.network.0.weight"):
         assert digest(name) == before
-    for name in ("synthesis.head.0.weight", "hyper_synthesis.head.bias", "log_gain", "z_prior.bottleneck.biases.0"):
+    for name in (
+        "synthesis.head.0.weight",
+        "prior.networks.hyper.0.0.bias",
+        "log2_gain",
+        "z_prior.bottleneck.biases.0",
+    ):
         assert digest(name) != before
 
 
@@ -82,15 +90,15 @@ def test_latents_that_differ_from_the_encoder_s_are_noticed(sealed: SealedCodec)
     import zlib
 
     data = bytearray(sealed.compress(photo(64, 64)))
-    struct.pack_into("<I", data, 36, unpack(bytes(data)).latents_crc ^ 1)
+    struct.pack_into("<I", data, 32, unpack(bytes(data)).latents_crc ^ 1)
     struct.pack_into("<I", data, HEADER_BYTES - 4, zlib.crc32(data[: HEADER_BYTES - 4]))
     with pytest.raises(ContainerError, match="not the encoder's"):
         sealed.decompress(bytes(data))
 
 
 def test_the_overhead_of_a_plain_photo_is_under_64_bytes(sealed: SealedCodec) -> None:
-    container = unpack(data := sealed.compress(photo(64, 64)))
-    assert len(data) - len(container.z) - len(container.y) < 64
+    data = sealed.compress(photo(64, 64))
+    assert len(data) - len(unpack(data).latents) < 64
 
 
 def test_a_truncated_or_damaged_model_is_refused(model_file: Path, tmp_path: Path) -> None:
@@ -105,11 +113,8 @@ def test_a_truncated_or_damaged_model_is_refused(model_file: Path, tmp_path: Pat
         damaged = bytearray(data)
         damaged[position] ^= 1 << rng.integers(8)
         bad.write_bytes(damaged)
-        try:  # a flipped letter of `about` is the one thing that no digest covers
-            changed = load_sealed(bad).header
-            assert changed.about != read_header(model_file).about
-        except CheckpointError:
-            pass
+        with pytest.raises(CheckpointError):
+            load_sealed(bad)
 
 
 def test_a_pickle_is_refused_and_not_executed(tmp_path: Path) -> None:
@@ -153,6 +158,8 @@ def rewritten(model_file: Path, path: Path, **changes: object) -> Path:
         {"config": {"unknown": 1}},
         {"config": []},
         {"about": None},
+        {"about": {"steps": float("nan")}},
+        {"about": {"steps": 1}},
     ],
 )
 def test_a_model_with_a_lying_header_is_refused(model_file: Path, tmp_path: Path, changes: dict) -> None:

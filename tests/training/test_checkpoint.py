@@ -36,17 +36,16 @@ def test_a_checkpoint_cut_short_or_changed_anywhere_is_never_loaded(checkpoint: 
         (tmp_path / "bad").write_bytes(data[:length])
         with pytest.raises(CheckpointError):
             load_checkpoint(tmp_path / "bad")
-    tensor_bytes = sum(4 * tensor.numel() for tensor in checkpoint.tensors.values())
-    for position in range(len(data) - tensor_bytes, len(data)):
+    for position in range(len(data)):
         damaged = bytearray(data)
-        damaged[position] ^= 4
+        damaged[position] ^= 1
         (tmp_path / "bad").write_bytes(damaged)
-        with pytest.raises(CheckpointError, match="digest"):
+        with pytest.raises(CheckpointError):
             load_checkpoint(tmp_path / "bad")
 
 
 def test_a_model_file_is_not_a_checkpoint(model_file: Path) -> None:
-    with pytest.raises(CheckpointError, match="attncodec-model-0"):
+    with pytest.raises(CheckpointError, match="attncodec-model-1"):
         load_checkpoint(model_file)
 
 

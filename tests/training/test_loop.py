@@ -50,8 +50,10 @@ def test_a_run_leaves_everything_that_says_what_was_trained(quick_config: Config
     assert load_config(folder.config) == quick_config
     roles = [row["role"] for row in rows_of(folder.pictures)]
     assert sorted(roles) == ["held out", "train", "train", "train"]
-    kinds = [row["kind"] for row in rows_of(folder.metrics)]
-    assert kinds == ["validation", "validation", "sealed"]
+    kinds = [(row["kind"], row["quality"]) for row in rows_of(folder.metrics)]
+    curve = ["1", f"{1 + 55 / 64:.6g}", "3", ""]
+    validation, sealed = [("validation", q) for q in curve], [("sealed", q) for q in curve]
+    assert kinds == [*validation, ("train", ""), *validation, *sealed]
     assert list((tmp_path / "run" / "tensorboard").glob("events*"))
     assert "torch" in (tmp_path / "run" / "versions.json").read_text()
     assert load_sealed(folder.model).header.about["steps"] in (3, 6)
@@ -60,10 +62,12 @@ def test_a_run_leaves_everything_that_says_what_was_trained(quick_config: Config
 def test_the_model_sealed_after_training_rates_as_the_float_networks_do(quick_config: Config, tmp_path: Path) -> None:
     run(quick_config, tmp_path / "run")
     rows = rows_of(tmp_path / "run" / "metrics.csv")
-    best = min((row for row in rows if row["kind"] == "validation"), key=lambda row: float(row["loss"]))
-    sealed = next(row for row in rows if row["kind"] == "sealed")
-    assert float(sealed["bpp"]) == pytest.approx(float(best["bpp"]), rel=1e-3)
-    assert float(sealed["psnr_db"]) == pytest.approx(float(best["psnr_db"]), abs=5e-3)
+    means = [row for row in rows if row["kind"] == "validation" and not row["quality"]]
+    step = min(means, key=lambda row: float(row["loss"]))["step"]
+    best = {row["quality"]: row for row in rows if row["kind"] == "validation" and row["step"] == step}
+    for sealed in (row for row in rows if row["kind"] == "sealed"):
+        assert float(sealed["bpp"]) == pytest.approx(float(best[sealed["quality"]]["bpp"]), rel=2e-3)
+        assert float(sealed["psnr_db"]) == pytest.approx(float(best[sealed["quality"]]["psnr_db"]), abs=0.01)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -102,7 +106,7 @@ def test_restart_begins_anew(quick_config: Config, tmp_path: Path) -> None:
     run(quick_config, tmp_path / "run")
     outcome = run(changed(quick_config, budget="2"), tmp_path / "run", restart=True)
     assert outcome.progress.step == 2
-    assert [row["step"] for row in rows_of(tmp_path / "run" / "metrics.csv")] == ["1", "2", "2"]
+    assert {row["step"] for row in rows_of(tmp_path / "run" / "metrics.csv")} == {"1", "2"}
 
 
 def test_extend_trains_on_and_the_extension_is_kept(
@@ -146,19 +150,44 @@ def test_a_budget_in_time_is_kept_over_all_sittings(
     assert float(last["learning_rate"]) < 0.02 * config.train.lr
 
 
-def test_a_gradient_that_is_not_finite_stops_before_the_weights_move(
+def test_a_gradient_that_is_not_finite_stops_before_the_weights_move(quick_config: Config) -> None:
+    learner = Learner.build(quick_config, CPU)
+    crops = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    learner.step(0, 1e-3, crops)
+    before = {name: tensor.clone() for name, tensor in learner.tensors().items()}
+    with torch.no_grad():
+        learner.codec.synthesis.head[0].bias[0] = float("nan")
+    before["model.synthesis.head.0.bias"][0] = float("nan")
+    with pytest.raises(TrainingError, match="not finite at step 1"):
+        learner.step(1, 1e-3, crops)
+    after = learner.tensors()
+    assert all(torch.equal(before[name].nan_to_num(7), after[name].nan_to_num(7)) for name in before)
+
+
+def test_a_run_interrupted_while_sealing_is_sealed_by_the_next(
     quick_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = loop.Crops.at
-    with monkeypatch.context() as patch:
-        stop_at(patch, 2)
+    def interrupted(checkpoint: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(loop, "seal_checkpoint", interrupted)
         run(quick_config, tmp_path / "run")
-    monkeypatch.setattr(Learner, "to_float", lambda self, crops: crops.float() * float("nan"))
-    with pytest.raises(TrainingError, match="not finite at step 3"):
-        run(quick_config, tmp_path / "run")
-    assert loop.Crops.at is original
-    kept = load_checkpoint(RunFolder(tmp_path / "run").last)
-    assert kept.progress.step == 3 and all(bool(t.isfinite().all()) for t in kept.tensors.values())
+    outcome = run(quick_config, tmp_path / "run")
+    assert outcome.progress.finished and outcome.folder.model.exists()
+
+
+def test_restart_touches_nothing_where_the_pictures_cannot_be_read(quick_config: Config, tmp_path: Path) -> None:
+    run(quick_config, tmp_path / "run")
+    before = sorted(path for path in (tmp_path / "run").rglob("*"))
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "a.png").write_bytes(b"no picture")
+    broken = quick_config.model_copy(
+        update={"data": quick_config.data.model_copy(update={"train": str(tmp_path / "broken")})}
+    )
+    with pytest.raises(ConfigError, match="none of 1"):
+        run(broken, tmp_path / "run", restart=True)
+    assert sorted(path for path in (tmp_path / "run").rglob("*")) == before
 
 
 def test_a_folder_that_holds_something_else_is_not_touched(quick_config: Config, tmp_path: Path) -> None:
@@ -184,9 +213,9 @@ def test_file_bits_and_estimate_agree_on_a_trained_model(quick_config: Config, t
     sealed = load_sealed(outcome.folder.model)
     for picture in find_pictures(Path(quick_config.data.train)):
         rgb = read_rgb(picture)
-        container = unpack(sealed.compress(rgb))
-        file_bits, estimate = 8 * (len(container.z) + len(container.y)), sealed.reconstruct(rgb)[1]
-        assert abs(file_bits - estimate) <= 0.01 * estimate + 2 * 64, picture.name
+        container = unpack(data := sealed.compress(rgb))
+        file_bits, estimate = 8 * len(container.latents), sealed.reconstruct(rgb, data)[1]
+        assert abs(file_bits - estimate) <= 0.01 * estimate + 64, picture.name
 
 
 @pytest.mark.slow

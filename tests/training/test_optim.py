@@ -47,21 +47,21 @@ def test_muon_agrees_with_torch_s_own_on_a_matrix() -> None:
 
 def test_the_two_optimisers_share_no_parameter_and_leave_none_out() -> None:
     codec = make_codec()
-    owned = [p for o in build_optimisers(codec, 1e-3).values() for g in o.param_groups for p in g["params"]]
+    owned = [p for o in build_optimisers(codec, 1e-3, bf16=True).values() for g in o.param_groups for p in g["params"]]
     assert len(owned) == len({id(p) for p in owned})
     assert {id(p) for p in owned} == {id(p) for p in codec.parameters()}
 
 
 def test_the_state_survives_as_flat_tensors() -> None:
     codec = make_codec()
-    optimisers = build_optimisers(codec, 1e-3)
+    optimisers = build_optimisers(codec, 1e-3, bf16=True)
     for parameter in codec.parameters():
         parameter.grad = torch.randn_like(parameter)
     for optimiser in optimisers.values():
         optimiser.step()
     saved = state_tensors(optimisers)
     assert all(isinstance(tensor, torch.Tensor) for tensor in saved.values())
-    other = build_optimisers(codec, 1e-3)
+    other = build_optimisers(codec, 1e-3, bf16=True)
     load_state_tensors(other, saved)
     restored = state_tensors(other)
     assert saved.keys() == restored.keys() and all(torch.equal(saved[k], restored[k]) for k in saved)

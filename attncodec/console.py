@@ -1,0 +1,94 @@
+"""How a command ends: exit codes, and errors as one `error:` line and a `hint:` on stderr.
+
+Exit codes: 0 done; 1 finished, but some files failed or a check did not hold; 2 could not be done as asked; 130
+interrupted.
+"""
+
+import io
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn, cast
+
+import typer
+
+from attncodec.errors import AttncodecError, CheckError
+
+# ClickException, of Typer's own click or of the one beside it: both versions have it two above BadParameter.
+USAGE_ERROR = cast(type[Exception], typer.BadParameter.__mro__[2])
+DONE, FAILURES, REFUSED, INTERRUPTED = 0, 1, 2, 130
+
+
+def run(app: typer.Typer) -> NoReturn:
+    """Run the command line: every outcome is an exit code, every error one line and a hint."""
+    debug = "--debug" in sys.argv
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)  # what is half-written goes, as with Ctrl-C
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed by the caller
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - for as long as the process lives
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files need not be valid text
+    try:
+        code = app(standalone_mode=False) or DONE
+        if code == INTERRUPTED:
+            say("interrupted")
+    except USAGE_ERROR as error:
+        message = error.format_message() if hasattr(error, "format_message") else str(error)
+        code = fail(AttncodecError(message, ""))
+    except (KeyboardInterrupt, typer.Abort):
+        say("interrupted")
+        code = INTERRUPTED
+    except (AttncodecError, OSError, MemoryError) as error:
+        if debug:
+            raise
+        if isinstance(error, OSError) and error.filename is None:
+            # stdout is full or closed: Python would try, and complain, again at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = fail(ours(error))
+    sys.exit(code)
+
+
+def ours(error: BaseException) -> AttncodecError:
+    """What the machine refused (space, the right to write, memory) as one of our errors."""
+    if isinstance(error, AttncodecError):
+        return error
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return AttncodecError(f"{where}{error.strerror or error}", "see whether there is space, and the right to write")
+    return AttncodecError("there is not enough memory", "a smaller picture, or a smaller train.batch, needs less")
+
+
+def say(text: str) -> None:
+    """A line for the user; stdout is for results."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def fail(error: AttncodecError, name: str = "") -> int:
+    """Print the `error:` and `hint:` lines -> the exit code."""
+    say(f"error: {name + ': ' if name and name not in str(error) else ''}{error}")
+    say(f"hint: {error.hint}")
+    return FAILURES if isinstance(error, CheckError) else REFUSED
+
+
+def each(inputs: Sequence[Path], outputs: Sequence[Path], run: Callable[[Path, Path], str]) -> None:
+    """Run on each file, and tell of each: one that fails is named and the others go on, exit 1; where the only one or
+    all of them fail, exit 2."""
+    failed = 0
+    to_stdout = any(str(target) == "-" for target in outputs)
+    for source, target in zip(inputs, outputs, strict=True):
+        try:
+            summary = run(source, target)
+        except (AttncodecError, OSError) as error:
+            if len(inputs) == 1:
+                raise
+            failed += 1
+            fail(ours(error), str(source))
+        else:
+            print(f"{source} -> {target}  {summary}", file=sys.stderr if to_stdout else sys.stdout)
+    if failed:
+        say(f"{failed} of {len(inputs)} files failed")
+        raise typer.Exit(FAILURES if failed < len(inputs) else REFUSED)

@@ -1,0 +1,198 @@
+"""What is known of the latents before they are coded: from z, and from the latents that were coded before.
+
+Latents are coded in a few steps, each for the whole picture at once. Cells of 2 x 2 latents are laid out as channels
+(pixel-unshuffle), so that every network runs once a cell, at stride 32 in pixels:
+
+    none           one step: what z says
+    checkerboard   two steps: the latents of one colour of the board, then those of the other, which they surround
+    quadtree       four steps: the four positions of a cell in turn, in another order for each quarter of the channels
+                   (Li et al. 2023, arXiv 2302.14402), so that each step knows of every position
+
+Two twins share one contract (`ContextPrior`): `FloatPrior` learns, `ExactPrior` runs in a sealed codec, on integers.
+"""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from attncodec.config import QUALITY_STEPS, ModelConfig
+from attncodec.model.blocks import SLOPE, Up
+from attncodec.model.fixedpoint import (
+    ACTIVATION_LIMIT,
+    EXP2_BITS,
+    FRACTION_BITS,
+    POWER_MAX,
+    ConvTensors,
+    convolutions,
+    exact,
+    exp2_table,
+    multiply_exp2,
+    quantise_conv,
+)
+from attncodec.model.prior import LEVELS, LEVELS_PER_OCTAVE, UNIT_LEVEL
+
+CELL = 2  # latents to a cell, each way
+CELLS_IN_Z = 2  # cells to an element of z, each way
+MEAN_LIMIT = 1 << 27  # 15 bits of quantiser steps, FRACTION_BITS behind the point
+ONE = 1 << FRACTION_BITS
+FIXED_LIMIT = (POWER_MAX - 2) * ONE
+CONTEXT = "context."  # what names of stored layers begin with
+DIAGONAL = (0, 3, 1, 2)  # the positions of a cell in raster order, those of one colour first
+
+
+def coding_order(kind: str, channels: int) -> list[Tensor]:
+    """For each step, which channels of the unshuffled latents (4 * channel + position) it codes, in order of coding."""
+    if kind == "none":
+        return [torch.arange(4 * channels)]
+    channel = torch.arange(channels)
+    if kind == "checkerboard":
+        steps = [[4 * channel + position for position in DIAGONAL[half : half + 2]] for half in (0, 2)]
+        return [torch.cat(step) for step in steps]
+    quarter = channel * 4 // channels
+    position = torch.tensor(DIAGONAL)
+    return [4 * channel + position[(quarter + step) % 4] for step in range(4)]
+
+
+class ContextPrior(Protocol):
+    """Gains are log2 of quantiser steps to a unit, (B, 4 M, 1, 1), laid out as the latents' cells: floats where the
+    prior learns, integers in 1 / 4096 where it is exact."""
+
+    order: list[Tensor]
+
+    def hyper(self, z_hat: Tensor, position: Tensor) -> Tensor:
+        """z_hat (B, N, h, w), position (B,) in the levels -> features of each cell (B, F, 2 h, 2 w)."""
+        ...
+
+    def means_and_levels(self, step: int, hyper: Tensor, known: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
+        """What is known of the elements of a step: their means in quantiser steps and their scale levels.
+
+        known: (B, 4 M, h, w), the latents coded before in units, 0 where there is none.
+        """
+        ...
+
+    def to_units(self, y_hat: Tensor, gain: Tensor) -> Tensor:
+        """Quantiser steps -> what `means_and_levels` takes."""
+        ...
+
+
+def leaky(*layers: nn.Module) -> nn.Sequential:
+    """The layers, each followed by a leaky ReLU."""
+    return nn.Sequential(*(part for layer in layers for part in (layer, nn.LeakyReLU(SLOPE))))
+
+
+class ContextNetworks(nn.Module):
+    """The networks of the prior: convolutions, leaky ReLUs and pixel shuffles only, so that they have integer twins."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        width, channels = config.context_width, config.latent_channels
+        order = coding_order(config.context, channels)
+        elements = 4 * channels // len(order)
+        self.hyper = leaky(Up(config.hyper_channels, width, CELLS_IN_Z), nn.Conv2d(width, width, 3, padding=1))
+        self.steps = nn.ModuleList()
+        for step in range(len(order)):
+            inputs = width + 4 * channels if step else width
+            head = nn.Conv2d(width, 2 * elements, 1)
+            with torch.no_grad():
+                for parameter in head.parameters():
+                    parameter.mul_(0.1)
+            body = leaky(nn.Conv2d(inputs, width, 1), nn.Conv2d(width, width, 3, padding=1))
+            self.steps.append(nn.Sequential(*body, head))
+
+
+class FloatPrior(nn.Module):
+    """The prior that learns. It starts near mean 0 and scale 1 in units, and gains from data make that right."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.networks = ContextNetworks(config)
+        self.quality_bias = nn.Parameter(torch.zeros(len(config.levels), config.context_width))
+        self.order = coding_order(config.context, config.latent_channels)
+
+    def hyper(self, z_hat: Tensor, position: Tensor) -> Tensor:
+        return self.networks.hyper(z_hat).float() + interpolate(self.quality_bias, position)[..., None, None]
+
+    def means_and_levels(self, step: int, hyper: Tensor, known: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
+        inputs = torch.cat([hyper, known], dim=1) if step else hyper
+        mean, octaves = self.networks.steps[step](inputs).float().chunk(2, dim=1)
+        gain = gain[:, self.order[step]]
+        return mean * torch.exp2(gain), LEVELS_PER_OCTAVE * (octaves + gain) + UNIT_LEVEL
+
+    def to_units(self, y_hat: Tensor, gain: Tensor) -> Tensor:
+        return y_hat * torch.exp2(-gain)
+
+
+class ExactPrior(nn.Module):
+    """The prior of a sealed codec: every number on the way from z to means and levels is an integer, carried in float64
+    (fixedpoint.py). Features and units have FRACTION_BITS behind the point, and so have gains."""
+
+    quality_bias: Tensor
+    exp2: Tensor
+
+    def __init__(self, config: ModelConfig, tensors: dict[str, Tensor]) -> None:
+        super().__init__()
+        by_layer: dict[str, ConvTensors] = {}
+        for name, tensor in tensors.items():
+            if name.startswith(CONTEXT):
+                layer, field = name.removeprefix(CONTEXT).rsplit(".", 1)
+                by_layer.setdefault(layer, {})[field] = tensor
+        with torch.device("meta"):
+            networks = ContextNetworks(config)
+        self.hyper_network = exact(networks.hyper, by_layer, "hyper")
+        self.steps = nn.ModuleList(exact(step, by_layer, f"steps.{n}") for n, step in enumerate(networks.steps))
+        self.register_buffer("quality_bias", tensors["quality_bias"].long())
+        self.register_buffer("exp2", tensors["exp2"].long())
+        self.order = coding_order(config.context, config.latent_channels)
+
+    def hyper(self, z_hat: Tensor, position: Tensor) -> Tensor:
+        z = (z_hat.double() * ONE).clamp(-ACTIVATION_LIMIT, ACTIVATION_LIMIT)
+        features = self.hyper_network(z) + interpolate(self.quality_bias, position)[..., None, None]
+        return features.clamp(-ACTIVATION_LIMIT, ACTIVATION_LIMIT)
+
+    def means_and_levels(self, step: int, hyper: Tensor, known: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
+        inputs = torch.cat([hyper, known], dim=1) if step else hyper
+        mean, octaves = self.steps[step](inputs).chunk(2, dim=1)
+        gain = gain[:, self.order[step]]
+        level = torch.floor((LEVELS_PER_OCTAVE * (octaves + gain)) / ONE + (UNIT_LEVEL + 0.5))
+        return multiply_exp2(mean, gain, self.exp2, MEAN_LIMIT) / ONE, level.clamp(0, LEVELS - 1)
+
+    def to_units(self, y_hat: Tensor, gain: Tensor) -> Tensor:
+        return multiply_exp2(y_hat * ONE, -gain, self.exp2, ACTIVATION_LIMIT)
+
+
+def exact_tensors(prior: FloatPrior) -> dict[str, Tensor]:
+    """What `ExactPrior` is made of, as it is stored. Raises CheckpointError where it could overflow."""
+    tensors = {"quality_bias": to_fixed(prior.quality_bias), "exp2": exp2_table()}
+    for name, layer in convolutions(prior.networks):
+        tensors.update({f"{CONTEXT}{name}.{field}": tensor for field, tensor in quantise_conv(layer).items()})
+    return tensors
+
+
+def exact_shapes(config: ModelConfig) -> dict[str, tuple[list[int], str]]:
+    """Name -> shape and dtype of each of `exact_tensors`."""
+    with torch.device("meta"):
+        prior = FloatPrior(config)
+    shapes = {"quality_bias": (list(prior.quality_bias.shape), "I32"), "exp2": ([1 << EXP2_BITS], "I32")}
+    for name, layer in convolutions(prior.networks):
+        out = layer.out_channels
+        fields = {"weight": (list(layer.weight.shape), "I16"), "shift": ([out], "U8"), "bias": ([out], "I32")}
+        shapes.update({f"{CONTEXT}{name}.{field}": form for field, form in fields.items()})
+    return shapes
+
+
+def to_fixed(x: Tensor) -> Tensor:
+    """Floats -> int32 with FRACTION_BITS behind the point, within the range that `multiply_exp2` takes."""
+    return (x.detach().cpu().double() * ONE).round().clamp(-FIXED_LIMIT, FIXED_LIMIT).int()
+
+
+def interpolate(table: Tensor, position: Tensor) -> Tensor:
+    """Rows of a table (L, K) at positions (B,) in steps of 1 / 64 of a level -> (B, K), linear between levels, rounded
+    down where the table holds integers."""
+    low = torch.div(position, QUALITY_STEPS, rounding_mode="floor").clamp(0, table.shape[0] - 1)
+    high = (low + 1).clamp_max(table.shape[0] - 1)
+    part = (position - low * QUALITY_STEPS)[:, None]
+    mixed = table[low] * (QUALITY_STEPS - part) + table[high] * part
+    if table.is_floating_point():
+        return mixed / QUALITY_STEPS
+    return torch.div(mixed, QUALITY_STEPS, rounding_mode="floor")

@@ -1,0 +1,115 @@
+"""Exact integer arithmetic for the networks that feed the entropy coder.
+
+An encoder and a decoder must agree on every bit of these networks' outputs, on any machine. So a sealed codec runs them
+on integers, carried in float64: a product or a sum below 2^53 is exact in it, whatever the kernel, the order of the
+sums, the number of threads or the device. What is not exact in floating point (exp, pow, division by anything but a
+power of two) does not occur.
+
+    activation   integer, FRACTION_BITS fractional bits, clamped to +-ACTIVATION_LIMIT
+    weight       int16, each output channel with its own power of two: w = integer / 2^shift
+    bias         int32, BIAS_BITS fractional bits
+    layer        clamp(floor(sum(weight * activation) / 2^shift + bias / 2^(BIAS_BITS - FRACTION_BITS)))
+    leaky ReLU   x if x >= 0 else floor(x / 8)
+
+The bound that keeps sums exact, ACTIVATION_LIMIT * sum |weight| < SUM_LIMIT, is checked at sealing and at loading, from
+the stored weights, for any input at all; so a hostile file cannot break it either.
+"""
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from attncodec.errors import CheckpointError
+from attncodec.model.blocks import SLOPE
+
+FRACTION_BITS = 12
+ACTIVATION_LIMIT = 1 << 20  # +-256 in units
+BIAS_BITS = 20
+WEIGHT_LIMIT = (1 << 15) - 1
+SHIFT_MAX = 24
+SUM_LIMIT = 1 << 52
+EXP2_BITS = 12  # the table of 2^x has 2^12 entries between two powers of two
+EXP2_ONE = 1 << 14
+POWER_MAX = 32
+POWERS = torch.tensor([2.0**k for k in range(-POWER_MAX, POWER_MAX + 1)], dtype=torch.float64)
+
+ConvTensors = dict[str, Tensor]  # weight int16 (out, in, k, k), shift uint8 (out,), bias int32 (out,)
+
+
+def quantise_conv(conv: nn.Conv2d) -> ConvTensors:
+    """The integers of a layer. Raises CheckpointError where weights are not finite or a bias is out of range."""
+    weight, bias = conv.weight.detach().cpu().double(), conv.bias
+    if bias is None or not bool(torch.isfinite(weight).all() & torch.isfinite(bias).all()):
+        raise CheckpointError("the model cannot be sealed: a weight of its exact networks is not finite")
+    largest = weight.abs().flatten(1).amax(1).clamp_min(2.0**-30)
+    shift = torch.floor(torch.log2(WEIGHT_LIMIT / largest)).clamp(0, SHIFT_MAX)
+    integers = (weight * torch.exp2(shift)[:, None, None, None]).round()
+    biases = (bias.detach().cpu().double() * 2**BIAS_BITS).round()
+    if integers.abs().max() > WEIGHT_LIMIT or biases.abs().max() >= 2**31:
+        raise CheckpointError("the model cannot be sealed: a weight of its exact networks is out of range")
+    return {"weight": integers.to(torch.int16), "shift": shift.to(torch.uint8), "bias": biases.to(torch.int32)}
+
+
+class ExactConv(nn.Module):
+    """A convolution on integers: (B, C, H, W) float64 holding integers within +-ACTIVATION_LIMIT -> same kind."""
+
+    weight: Tensor
+    scale: Tensor
+    bias: Tensor
+
+    def __init__(self, tensors: ConvTensors, padding: int) -> None:
+        super().__init__()
+        weight = tensors["weight"].double()
+        reach = weight.abs().flatten(1).sum(1).max()
+        if ACTIVATION_LIMIT * float(reach) >= SUM_LIMIT or int(tensors["shift"].max()) > SHIFT_MAX:
+            raise CheckpointError("the model's exact networks could overflow: their weights add up to too much")
+        self.register_buffer("weight", weight)
+        self.register_buffer("scale", torch.exp2(-tensors["shift"].double())[:, None, None])
+        self.register_buffer("bias", tensors["bias"].double()[:, None, None] / 2 ** (BIAS_BITS - FRACTION_BITS))
+        self.padding = padding
+
+    def forward(self, x: Tensor) -> Tensor:
+        # To the nearest integer: a kernel that transforms (Winograd, FFT) may be off by a little, never by a half.
+        sums = F.conv2d(x, self.weight, padding=self.padding).round()
+        return torch.floor(sums * self.scale + self.bias).clamp(-ACTIVATION_LIMIT, ACTIVATION_LIMIT)
+
+
+class ExactLeaky(nn.Module):
+    """The leaky ReLU of blocks.py on integers: its slope is a power of two."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.where(x < 0, torch.floor(x * SLOPE), x)
+
+
+def exact(network: nn.Module, tensors: dict[str, ConvTensors], prefix: str) -> nn.Module:
+    """The integer twin of a network of convolutions, leaky ReLUs and pixel shuffles, from stored integers by name."""
+    if isinstance(network, nn.Conv2d):
+        return ExactConv(tensors[prefix], padding=network.kernel_size[0] // 2)
+    if isinstance(network, nn.LeakyReLU):
+        return ExactLeaky()
+    if isinstance(network, nn.Sequential):
+        return nn.Sequential(*(exact(child, tensors, f"{prefix}.{name}") for name, child in network.named_children()))
+    assert isinstance(network, nn.PixelShuffle | nn.PixelUnshuffle)
+    return network
+
+
+def convolutions(network: nn.Module) -> Iterator[tuple[str, nn.Conv2d]]:
+    """Name and layer of all convolutions, as `exact` asks for them."""
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Conv2d):
+            yield name, module
+
+
+def exp2_table() -> Tensor:
+    """(4096,) int32: 2^(i / 4096) * 2^14, stored in the model, for pow may differ between machines."""
+    return torch.exp2(torch.arange(1 << EXP2_BITS, dtype=torch.float64) / (1 << EXP2_BITS)).mul(EXP2_ONE).round().int()
+
+
+def multiply_exp2(x: Tensor, log2: Tensor, table: Tensor, limit: int) -> Tensor:
+    """floor(x * 2^(log2 / 4096)), clamped to +-limit; x integers below 2^37 in float64, log2 integers within +-2^17."""
+    whole = torch.div(log2, 1 << EXP2_BITS, rounding_mode="floor")
+    mantissa = table[log2 - (whole << EXP2_BITS)].double() / EXP2_ONE
+    power = POWERS.to(x.device)[whole + POWER_MAX]
+    return torch.floor(x * mantissa * power).clamp(-limit, limit)

@@ -1,0 +1,39 @@
+from pathlib import Path
+
+import pytest
+from conftest import photo
+from PIL import Image
+
+from attncodec.evaluation.records import evaluate_picture, summarise
+from attncodec.evaluation.report import points, table
+from attncodec.model.encoding import Target
+from attncodec.model.sealed import SealedCodec
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    Image.fromarray(photo(70, 50)).save(tmp_path / "a.png")
+    return tmp_path / "a.png"
+
+
+def test_a_record_is_measured_on_the_file_that_compress_writes(sealed: SealedCodec, picture: Path) -> None:
+    ours, *classic = evaluate_picture(sealed, picture, "a.png", 2.0)
+    data = sealed.compress(photo(70, 50), Target(quality=2.0))
+    assert ours.bytes == len(data) and ours.bpp == 8 * len(data) / (70 * 50)
+    assert ours.bpp_est == pytest.approx(sealed.reconstruct(photo(70, 50), data)[1] / (70 * 50))
+    assert [record.codec for record in classic] == ["jpeg", "webp"]
+    assert all(record.bytes >= ours.bytes and record.bpp_est is None for record in classic)
+
+
+def test_means_leave_out_what_a_picture_has_not(sealed: SealedCodec, picture: Path) -> None:
+    records = evaluate_picture(sealed, picture, "a.png", 1.0)
+    point = summarise(records[:1])
+    assert point["ms_ssim"] is None and point["psnr_db"] == records[0].psnr_db and point["quality"] == 1.0
+    assert summarise([])["bpp"] is None
+
+
+def test_a_curve_has_a_point_for_each_quality(sealed: SealedCodec, picture: Path) -> None:
+    records = [r for quality in (1.0, 3.0) for r in evaluate_picture(sealed, picture, "a.png", quality)]
+    assert [point["quality"] for point in points(records, "attncodec")] == [1, 3]
+    assert [len(point["images"]) for point in points(records, "jpeg")] == [1, 1]
+    assert len(table(records).splitlines()) == 1 + 2 * 4
