@@ -86,6 +86,11 @@ class ModelCache:
         return self.loaded[digest]
 
 
+def latents_sha256(data: bytes, models: ModelCache) -> str:
+    """SHA-256, in hex, of the integer latents that an .atc file decodes to: the same on every machine."""
+    return models.codec_for(data).read_latents(unpack(data))[1]
+
+
 def describe_file(path: Path) -> dict[str, object]:
     """What stands in an .atc or a model file, by name. Raises ContainerError or CheckpointError if it is neither."""
     data = read_input(path)

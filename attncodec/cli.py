@@ -114,6 +114,7 @@ def compress(
     target_bytes: Annotated[int | None, typer.Option(help="The best file of at most so many bytes.")] = None,
     target_psnr: Annotated[float | None, typer.Option(help="The smallest file of at least so many dB.")] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Decode what was written, and compare.")] = False,
+    latents: Annotated[bool, typer.Option("--latents", help="Print the SHA-256 of the integer latents.")] = False,
     force: ForceOption = False,
 ) -> None:
     """Compress pictures into .atc files."""
@@ -121,7 +122,7 @@ def compress(
     from attncodec.files import STREAM, plan_outputs, read_input, write_output
     from attncodec.images import read_rgb
     from attncodec.metrics import bpp, psnr_db
-    from attncodec.model.encoding import Target
+    from attncodec.model.encoding import Encoding, Target
 
     if sum(value is not None for value in (quality, target_bpp, target_bytes, target_psnr)) > 1:
         raise ConfigError("a quality and a target, or several targets, cannot be met at once", "give one of them")
@@ -134,10 +135,12 @@ def compress(
 
     def one(source: Path, target: Path) -> str:
         rgb = read_rgb(source)
-        data = codec.compress(rgb, wish)
+        encoding = Encoding(codec, rgb)
+        data = encoding.find(wish)
         write_output(target, data)
         height, width = rgb.shape[:2]
-        summary = f"{len(data)} bytes  {bpp(len(data), width, height):.4f} bpp"
+        summary = f"{encoding.latents_sha256}  " if latents else ""
+        summary += f"{len(data)} bytes  {bpp(len(data), width, height):.4f} bpp"
         if verify:
             try:
                 decoded = codec.decompress(data if target == STREAM else read_input(target))
@@ -183,10 +186,20 @@ def decompress(
 
 
 @app.command()
-def info(file: Annotated[Path, typer.Argument(help="An .atc file, or a model file.")]) -> None:
+def info(
+    file: Annotated[Path, typer.Argument(help="An .atc file, or a model file.")],
+    latents: Annotated[
+        bool, typer.Option("--latents", help="Print the SHA-256 of an .atc file's decoded integer latents.")
+    ] = False,
+    model: ModelOption = None,
+) -> None:
     """Say what is in an .atc file or a model file."""
-    from attncodec.api import describe_file
+    from attncodec.api import ModelCache, describe_file, latents_sha256
+    from attncodec.files import read_input
 
+    if latents:
+        print(latents_sha256(read_input(file), ModelCache(model)))
+        return
     for name, value in describe_file(file).items():
         print(f"{name:<14} {value}")
 

@@ -66,6 +66,12 @@ def test_a_quality_or_a_target_can_be_asked_for(place: Path, cli: Cli, model_fil
     assert_refused(little, "too few", "smallest file")
 
 
+def test_encoder_and_decoder_tell_the_same_latents(place: Path, cli: Cli, model_file: Path) -> None:
+    written = cli("compress", "img.png", "-m", model_file, "--latents", cwd=place).stdout.decode().split()
+    read = cli("info", "img.atc", "-m", model_file, "--latents", cwd=place).stdout.decode().strip()
+    assert len(read) == 64 and read in written
+
+
 def test_a_check_that_does_not_hold_is_exit_code_1(
     place: Path, cli: Cli, model_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ Elements of y that `valid` leaves out lie beyond the picture; those below the sk
 coded: the decoder takes their mean.
 """
 
+import hashlib
 import math
 import zlib
 from typing import Protocol
@@ -95,7 +96,7 @@ class Write:
         self, sink: "SymbolWriter | BitCounter", z_tables: TableSet, y_tables: TableSet, skip_below: int
     ) -> None:
         self.sink, self.z_tables, self.y_tables, self.skip_below = sink, z_tables, y_tables, skip_below
-        self.latents_crc = 0
+        self.latents = LatentsDigest()
         self.skipped = 0  # how many symbols that are not zero were not written
 
     def send_z(self, prior: FactorisedPrior | None, z: Tensor | None, shape: Shape) -> Tensor:
@@ -103,7 +104,7 @@ class Write:
         symbols = clamp_symbols(z)
         flat = to_symbols(symbols)
         self.sink.put(self.z_tables, flat, channel_index(shape))
-        self.latents_crc = crc_latents(flat, self.latents_crc)
+        self.latents.add(flat)
         return symbols
 
     def send_y(self, y: Tensor | None, mean: Tensor, level: Tensor, valid: Tensor) -> Tensor:
@@ -113,7 +114,7 @@ class Write:
         self.skipped += int(np.count_nonzero(flat[~coded]))
         flat[~coded] = 0
         self.sink.put(self.y_tables, flat[coded], to_index(level)[coded])
-        self.latents_crc = crc_latents(flat, self.latents_crc)
+        self.latents.add(flat)
         return to_tensor(flat, mean) + mean
 
 
@@ -133,18 +134,18 @@ class Read:
     def __init__(self, z_tables: TableSet, y_tables: TableSet, skip_below: int, data: bytes) -> None:
         self.z_tables, self.y_tables, self.skip_below = z_tables, y_tables, skip_below
         self.reader = SymbolReader(data)
-        self.latents_crc = 0
+        self.latents = LatentsDigest()
 
     def send_z(self, prior: FactorisedPrior | None, z: Tensor | None, shape: Shape) -> Tensor:
         flat = self.reader.get(self.z_tables, channel_index(shape))
-        self.latents_crc = crc_latents(flat, self.latents_crc)
+        self.latents.add(flat)
         return torch.from_numpy(flat.astype(np.float32)).reshape(shape)
 
     def send_y(self, y: Tensor | None, mean: Tensor, level: Tensor, valid: Tensor) -> Tensor:
         coded = (valid & (level >= self.skip_below)).flatten().cpu().numpy()
         flat = np.zeros(coded.size, np.int32)
         flat[coded] = self.reader.get(self.y_tables, to_index(level)[coded])
-        self.latents_crc = crc_latents(flat, self.latents_crc)
+        self.latents.add(flat)
         return to_tensor(flat, mean) + mean
 
 
@@ -170,6 +171,18 @@ def to_index(level: Tensor) -> NDArray[np.uint8]:
     return index
 
 
-def crc_latents(symbols: Symbols, crc: int) -> int:
-    """CRC-32 of integer latents as int16, going on from `crc`."""
-    return zlib.crc32(symbols.astype("<i2").tobytes(), crc)
+class LatentsDigest:
+    """What two machines compare: checksums of integer latents, as int16 in order of coding."""
+
+    def __init__(self) -> None:
+        self.crc = 0
+        self.sha256 = hashlib.sha256()
+
+    def add(self, symbols: Symbols) -> None:
+        data = symbols.astype("<i2").tobytes()
+        self.crc = zlib.crc32(data, self.crc)
+        self.sha256.update(data)
+
+    def hexdigest(self) -> str:
+        """SHA-256, in hex."""
+        return self.sha256.hexdigest()

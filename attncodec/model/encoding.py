@@ -39,11 +39,13 @@ class Target:
 
 
 class Encoding:
-    """A picture, analysed."""
+    """A picture, analysed. `latents_sha256` is that of the file written last, for comparison with a decoder's."""
 
+    @torch.inference_mode()
     def __init__(self, sealed: "SealedCodec", rgb: RGB) -> None:
         self.sealed, self.rgb = sealed, rgb
         self.units = sealed.codec.analyse(to_tensor(rgb))
+        self.latents_sha256 = ""
 
     def find(self, target: Target) -> bytes:
         """The file. Raises ConfigError for a quality that the model has not, and for a target out of reach, saying what
@@ -64,13 +66,14 @@ class Encoding:
         if channel.skipped and self._skipping_costs(position):
             skip = False
             channel, writer = self._send(position, SymbolWriter(), 0)
+        self.latents_sha256 = channel.latents.hexdigest()
         height, width = self.rgb.shape[:2]
         return pack(
             Container(
                 width,
                 height,
                 self.sealed.header.digest,
-                channel.latents_crc,
+                channel.latents.crc,
                 writer.finish(),
                 position + QUALITY_STEPS,
                 skip,
@@ -82,6 +85,7 @@ class Encoding:
         bits = self._send(position, BitCounter(), SKIP_LEVEL)[1].bits
         return HEADER_BYTES + WORD_BYTES * math.ceil(bits / 8 / WORD_BYTES)
 
+    @torch.inference_mode()
     def psnr_db(self, position: int, skip_below: int = SKIP_LEVEL) -> float:
         """Of the decoded 8-bit picture; infinite where it is equal."""
         at = torch.tensor([position])
@@ -95,6 +99,7 @@ class Encoding:
         full_db = self.psnr_db(position, 0)
         return full_db - self.psnr_db(position) > SKIP_COST_DB
 
+    @torch.inference_mode()
     def _send(self, position: int, sink: Sink, skip_below: int) -> tuple[Write, Sink]:
         at = torch.tensor([position])
         channel = Write(sink, self.sealed.z_tables, self.sealed.y_tables, skip_below)

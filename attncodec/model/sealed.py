@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from attncodec.config import QUALITY_STEPS, ModelConfig, build_config
-from attncodec.container import unpack
+from attncodec.container import Container, unpack
 from attncodec.errors import CheckpointError, ConfigError, ContainerError
 from attncodec.files import write_whole
 from attncodec.images import RGB, to_rgb
@@ -83,7 +83,6 @@ class SealedCodec:
             raise ConfigError(f"quality {quality:g} is not one of this model's", hint)
         return quality_64 - QUALITY_STEPS
 
-    @torch.inference_mode()
     def compress(self, rgb: RGB, target: Target | None = None) -> bytes:
         """(H, W, 3) uint8, any size -> the bytes of an .atc file, of the quality, size or PSNR that is asked for.
 
@@ -95,6 +94,17 @@ class SealedCodec:
     def decompress(self, data: bytes) -> RGB:
         """The bytes of an .atc file -> (H, W, 3) uint8. Raises ContainerError, also for another model's file."""
         container = unpack(data)
+        y_hat, _ = self.read_latents(container)
+        position = torch.tensor([container.quality_64 - QUALITY_STEPS])
+        return to_rgb(self.codec.decode(y_hat, position, (container.height, container.width)))
+
+    @torch.inference_mode()
+    def read_latents(self, container: Container) -> tuple[Tensor, str]:
+        """y_hat, as the synthesis takes it, and SHA-256, in hex, of the integer latents as int16 in order of coding.
+
+        Raises ContainerError where the file is another model's, is damaged, or decodes to other latents than were
+        encoded.
+        """
         if container.model_digest != self.header.digest:
             raise ContainerError(
                 f"written with model {container.model_digest.hex()}, and this one is {self.header.digest.hex()}",
@@ -107,9 +117,9 @@ class SealedCodec:
         position = torch.tensor([container.quality_64 - QUALITY_STEPS])
         y_hat = self.codec.transmit(channel, position, size=size)
         channel.reader.finish()
-        if channel.latents_crc != container.latents_crc:
+        if channel.latents.crc != container.latents_crc:
             raise ContainerError("the decoded latents are not the encoder's: the file or the model is damaged")
-        return to_rgb(self.codec.decode(y_hat, position, (container.height, container.width)))
+        return y_hat, channel.latents.hexdigest()
 
     def reconstruct(self, rgb: RGB, data: bytes) -> tuple[RGB, float]:
         """What decoding of `data` must give, found without its latents, (H, W, 3) uint8, and the estimated bits.

@@ -1,0 +1,166 @@
+"""Equal time against CompressAI's mbt2018-mean: the same minutes, pictures and cores, real files of the test pictures.
+
+    python scripts/bench_equal_time.py PICTURES TEST_PICTURES [--minutes 20] [--out results/equal_time]
+
+Trains one after the other, nothing beside them:
+  theirs        compressai's mbt2018-mean (N = 128, M = 192), lambda 0.0130, in a loop like its example script: float32,
+                Adam 1e-4 and an auxiliary Adam 1e-3, batch 16 of 256 x 256, decode workers, clip 1
+  ours          configs/default.yaml with the same budget in time
+  equal_crops   configs/default.yaml with a budget in steps that shows it as many crops as theirs has seen
+and writes the points of each, and our PSNR at their mean bpp, interpolated on our curve and never extrapolated. Their
+files are counted without a header. A step that is done already (its JSON or its run is there) is not done again.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+
+from attncodec.environment import versions
+from attncodec.files import write_whole
+from attncodec.images import find_pictures, pad_edges, read_rgb, to_rgb, to_tensor
+from attncodec.metrics import bpp, psnr_db
+from attncodec.model.encoding import Target
+from attncodec.model.sealed import SealedCodec, load_sealed
+
+RD_LAMBDA, BATCH, CROP = 0.0130, 16, 256
+CONFIG = "configs/default.yaml"
+
+
+class Folder(Dataset):
+    """Like compressai's ImageFolder, for any folder: each item opens and decodes its file."""
+
+    def __init__(self, paths: list[Path]) -> None:
+        self.paths = paths
+        self.transform = transforms.Compose(
+            [transforms.RandomCrop(CROP, pad_if_needed=True, padding_mode="edge"), transforms.ToTensor()]
+        )
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, number: int) -> torch.Tensor:
+        return self.transform(Image.open(self.paths[number]).convert("RGB"))
+
+
+def train_theirs(paths: list[Path], seconds: float) -> tuple[torch.nn.Module, int]:
+    """The loop of compressai's examples/train.py, until the time is out -> model, crops seen."""
+    from compressai.losses import RateDistortionLoss
+    from compressai.optimizers import net_aux_optimizer
+    from compressai.zoo import image_models
+
+    torch.manual_seed(0)
+    net = image_models["mbt2018-mean"](quality=4)  # N = 128, M = 192
+    loss_of = RateDistortionLoss(lmbda=RD_LAMBDA)
+    configuration = {"net": {"type": "Adam", "lr": 1e-4}, "aux": {"type": "Adam", "lr": 1e-3}}
+    optimisers = net_aux_optimizer(net, configuration)
+    loader = DataLoader(Folder(paths), batch_size=BATCH, num_workers=2, shuffle=True, drop_last=True)
+    start, crops = time.monotonic(), 0
+    net.train()
+    while True:
+        for batch in loader:
+            if time.monotonic() - start > seconds:
+                return net, crops
+            optimisers["net"].zero_grad()
+            optimisers["aux"].zero_grad()
+            loss_of(net(batch), batch)["loss"].backward()
+            torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+            optimisers["net"].step()
+            net.aux_loss().backward()
+            optimisers["aux"].step()
+            crops += len(batch)
+
+
+def measure_theirs(net: torch.nn.Module, paths: list[Path]) -> dict[str, float]:
+    """Mean bpp and PSNR over pictures: compress to strings and back."""
+    net.eval()
+    net.update(force=True)
+    rates_bpp, qualities_db = [], []
+    for path in paths:
+        rgb = read_rgb(path)
+        height, width = rgb.shape[:2]
+        with torch.inference_mode():
+            coded = net.compress(pad_edges(to_tensor(rgb), 64))
+            decoded = net.decompress(coded["strings"], coded["shape"])["x_hat"][..., :height, :width]
+        rates_bpp.append(bpp(sum(len(string) for (string,) in coded["strings"]), width, height))
+        qualities_db.append(psnr_db(rgb, to_rgb(decoded)))
+    return {"bpp": fmean(rates_bpp), "psnr_db": fmean(qualities_db)}
+
+
+def ours(name: str, budget: str, pictures: Path, test: list[Path]) -> list[dict[str, float]]:
+    """Train configs/default.yaml into runs/bench-NAME and measure every whole level."""
+    run = f"runs/bench-{name}"
+    attncodec = [sys.executable, "-m", "attncodec"]
+    options = [f"data.train={pictures}", f"train.budget={budget}"]
+    subprocess.run([*attncodec, "train", "--config", CONFIG, "--out", run, *options], check=True)
+    codec = load_sealed(Path(run) / "model.safetensors")
+    return [measure_ours(codec, quality, test) for quality in range(1, len(codec.header.config.levels) + 1)]
+
+
+def measure_ours(codec: SealedCodec, quality: float, paths: list[Path]) -> dict[str, float]:
+    """Mean bpp and PSNR over pictures: the bytes of whole files, header included, and back."""
+    rates_bpp, qualities_db = [], []
+    for path in paths:
+        rgb = read_rgb(path)
+        data = codec.compress(rgb, Target(quality=quality))
+        rates_bpp.append(bpp(len(data), rgb.shape[1], rgb.shape[0]))
+        qualities_db.append(psnr_db(rgb, codec.decompress(data)))
+    return {"quality": quality, "bpp": fmean(rates_bpp), "psnr_db": fmean(qualities_db)}
+
+
+def gain_db(curve: list[dict[str, float]], point: dict[str, float]) -> float | None:
+    """Our PSNR above theirs at their bpp, on a curve over log bpp; None where it would be extrapolated."""
+    rates_bpp = np.array([p["bpp"] for p in curve])
+    if not rates_bpp[0] <= point["bpp"] <= rates_bpp[-1]:
+        return None
+    here_db = np.interp(np.log(point["bpp"]), np.log(rates_bpp), [p["psnr_db"] for p in curve])
+    return float(here_db - point["psnr_db"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pictures", type=Path)
+    parser.add_argument("test_pictures", type=Path)
+    parser.add_argument("--minutes", type=float, default=20)
+    parser.add_argument("--out", type=Path, default=Path("results/equal_time"))
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    test_paths = find_pictures(options.test_pictures)
+
+    their_file = options.out / "theirs.json"
+    if not their_file.exists():
+        net, crops = train_theirs(find_pictures(options.pictures), options.minutes * 60)
+        point = measure_theirs(net, test_paths)
+        write_whole(their_file, json.dumps({"crops": crops, **point, "minutes": options.minutes}, indent=2).encode())
+    theirs = json.loads(their_file.read_text())
+
+    budgets = {"ours": f"{round(options.minutes * 60)}s", "equal_crops": str(theirs["crops"] // our_batch())}
+    curves = {name: ours(name, budget, options.pictures, test_paths) for name, budget in budgets.items()}
+    result = {
+        "theirs": theirs,
+        **{name: {"budget": budgets[name], "points": curve} for name, curve in curves.items()},
+        "gain_db": {name: gain_db(curve, theirs) for name, curve in curves.items()},
+        "test_pictures": options.test_pictures.resolve().name,
+        "versions": versions("cpu"),
+    }
+    write_whole(options.out / "equal_time.json", (json.dumps(result, indent=2) + "\n").encode())
+    print(json.dumps(result["gain_db"]))
+
+
+def our_batch() -> int:
+    from attncodec.config import load_config
+
+    return load_config(Path(CONFIG)).train.batch
+
+
+if __name__ == "__main__":
+    main()

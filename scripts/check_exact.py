@@ -1,0 +1,169 @@
+"""Do files decode to the encoder's latents under other kernels, thread counts and instruction sets?
+
+    python scripts/check_exact.py MODEL PICTURES [--out results/exact.json] [--python OTHER_PYTHON ...]
+
+Writes every picture at qualities 1, 4 and 8 (or what the model has), with 25 pictures of noise and 25 of text and flat
+graphics besides, then reads the latents of all of them again in a process of its own for each variant. A file holds a
+checksum of the encoder's latents, so a mismatch is noticed by the decoder itself. --python adds variants: interpreters
+of other environments, with another torch. The control puts the float networks in place of the integers: it must show
+mismatches, or the test would test nothing.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from attncodec.container import unpack
+from attncodec.environment import versions
+from attncodec.errors import ContainerError
+from attncodec.files import write_whole
+from attncodec.images import RGB, find_pictures, read_rgb
+from attncodec.model.context import CONTEXT, ONE, FloatPrior
+from attncodec.model.encoding import Encoding
+from attncodec.model.fixedpoint import BIAS_BITS, convolutions
+from attncodec.model.prior import LEVELS
+from attncodec.model.sealed import SealedCodec, load_sealed
+
+VARIANTS: dict[str, dict[str, str]] = {
+    "as the encoder": {},
+    "1 thread": {"CHECK_THREADS": "1"},
+    "2 threads": {"CHECK_THREADS": "2"},
+    "oneDNN off": {"CHECK_ONEDNN": "0"},
+    "oneDNN AVX2": {"ONEDNN_MAX_CPU_ISA": "AVX2"},
+    "oneDNN SSE4.1": {"ONEDNN_MAX_CPU_ISA": "SSE41"},
+    "ATen default": {"ATEN_CPU_CAPABILITY": "default"},
+    "MKL AVX2": {"MKL_ENABLE_INSTRUCTIONS": "AVX2"},
+    "contiguous": {"CHECK_CONTIGUOUS": "1"},
+}
+CONTROL = {"ATen default": {"ATEN_CPU_CAPABILITY": "default"}, "1 thread": {"CHECK_THREADS": "1"}}
+SYNTHETIC = 25
+
+
+class FloatTwin(FloatPrior):
+    """The control: the float networks that the stored integers stand for, levels to the nearest."""
+
+    def __init__(self, sealed: SealedCodec) -> None:
+        super().__init__(sealed.header.config)
+        tensors = {name: tensor.double() for name, tensor in sealed.tensors.items()}
+        with torch.no_grad():
+            for name, layer in convolutions(self.networks):
+                weight, shift, bias = (tensors[f"{CONTEXT}{name}.{field}"] for field in ("weight", "shift", "bias"))
+                layer.weight.copy_(weight / torch.exp2(shift)[:, None, None, None])
+                layer.bias.copy_(bias / 2**BIAS_BITS)
+            self.quality_bias.copy_(tensors["quality_bias"] / ONE)
+
+    def means_and_levels(self, step: int, hyper: Tensor, known: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
+        mean, level = super().means_and_levels(step, hyper, known, gain.float() / ONE)
+        return mean, level.round().clamp(0, LEVELS - 1)
+
+    def to_units(self, y_hat: Tensor, gain: Tensor) -> Tensor:
+        return super().to_units(y_hat, gain.float() / ONE)
+
+
+def load(model: Path, control: bool) -> SealedCodec:
+    codec = load_sealed(model)
+    if control:
+        codec.codec.prior = FloatTwin(codec).eval().requires_grad_(False)
+    return codec
+
+
+def synthetic() -> dict[str, RGB]:
+    """Noise, and text on flat colours."""
+    rng = np.random.default_rng(0)
+    pictures: dict[str, RGB] = {}
+    for number in range(SYNTHETIC):
+        height, width = rng.integers(40, 300, 2)
+        pictures[f"noise{number:02}"] = rng.integers(0, 256, (height, width, 3)).astype(np.uint8)
+        image = Image.new("RGB", (int(width), int(height)), tuple(rng.integers(0, 256, 3).tolist()))
+        draw = ImageDraw.Draw(image)
+        for line in range(0, int(height), 14):
+            colour = tuple(rng.integers(0, 256, 3).tolist())
+            draw.rectangle((int(rng.integers(width)), line, int(width), line + 6), fill=colour)
+            draw.text((4, line), "".join(map(chr, rng.integers(33, 127, 40))), fill="black")
+        pictures[f"flat{number:02}"] = np.array(image)
+    return pictures
+
+
+def write_all(codec: SealedCodec, pictures: dict[str, RGB], folder: str) -> int:
+    """Every picture at every quality that is looked at -> number of files."""
+    levels = len(codec.header.config.levels)
+    qualities = sorted({1, min(4, levels), levels})
+    for name, rgb in pictures.items():
+        encoding = Encoding(codec, rgb)
+        for quality in qualities:
+            data = encoding.write(codec.position(quality))
+            (Path(folder) / f"{name}-{quality}.atc").write_bytes(data)
+    return len(pictures) * len(qualities)
+
+
+def read_all(model: Path, folder: Path, control: bool) -> None:
+    """In a process of its own: print how many files are refused, and the torch that read them."""
+    if "CHECK_THREADS" in os.environ:
+        torch.set_num_threads(int(os.environ["CHECK_THREADS"]))
+    torch.backends.mkldnn.enabled = os.environ.get("CHECK_ONEDNN") != "0"
+    codec = load(model, control)
+    if "CHECK_CONTIGUOUS" in os.environ:
+        codec.codec.to(memory_format=torch.contiguous_format)
+    bad = 0
+    for path in sorted(folder.glob("*.atc")):
+        try:
+            codec.read_latents(unpack(path.read_bytes()))
+        except ContainerError:
+            bad += 1
+    print(bad, torch.__version__)
+
+
+def read(python: str, model: Path, folder: str, variant: dict[str, str], control: bool = False) -> dict[str, object]:
+    """How many files another process refuses, and its torch."""
+    command = [python, __file__, str(model), folder, "--read", *(["--control"] if control else [])]
+    result = subprocess.run(command, env={**os.environ, **variant}, capture_output=True, text=True, check=True)
+    mismatches, torch_version = result.stdout.split()
+    return {"mismatches": int(mismatches), "torch": torch_version}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("pictures", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("results/exact.json"))
+    parser.add_argument("--python", action="append", default=[])
+    parser.add_argument("--read", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--control", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.read:
+        return read_all(options.model, options.pictures, options.control)
+    codec = load_sealed(options.model)
+    pictures = {path.stem: read_rgb(path) for path in find_pictures(options.pictures)} | synthetic()
+    with tempfile.TemporaryDirectory() as folder:
+        files = write_all(codec, pictures, folder)
+        variants = {name: read(sys.executable, options.model, folder, v) for name, v in VARIANTS.items()}
+        variants |= {f"other torch {n}": read(p, options.model, folder, {}) for n, p in enumerate(options.python)}
+        write_all(load(options.model, control=True), pictures, folder)
+        controls = {f"control, {n}": read(sys.executable, options.model, folder, v, True) for n, v in CONTROL.items()}
+    result = {
+        "model": codec.header.digest.hex(),
+        "pictures": options.pictures.resolve().name,
+        "files": files,
+        "variants": variants,
+        "controls": controls,
+        "versions": versions("cpu"),
+    }
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(options.out, (json.dumps(result, indent=2) + "\n").encode())
+    for name, found in {**variants, **controls}.items():
+        print(f"{name:<24} {found['mismatches']} of {files} files differ (torch {found['torch']})")
+    if any(found["mismatches"] for found in variants.values()):
+        sys.exit("the integers are not exact")
+
+
+if __name__ == "__main__":
+    main()
