@@ -105,15 +105,17 @@ def describe_file(path: Path) -> dict[str, object]:
             "model": container.model_digest.hex(),
             "latents CRC": f"{container.latents_crc:08x}",
         }
+    from attncodec.model.complexity import complexity  # torch's counter takes a second to import
+
     sealed = load_sealed(path)
     config, about = sealed.header.config, sealed.header.about
-    parts = {name: sum(p.numel() for p in part.parameters()) for name, part in sealed.codec.named_children()}
+    costs = complexity(config)
     return {
         "file": f"{path}, attncodec model",
         "model": sealed.header.digest.hex(),
         "bytes": len(data),
         **flatten(config.model_dump()),
         **{f"trained: {key}": value for key, value in about.items()},
-        **{f"parameters: {name}": count for name, count in parts.items()},
-        "parameters": sum(parts.values()),
+        **{name: f"{kmac:.2f} kMAC/pixel, {count} parameters" for name, (kmac, count) in costs.items()},
+        "parameters": sum(count for _, count in costs.values()),
     }

@@ -44,7 +44,7 @@ VARIANTS: dict[str, dict[str, str]] = {
     "MKL AVX2": {"MKL_ENABLE_INSTRUCTIONS": "AVX2"},
     "contiguous": {"CHECK_CONTIGUOUS": "1"},
 }
-CONTROL = {"ATen default": {"ATEN_CPU_CAPABILITY": "default"}, "1 thread": {"CHECK_THREADS": "1"}}
+CONTROL = {name: VARIANTS[name] for name in ("oneDNN off", "oneDNN SSE4.1", "1 thread")}
 SYNTHETIC = 25
 
 

@@ -1,0 +1,34 @@
+import pytest
+from conftest import ROOT, TINY
+
+from attncodec.config import load_config
+from attncodec.model.complexity import complexity
+
+
+def kmac(name: str) -> dict[str, float]:
+    config = load_config(ROOT / "configs" / f"{name}.yaml")
+    return {part: cost for part, (cost, _) in complexity(config.model).items()}
+
+
+def test_the_default_model_keeps_its_promises() -> None:
+    costs = complexity(load_config(ROOT / "configs" / "default.yaml").model)
+    assert costs["analysis"][0] + costs["hyper_analysis"][0] <= 75 and costs["synthesis"][0] <= 75
+    assert costs["context"][0] <= 15  # it runs on integers in float64
+    assert sum(count for _, count in costs.values()) <= 12_000_000
+
+
+def test_the_tiny_model_decodes_with_at_most_15_kmac() -> None:
+    assert kmac("tiny")["synthesis"] + kmac("tiny")["context"] <= 15
+
+
+def test_the_large_model_has_about_250_kmac_each_way() -> None:
+    assert 200 < kmac("large")["analysis"] < 300 and 200 < kmac("large")["synthesis"] < 300
+
+
+def test_a_count_by_hand_agrees() -> None:
+    """The hyper analysis: 1x1 at stride 16, 1x1 of four times the width at 32, 3x3 at 32, and the same 1x1 at 64."""
+    channels, width = TINY.latent_channels, TINY.hyper_channels
+    by_hand = channels * width / 16**2 + (4 + 9) * width**2 / 32**2 + 4 * width**2 / 64**2
+    cost, parameters = complexity(TINY)["hyper_analysis"]
+    assert cost == pytest.approx(by_hand / 1000)
+    assert parameters == channels * width + 17 * width**2 + 4 * width
