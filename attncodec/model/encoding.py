@@ -6,9 +6,10 @@ The analysis runs once; trials count bits from the tables, without coding.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from attncodec.config import QUALITY_STEPS
 from attncodec.container import HEADER_BYTES, Container, pack
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 DEFAULT_QUALITY = 4.0
 SKIP_COST_DB = 0.02  # where skipping costs more than this, nothing is skipped
 WORD_BYTES = 4
-Sink = TypeVar("Sink", SymbolWriter, BitCounter)
 
 
 @dataclass(frozen=True)
@@ -61,11 +61,14 @@ class Encoding:
 
     def write(self, position: int) -> bytes:
         """The file at a position in the levels."""
-        channel, writer = self._send(position, SymbolWriter(), SKIP_LEVEL)
+        writer = SymbolWriter()
+        channel, y_hat = self._send(position, writer, SKIP_LEVEL)
         skip = True
-        if channel.skipped and self._skipping_costs(position):
-            skip = False
-            channel, writer = self._send(position, SymbolWriter(), 0)
+        if channel.skipped:  # symbols that should be zero are not: are they worth their bits?
+            full_writer = SymbolWriter()
+            full_channel, full_y_hat = self._send(position, full_writer, 0)
+            if self._psnr_db(position, full_y_hat) - self._psnr_db(position, y_hat) > SKIP_COST_DB:
+                channel, writer, skip = full_channel, full_writer, False
         self.latents_sha256 = channel.latents.hexdigest()
         height, width = self.rgb.shape[:2]
         return pack(
@@ -82,29 +85,26 @@ class Encoding:
 
     def count_bytes(self, position: int) -> int:
         """About how large the file will be: exact but for the coder's last words."""
-        bits = self._send(position, BitCounter(), SKIP_LEVEL)[1].bits
-        return HEADER_BYTES + WORD_BYTES * math.ceil(bits / 8 / WORD_BYTES)
+        counter = BitCounter()
+        self._send(position, counter, SKIP_LEVEL)
+        return HEADER_BYTES + WORD_BYTES * math.ceil(counter.bits / 8 / WORD_BYTES)
 
-    @torch.inference_mode()
-    def psnr_db(self, position: int, skip_below: int = SKIP_LEVEL) -> float:
+    def psnr_db(self, position: int) -> float:
         """Of the decoded 8-bit picture; infinite where it is equal."""
-        at = torch.tensor([position])
-        channel = Write(BitCounter(), self.sealed.z_tables, self.sealed.y_tables, skip_below)
-        y_hat = self.sealed.codec.transmit(channel, at, self.sealed.codec.to_steps(self.units, at))
-        decoded = to_rgb(self.sealed.codec.decode(y_hat, at, (self.rgb.shape[0], self.rgb.shape[1])))
-        quality_db = psnr_db(self.rgb, decoded)
-        return math.inf if quality_db is None else quality_db
-
-    def _skipping_costs(self, position: int) -> bool:
-        full_db = self.psnr_db(position, 0)
-        return full_db - self.psnr_db(position) > SKIP_COST_DB
+        return self._psnr_db(position, self._send(position, BitCounter(), SKIP_LEVEL)[1])
 
     @torch.inference_mode()
-    def _send(self, position: int, sink: Sink, skip_below: int) -> tuple[Write, Sink]:
+    def _send(self, position: int, sink: SymbolWriter | BitCounter, skip_below: int) -> tuple[Write, Tensor]:
         at = torch.tensor([position])
         channel = Write(sink, self.sealed.z_tables, self.sealed.y_tables, skip_below)
-        self.sealed.codec.transmit(channel, at, self.sealed.codec.to_steps(self.units, at))
-        return channel, sink
+        return channel, self.sealed.codec.transmit(channel, at, self.sealed.codec.to_steps(self.units, at))
+
+    @torch.inference_mode()
+    def _psnr_db(self, position: int, y_hat: Tensor) -> float:
+        size = (self.rgb.shape[0], self.rgb.shape[1])
+        decoded = to_rgb(self.sealed.codec.decode(y_hat, torch.tensor([position]), size))
+        quality_db = psnr_db(self.rgb, decoded)
+        return math.inf if quality_db is None else quality_db
 
     def _largest_within(self, limit_bytes: int) -> bytes:
         """The highest quality whose file is not over the limit."""
