@@ -16,6 +16,7 @@ from PIL import Image
 
 from attncodec import __version__
 from attncodec.config import dump_yaml
+from attncodec.container import unpack
 from attncodec.images import read_rgb
 from attncodec.model.sealed import SealedCodec
 
@@ -100,6 +101,32 @@ def test_a_sound_copy_of_a_model_is_found_behind_a_damaged_one(
     assert cli("compress", "img.png", "-m", model_file, cwd=place).returncode == 0
     monkeypatch.setenv("ATTNCODEC_MODELS", "nowhere:a:b")
     assert cli("decompress", "img.atc", cwd=place).returncode == 0
+
+
+def test_a_kodak_sized_picture_is_compressed_within_5_seconds_start_up_included(place: Path, model_file: Path) -> None:
+    Image.fromarray(photo(512, 768)).save(place / "large.png")
+    start = time.perf_counter()
+    assert attncodec("compress", "large.png", "-m", model_file, cwd=place).returncode == 0
+    assert time.perf_counter() - start < 5
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_the_middle_of_many_files_leaves_nothing_half_written(
+    place: Path, model_file: Path, number: signal.Signals
+) -> None:
+    for name in range(200):
+        Image.fromarray(photo(64, 64, name)).save(place / f"{name}.png")
+    command = [sys.executable, "-m", "attncodec", "compress", "-m", str(model_file)]
+    inputs = [f"{name}.png" for name in range(200)]
+    process = subprocess.Popen([*command, *inputs], cwd=place, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    while not (place / "1.atc").exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(number)
+    stderr = process.communicate(timeout=60)[1].decode()
+    assert process.returncode == 130 and "interrupted" in stderr and "Traceback" not in stderr
+    assert {path.suffix for path in place.iterdir()} == {".png", ".atc"}
+    for path in place.glob("*.atc"):
+        unpack(path.read_bytes())
 
 
 def test_an_existing_output_needs_force(place: Path, cli: Cli, model_file: Path) -> None:
@@ -268,7 +295,8 @@ def test_compress_decompress_info_and_eval_do_not_load_compressai(place: Path, m
             "from attncodec.cli import main\n"
             "try: main()\n"
             "except SystemExit as e: assert not e.code, e.code\n"
-            "assert 'attncodec.model' in sys.modules and not any(m.startswith('compressai') for m in sys.modules)"
+            "assert 'attncodec.model' in sys.modules and not any(m.startswith('compressai') for m in sys.modules)\n"
+            f"assert 'torch._dynamo' not in sys.modules or {arguments[0]!r} == 'info'  # it costs seconds, too"
         )
         result = subprocess.run([sys.executable, "-c", script], cwd=place, capture_output=True, text=True, timeout=100)
         assert result.returncode == 0, result.stderr

@@ -13,6 +13,7 @@ Two twins share one contract (`ContextPrior`): `FloatPrior` learns, `ExactPrior`
 
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -43,15 +44,18 @@ DIAGONAL = (0, 3, 1, 2)  # the positions of a cell in raster order, those of one
 
 def coding_order(kind: str, channels: int) -> list[Tensor]:
     """For each step, which channels of the unshuffled latents (4 * channel + position) it codes, in order of coding."""
+    # In numpy: models are loaded on torch's meta device, where such operations drag in seconds of imports.
+    channel = np.arange(channels)
     if kind == "none":
-        return [torch.arange(4 * channels)]
-    channel = torch.arange(channels)
-    if kind == "checkerboard":
-        steps = [[4 * channel + position for position in DIAGONAL[half : half + 2]] for half in (0, 2)]
-        return [torch.cat(step) for step in steps]
-    quarter = channel * 4 // channels
-    position = torch.tensor(DIAGONAL)
-    return [4 * channel + position[(quarter + step) % 4] for step in range(4)]
+        steps = [np.arange(4 * channels)]
+    elif kind == "checkerboard":
+        steps = [
+            np.concatenate([4 * channel + position for position in colour]) for colour in (DIAGONAL[:2], DIAGONAL[2:])
+        ]
+    else:
+        quarter = channel * 4 // channels
+        steps = [4 * channel + np.array(DIAGONAL)[(quarter + step) % 4] for step in range(4)]
+    return [torch.from_numpy(step) for step in steps]
 
 
 class ContextPrior(Protocol):

@@ -1,0 +1,66 @@
+import signal
+
+import pytest
+
+from attncodec.config import Budget
+from attncodec.errors import ConfigError
+from attncodec.training import progress
+from attncodec.training.device import has_bf16, resolve_device
+from attncodec.training.progress import Clock, Display, Progress, StopRequest
+
+
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """A clock that stands still until a test moves it."""
+    seconds = [1000.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: seconds[0])
+    return seconds
+
+
+def test_a_clock_in_time_goes_on_over_sittings_and_leaves_room_for_a_step(now: list[float]) -> None:
+    clock = Clock(Budget.parse("100s"), Progress(step=3, elapsed_s=40.0))
+    assert clock.fraction() == 0.4
+    now[0] += 5
+    clock.tick()
+    assert clock.progress.step == 4 and clock.fraction_after_step() == pytest.approx(0.5)
+    now[0] += 51
+    assert clock.spent() == pytest.approx(96) and clock.fraction_after_step() > 1
+
+
+def test_a_clock_in_steps_does_not_look_at_the_time(now: list[float]) -> None:
+    clock = Clock(Budget.parse("10"), Progress(step=9))
+    now[0] += 10_000
+    assert clock.fraction() == 0.9 and clock.fraction_after_step() == 1.0
+    clock.tick()
+    assert clock.fraction_after_step() > 1
+
+
+def test_off_a_terminal_there_is_a_line_a_minute(now: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    display = Display(Budget.parse("600s"), 0)
+    display.show(loss="1.234")
+    for second in range(1, 181):
+        now[0] += 1
+        display.update(second, second * 2)
+    display.close()
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3
+    assert lines[0] == "step 120  loss 1.234  9.0 min left"
+
+
+def test_the_first_signal_asks_and_the_second_stops() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with StopRequest() as stop:
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.asked
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_devices_are_resolved() -> None:
+    assert resolve_device("cpu").type == "cpu"
+    assert resolve_device("auto").type in ("cpu", "cuda")
+    assert has_bf16(resolve_device("cpu")) in (True, False)
+    if resolve_device("auto").type == "cpu":
+        with pytest.raises(ConfigError, match="no CUDA device"):
+            resolve_device("cuda")
