@@ -82,6 +82,13 @@ def model_file(sealed: SealedCodec, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder with a photograph in it."""
+    Image.fromarray(photo(70, 50)).save(tmp_path / "img.png")
+    return tmp_path
+
+
+@pytest.fixture
 def pictures(tmp_path: Path) -> Path:
     """A folder of four pictures, one of them in a folder of its own."""
     folder = tmp_path / "pictures"

@@ -11,21 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, TINY, Cli, assert_refused, attncodec, photo
+from conftest import ROOT, Cli, assert_refused, attncodec, photo
 from PIL import Image
 
 from attncodec import __version__
-from attncodec.config import dump_yaml
 from attncodec.container import unpack
 from attncodec.images import read_rgb
 from attncodec.model.sealed import SealedCodec
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Path:
-    """A folder with a photograph in it."""
-    Image.fromarray(photo(70, 50)).save(tmp_path / "img.png")
-    return tmp_path
 
 
 def test_help_and_version_answer_at_once(tmp_path: Path) -> None:
@@ -239,28 +231,6 @@ def test_every_mistake_has_its_own_line_and_exit_code_2(place: Path, cli: Cli, m
     assert sorted(os.listdir(place)) == before
 
 
-def test_training_mistakes_have_their_own_lines(place: Path, cli: Cli, pictures: Path) -> None:
-    config = place / "c.yaml"
-    config.write_text("train: {budget: 2}\n")
-
-    def refused(*arguments: object, config: Path = config) -> str:
-        result = cli("train", "--config", config, *arguments, cwd=place)
-        assert_refused(result)
-        return result.stderr.decode()
-
-    assert "data.train is not set" in refused()
-    assert "no folder" in refused("data.train=nowhere")
-    (place / "void").mkdir()
-    assert "no pictures" in refused("data.train=void")
-    assert "did you mean train.lr?" in refused("train.lrr=1", f"data.train={pictures}")
-    assert "no CUDA device" in refused(f"data.train={pictures}", "--device", "cuda")
-    assert "abacus" in refused(f"data.train={pictures}", "--device", "abacus")
-    assert "--extend soon" in refused(f"data.train={pictures}", "--extend", "soon")
-    assert "no configuration file" in refused(config=place / "none.yaml")
-    assert "no finished run to extend" in refused(f"data.train={pictures}", "--extend", "2h")
-    assert not (place / "runs").exists()
-
-
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_without_the_right_to_write_is_an_error_line(place: Path, cli: Cli, model_file: Path) -> None:
     (place / "locked").mkdir(mode=0o500)
@@ -333,44 +303,6 @@ def test_eval_prints_a_table_and_names_what_it_could_not_read(place: Path, cli: 
     (place / "img.png").unlink()
     result = cli("eval", ".", "-m", model_file, cwd=place)
     assert result.returncode == 2 and b"none of the 1 pictures" in result.stderr
-
-
-def write_config(place: Path, pictures: Path, budget: str) -> Path:
-    path = place / "tiny.yaml"
-    data = f"data: {{train: {pictures}, crop: 64}}\ntrain: {{budget: {budget}, batch: 2}}\n"
-    model = "\n".join("  " + line for line in dump_yaml(TINY).splitlines())
-    path.write_text(f"model:\n{model}\n{data}")
-    return path
-
-
-def test_train_seal_compress_from_start_to_end(place: Path, cli: Cli, pictures: Path) -> None:
-    config = write_config(place, pictures, "4")
-    first = cli("train", "--config", config, cwd=place)
-    assert first.returncode == 0 and b"finished after 4 steps" in first.stderr
-    assert b"is finished: 4 steps" in cli("train", "--config", config, cwd=place).stderr
-    sealed = cli("seal", "runs/tiny/checkpoints/best.safetensors", "-o", "m.safetensors", cwd=place)
-    assert sealed.returncode == 0
-    assert (place / "m.safetensors").read_bytes() == (place / "runs/tiny/model.safetensors").read_bytes()
-    assert cli("compress", "img.png", cwd=place).returncode == 0
-    assert_refused(cli("seal", "m.safetensors", "-o", "n.safetensors", cwd=place), "attncodec-model-1")
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_says_how_to_go_on_and_exits_with_130(
-    place: Path, pictures: Path, number: signal.Signals
-) -> None:
-    config = write_config(place, pictures, "10m")
-    command = [sys.executable, "-W", "ignore", "-m", "attncodec", "train", "--config", str(config)]
-    process = subprocess.Popen(command, cwd=place, stderr=subprocess.PIPE)
-    metrics = place / "runs" / "tiny" / "metrics.csv"
-    deadline = time.monotonic() + 100
-    while not (metrics.exists() and len(metrics.read_text().splitlines()) > 1) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    process.send_signal(number)
-    stderr = process.communicate(timeout=60)[1].decode()
-    assert process.returncode == 130 and "the same command goes on" in stderr and "Traceback" not in stderr
-    assert (place / "runs" / "tiny" / "model.safetensors").exists()
-    assert not [name for name in os.listdir(place / "runs" / "tiny" / "checkpoints") if name.endswith(".tmp")]
 
 
 def test_the_readme_commands_exist() -> None:
