@@ -52,6 +52,9 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+Blocks = tuple[Annotated[int, Field(ge=0, le=64)], ...]
+
+
 class AttentionConfig(Section):
     kind: Literal["gated", "none"] = Field(
         default="gated", description="Attention in the analysis and synthesis transforms, at strides 8 and 16."
@@ -71,14 +74,17 @@ class ModelConfig(Section):
         max_length=3,
         description="Width at strides 4, 8 and 16; 0 at stride 4 starts the networks at stride 8.",
     )
-    blocks: tuple[Annotated[int, Field(ge=0, le=64)], ...] = Field(
-        default=(1, 2, 2), min_length=3, max_length=3, description="Residual blocks at strides 4, 8 and 16."
+    analysis_blocks: Blocks = Field(
+        default=(0, 1, 1), min_length=3, max_length=3, description="Residual blocks of the analysis, at each stride."
+    )
+    synthesis_blocks: Blocks = Field(
+        default=(1, 2, 2), min_length=3, max_length=3, description="Residual blocks of the synthesis, at each stride."
     )
     attention: AttentionConfig = AttentionConfig()
 
     @model_validator(mode="after")
     def _widths_fit(self) -> "ModelConfig":
-        if min(self.widths[1:]) < 2 or (self.widths[0] == 0 and self.blocks[0]):
+        if min(self.widths[1:]) < 2 or (self.widths[0] == 0 and self.analysis_blocks[0] + self.synthesis_blocks[0]):
             raise ValueError("widths at strides 8 and 16 start at 2, and a width of 0 at stride 4 has no blocks")
         return self
 

@@ -1,6 +1,7 @@
 """Figures of merit: pure functions, the unit in each name."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +41,22 @@ def ms_ssim(a: RGB, b: RGB) -> float | None:
 def bpp(file_bytes: int, width: int, height: int) -> float:
     """Bits of the whole file, header included, for each pixel."""
     return 8 * file_bytes / (width * height)
+
+
+def bd_rate(reference: Sequence[tuple[float, float]], test: Sequence[tuple[float, float]]) -> float | None:
+    """Bjøntegaard's mean difference in rate at equal PSNR (VCEG-M33, 2001), in percent; negative: `test` needs less.
+
+    Curves are (bpp, psnr_db) points, at least two, PSNR rising with the rate; log rate over PSNR is interpolated by
+    monotone cubics (Fritsch & Carlson), as the reference software does. None where they have no PSNR in common.
+    """
+    from scipy.interpolate import PchipInterpolator
+
+    curves = [np.array(sorted(curve)) for curve in (reference, test)]
+    low, high = (max(c[0, 1] for c in curves), min(c[-1, 1] for c in curves))
+    if low >= high:
+        return None
+    areas = [PchipInterpolator(c[:, 1], np.log(c[:, 0])).integrate(low, high) for c in curves]
+    return 100 * (math.exp((areas[1] - areas[0]) / (high - low)) - 1)
 
 
 @dataclass(frozen=True)

@@ -100,7 +100,7 @@ def ours(name: str, budget: str, pictures: Path, test: list[Path]) -> list[dict[
     """Train configs/default.yaml into runs/bench-NAME and measure every whole level."""
     run = f"runs/bench-{name}"
     attncodec = [sys.executable, "-m", "attncodec"]
-    options = [f"data.train={pictures}", f"train.budget={budget}"]
+    options = [f"data.train={pictures}", f"train.budget={budget}", "train.validations=2"]
     subprocess.run([*attncodec, "train", "--config", CONFIG, "--out", run, *options], check=True)
     codec = load_sealed(Path(run) / "model.safetensors")
     return [measure_ours(codec, quality, test) for quality in range(1, len(codec.header.config.levels) + 1)]

@@ -3,7 +3,7 @@ import pytest
 import torch
 from conftest import photo
 
-from attncodec.metrics import bpp, level_weight, ms_ssim, psnr_db, rd_loss
+from attncodec.metrics import bd_rate, bpp, level_weight, ms_ssim, psnr_db, rd_loss
 
 
 def test_psnr_of_a_difference_of_one_is_48_13_db() -> None:
@@ -43,3 +43,24 @@ def test_the_loss_is_bpp_plus_lambda_255_squared_mse() -> None:
 def test_levels_count_by_the_root_of_their_lambda() -> None:
     weights = level_weight(torch.tensor([0.0130, 0.0130 * 4, 0.0130 / 16]))
     assert weights.tolist() == pytest.approx([1, 0.5, 4])
+
+
+def test_bd_rate_of_a_curve_with_a_tenth_less_rate_is_minus_ten_percent() -> None:
+    curve = [(0.2, 28.0), (0.5, 31.0), (0.9, 33.5), (1.6, 36.0)]
+    assert bd_rate(curve, [(0.9 * rate, quality) for rate, quality in curve]) == pytest.approx(-10)
+    assert bd_rate(curve, curve) == pytest.approx(0)
+
+
+def test_bd_rate_looks_only_at_the_psnr_that_both_curves_have() -> None:
+    curve = [(2 ** ((quality - 30) / 6), quality) for quality in (28.0, 30.0, 32.0, 34.0, 36.0)]
+    shifted = [(1.2 * rate, quality) for rate, quality in curve[2:]]
+    assert bd_rate(curve, shifted) == pytest.approx(20, abs=0.01)
+    assert bd_rate(curve[:2], curve[2:]) is None
+
+
+def test_bd_rate_agrees_with_the_reference_software() -> None:
+    """Golden value of the `bjontegaard` package, method pchip."""
+    reference = [(0.11, 27.1), (0.24, 29.6), (0.52, 32.4), (0.98, 35.2)]
+    assert bd_rate(reference, [(0.1, 27.4), (0.23, 30.2), (0.5, 32.8), (1.05, 35.9)]) == pytest.approx(
+        -15.7297, abs=1e-3
+    )

@@ -97,7 +97,12 @@ class Write:
     ) -> None:
         self.sink, self.z_tables, self.y_tables, self.skip_below = sink, z_tables, y_tables, skip_below
         self.latents = LatentsDigest()
-        self.skipped = 0  # how many symbols that are not zero were not written
+        self.error = self.skip_error = 0.0  # sums of squares, in steps: of rounding, and what skipping adds to it
+
+    @property
+    def skip_cost_db(self) -> float:
+        """About what skipping costs in PSNR: a step of the quantiser is about as many pixel values in every channel."""
+        return 10 * math.log10(1 + self.skip_error / max(self.error, 1e-12))
 
     def send_z(self, prior: FactorisedPrior | None, z: Tensor | None, shape: Shape) -> Tensor:
         assert z is not None
@@ -110,9 +115,14 @@ class Write:
     def send_y(self, y: Tensor | None, mean: Tensor, level: Tensor, valid: Tensor) -> Tensor:
         assert y is not None
         coded = (valid & (level >= self.skip_below)).flatten().cpu().numpy()
-        flat = to_symbols(clamp_symbols(y - mean) * valid)
-        self.skipped += int(np.count_nonzero(flat[~coded]))
-        flat[~coded] = 0
+        residual = (y - mean) * valid
+        symbols = clamp_symbols(residual)
+        flat = to_symbols(symbols)
+        self.error += float((residual - symbols).square().sum())
+        lost = np.flatnonzero((flat != 0) & ~coded)
+        exact, rounded = residual.flatten()[torch.from_numpy(lost).to(residual.device)].cpu().numpy(), flat[lost]
+        self.skip_error += float((exact**2 - (exact - rounded) ** 2).sum())
+        flat[lost] = 0
         self.sink.put(self.y_tables, flat[coded], to_index(level)[coded])
         self.latents.add(flat)
         return to_tensor(flat, mean) + mean

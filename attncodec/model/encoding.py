@@ -6,7 +6,7 @@ The analysis runs once; trials count bits from the tables, without coding.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -38,6 +38,18 @@ class Target:
     psnr_db: float | None = None
 
 
+Sink = TypeVar("Sink", SymbolWriter, BitCounter)
+
+
+@dataclass(frozen=True)
+class Sent(Generic[Sink]):
+    """What came of sending the latents: the channel, what took the symbols, and the latents as the decoder has them."""
+
+    channel: Write
+    sink: Sink
+    y_hat: Tensor
+
+
 class Encoding:
     """A picture, analysed. `latents_sha256` is that of the file written last, for comparison with a decoder's."""
 
@@ -61,50 +73,46 @@ class Encoding:
 
     def write(self, position: int) -> bytes:
         """The file at a position in the levels."""
-        writer = SymbolWriter()
-        channel, y_hat = self._send(position, writer, SKIP_LEVEL)
-        skip = True
-        if channel.skipped:  # symbols that should be zero are not: are they worth their bits?
-            full_writer = SymbolWriter()
-            full_channel, full_y_hat = self._send(position, full_writer, 0)
-            if self._psnr_db(position, full_y_hat) - self._psnr_db(position, y_hat) > SKIP_COST_DB:
-                channel, writer, skip = full_channel, full_writer, False
-        self.latents_sha256 = channel.latents.hexdigest()
+        sent = self._send(position, SymbolWriter)
+        self.latents_sha256 = sent.channel.latents.hexdigest()
         height, width = self.rgb.shape[:2]
         return pack(
             Container(
                 width,
                 height,
                 self.sealed.header.digest,
-                channel.latents.crc,
-                writer.finish(),
+                sent.channel.latents.crc,
+                sent.sink.finish(),
                 position + QUALITY_STEPS,
-                skip,
+                sent.channel.skip_below > 0,
             )
         )
 
     def count_bytes(self, position: int) -> int:
         """About how large the file will be: exact but for the coder's last words."""
-        counter = BitCounter()
-        self._send(position, counter, SKIP_LEVEL)
-        return HEADER_BYTES + WORD_BYTES * math.ceil(counter.bits / 8 / WORD_BYTES)
+        bits = self._send(position, BitCounter).sink.bits
+        return HEADER_BYTES + WORD_BYTES * math.ceil(bits / 8 / WORD_BYTES)
 
+    @torch.inference_mode()
     def psnr_db(self, position: int) -> float:
         """Of the decoded 8-bit picture; infinite where it is equal."""
-        return self._psnr_db(position, self._send(position, BitCounter(), SKIP_LEVEL)[1])
-
-    @torch.inference_mode()
-    def _send(self, position: int, sink: SymbolWriter | BitCounter, skip_below: int) -> tuple[Write, Tensor]:
-        at = torch.tensor([position])
-        channel = Write(sink, self.sealed.z_tables, self.sealed.y_tables, skip_below)
-        return channel, self.sealed.codec.transmit(channel, at, self.sealed.codec.to_steps(self.units, at))
-
-    @torch.inference_mode()
-    def _psnr_db(self, position: int, y_hat: Tensor) -> float:
+        y_hat = self._send(position, BitCounter).y_hat
         size = (self.rgb.shape[0], self.rgb.shape[1])
         decoded = to_rgb(self.sealed.codec.decode(y_hat, torch.tensor([position]), size))
         quality_db = psnr_db(self.rgb, decoded)
         return math.inf if quality_db is None else quality_db
+
+    @torch.inference_mode()
+    def _send(self, position: int, sink: Callable[[], Sink]) -> Sent[Sink]:
+        """Through a new sink, with skipping unless it costs too much."""
+        at = torch.tensor([position])
+        y = self.sealed.codec.to_steps(self.units, at)
+        for skip_below in (SKIP_LEVEL, 0):
+            channel = Write(taker := sink(), self.sealed.z_tables, self.sealed.y_tables, skip_below)
+            y_hat = self.sealed.codec.transmit(channel, at, y)
+            if channel.skip_cost_db <= SKIP_COST_DB:
+                break
+        return Sent(channel, taker, y_hat)
 
     def _largest_within(self, limit_bytes: int) -> bytes:
         """The highest quality whose file is not over the limit."""

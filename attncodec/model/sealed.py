@@ -2,7 +2,7 @@
 
 The file is safetensors with one metadata key, `attncodec`, canonical JSON:
 
-    format   "attncodec-model-0"
+    format   "attncodec-model-2"
     config   the model section of the configuration
     digest   first 8 bytes, in hex, of SHA-256 over what decoding depends on: format, config, and each decoder tensor
              in order of name (name, dtype, shape, contiguous little-endian bytes as stored); it stands in every .atc
@@ -36,7 +36,7 @@ from attncodec.model.prior import LEVELS, SKIP_LEVEL, LearnedPrior, TablePrior, 
 from attncodec.model.tensorfile import canonical_json, read_meta, read_tensors, sha256_of, to_bytes
 from attncodec.model.transforms import STRIDE
 
-FORMAT = "attncodec-model-1"
+FORMAT = "attncodec-model-2"
 DECODER_PARTS = ("synthesis.", CONTEXT, "quality_bias", "exp2", "log2_gain", "tables.")
 FLOAT_PARTS = ("analysis.", "hyper_analysis.", "synthesis.")
 TABLE_FIELDS = ("weights", "sizes", "lows")

@@ -59,7 +59,7 @@ class Analysis(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         channels, (w4, w8, w16) = config.latent_channels, config.widths
-        n4, n8, n16 = config.blocks
+        n4, n8, n16 = config.analysis_blocks
         self.linear = nn.Conv2d(3 * STRIDE**2, channels, 1, bias=False)
         stem = [Down(3, w4, 4), *_residual(w4, n4), Down(w4, w8)] if w4 else [Down(3, w8, 8)]
         self.network = nn.Sequential(
@@ -90,7 +90,7 @@ class Synthesis(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         channels, (w4, w8, w16) = config.latent_channels, config.widths
-        n4, n8, n16 = config.blocks
+        n4, n8, n16 = config.synthesis_blocks
         self.linear = nn.Conv2d(channels, 3 * STRIDE**2, 1, bias=False)
         tail = [Up(w8, w4), *_residual(w4, n4)] if w4 else []
         self.network = nn.Sequential(

@@ -154,7 +154,7 @@ def rewritten(model_file: Path, path: Path, **changes: object) -> Path:
         {"digest": "00" * 8},
         {"digest": "no hex"},
         {"check": ""},
-        {"config": {"widths": [0, 4096, 4096], "blocks": [0, 64, 64]}},
+        {"config": {"widths": [0, 4096, 4096], "synthesis_blocks": [0, 64, 64]}},
         {"config": {"unknown": 1}},
         {"config": []},
         {"about": None},

@@ -39,7 +39,9 @@ def test_an_untrained_transform_with_a_quarter_of_the_coefficients_keeps_a_photo
 
 def test_the_networks_may_start_at_stride_4_or_8() -> None:
     for widths, blocks in (((0, 16, 24), (0, 1, 1)), ((8, 16, 24), (1, 1, 1))):
-        config = ModelConfig(**{**TINY.model_dump(), "widths": widths, "blocks": blocks})
+        config = ModelConfig(
+            **{**TINY.model_dump(), "widths": widths, "analysis_blocks": blocks, "synthesis_blocks": blocks}
+        )
         y = Analysis(config)(torch.rand(2, 3, 32, 48))
         assert y.shape == (2, 24, 2, 3)
         assert Synthesis(config)(y).shape == (2, 3, 32, 48)
