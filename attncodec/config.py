@@ -118,7 +118,12 @@ class TrainConfig(Section):
     warmup: int = Field(default=50, ge=0, description="Steps in which the rate of learning rises from zero.")
     clip: float = Field(default=1.0, gt=0, description="Largest norm of the gradient.")
     ema: float = Field(default=0.999, ge=0, lt=1, description="Decay of the averaged weights, which are sealed.")
-    validations: int = Field(default=10, ge=1, description="Validations over the whole budget, evenly spaced.")
+    validations: int = Field(
+        default=10, ge=1, description="At most so many validations over the whole budget, evenly spaced."
+    )
+    validation_share: float = Field(
+        default=0.03, gt=0, le=1, description="Largest share of training that validations take; 1 is no limit."
+    )
     seed: int = Field(default=0, ge=0, lt=2**31, description="Seed of everything that is random.")
 
 

@@ -32,8 +32,10 @@ def write_whole(path: Path, data: bytes) -> None:
         os.umask(umask)
         os.chmod(name, 0o666 & ~umask)  # mkstemp's 0600 would make every output private
         os.replace(name, path)
-    except BaseException:
+    except BaseException as error:
         Path(name).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise OSError(error.errno, error.strerror, str(path)) from None
         raise
 
 

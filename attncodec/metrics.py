@@ -61,7 +61,7 @@ def bd_rate(reference: Sequence[tuple[float, float]], test: Sequence[tuple[float
 
 @dataclass(frozen=True)
 class RDLoss:
-    """What a step minimises (`loss`, differentiable) and its parts, means over the batch."""
+    """What a step minimises (`loss`, differentiable, one number) and its parts, (B,), of each picture."""
 
     loss: Tensor
     rate_bpp: Tensor
@@ -76,7 +76,7 @@ def rd_loss(x: Tensor, x_hat: Tensor, bits: Tensor, rd_lambda: Tensor) -> RDLoss
     rate_bpp = bits / (x.shape[-2] * x.shape[-1])
     mse_255 = (x_hat.float() - x).square().flatten(1).mean(1) * 255**2
     loss = (rate_bpp + rd_lambda * mse_255) * level_weight(rd_lambda)
-    return RDLoss(loss.mean(), rate_bpp.mean(), mse_255.mean())
+    return RDLoss(loss.mean(), rate_bpp, mse_255)
 
 
 def level_weight(rd_lambda: Tensor) -> Tensor:

@@ -35,6 +35,7 @@ from attncodec.training.data import centre
 
 CONFIG = Path("configs/default.yaml")
 QUALITIES = (1, 3, 5, 8)
+SIDE = 768  # held-out pictures are cropped to this at the centre
 
 
 def usual_start() -> None:
@@ -105,7 +106,7 @@ def measure(name: str, pictures: Path) -> dict[str, object]:
     for quality in QUALITIES:
         rates_bpp, qualities_db = [], []
         for picture in held_out:
-            rgb = centre(read_rgb(pictures / picture))
+            rgb = centre(read_rgb(pictures / picture), SIDE)
             data = codec.compress(rgb, Target(quality=quality))
             rates_bpp.append(bpp(len(data), rgb.shape[1], rgb.shape[0]))
             qualities_db.append(psnr_db(rgb, codec.decompress(data)))

@@ -106,7 +106,7 @@ def quick_config(pictures: Path) -> Config:
     return Config(
         model=TINY,
         data=DataConfig(train=str(pictures), crop=64, held_out=0.25),
-        train=TrainConfig(budget="6", batch=2, warmup=1, validations=2),
+        train=TrainConfig(budget="6", batch=2, warmup=1, validations=2, validation_share=1),
     )
 
 

@@ -35,8 +35,8 @@ def test_bpp_counts_every_byte() -> None:
 def test_the_loss_is_bpp_plus_lambda_255_squared_mse() -> None:
     x = torch.zeros(2, 3, 8, 16)
     result = rd_loss(x, x + 0.1, torch.tensor([128.0, 384.0]), torch.full((2,), 0.0130))
-    assert float(result.rate_bpp) == pytest.approx(2.0)
-    assert float(result.mse_255) == pytest.approx(650.25, rel=1e-5)
+    assert result.rate_bpp.tolist() == pytest.approx([1.0, 3.0])
+    assert result.mse_255.tolist() == pytest.approx([650.25, 650.25], rel=1e-5)
     assert float(result.loss) == pytest.approx(2 + 0.0130 * 650.25, rel=1e-5)
 
 

@@ -3,6 +3,8 @@
 Everything random is a function of (seed, step), so no generator's state is kept.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from torch import Tensor
 
 from attncodec import __version__
 from attncodec.config import Budget, Config, ModelConfig, build_config
-from attncodec.errors import CheckpointError
+from attncodec.errors import CheckpointError, TrainingError
 from attncodec.files import write_whole
 from attncodec.model.codec import Codec
 from attncodec.model.context import FloatPrior
@@ -37,8 +39,18 @@ class Checkpoint:
         return {name.removeprefix(prefix): t for name, t in self.tensors.items() if name.startswith(prefix)}
 
 
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Raise TrainingError where the machine refuses to write: a full disk, most often."""
+    try:
+        yield
+    except OSError as error:
+        hint = "the last checkpoint is whole: make space, and the same command goes on from it"
+        raise TrainingError(f"{path} cannot be written: {error.strerror or error}", hint) from None
+
+
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write whole or not at all: a run killed here keeps the checkpoint before."""
+    """Write whole or not at all: a run killed here keeps the checkpoint before. Raises TrainingError: a full disk."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
     meta = {
         "format": FORMAT,
@@ -47,14 +59,27 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "progress": asdict(checkpoint.progress),
     }
     meta["check"] = sha256_of(tensors, canonical_json(meta)).hexdigest()
-    write_whole(path, to_bytes(tensors, meta))
+    with writing(path):
+        write_whole(path, to_bytes(tensors, meta))
+
+
+def peek(path: Path) -> tuple[int, int] | None:
+    """Generation and step of a checkpoint, by which a newer one is told from an older; None where it cannot be read.
+    Its digest is not looked at."""
+    try:
+        progress = Progress(**read_meta(path, FORMAT)["progress"])
+    except (CheckpointError, KeyError, TypeError):
+        return None
+    return progress.generation, progress.step
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
     """Raises CheckpointError: missing, not a checkpoint, cut short, or damaged (its digest does not hold)."""
     meta, tensors = read_meta(path, FORMAT), read_tensors(path)
     if meta.pop("check", None) != sha256_of(tensors, canonical_json(meta)).hexdigest():
-        raise CheckpointError(f"{path} is damaged: its digest does not hold", "best.safetensors lies beside it")
+        raise CheckpointError(
+            f"{path} is damaged: its digest does not hold", "attncodec seal makes a model of best.safetensors"
+        )
     try:
         progress, budget = Progress(**meta["progress"]), Budget.model_validate(meta["budget"])
         config = build_config(meta["config"], str(path))

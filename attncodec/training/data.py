@@ -15,8 +15,6 @@ from attncodec.config import DataConfig
 from attncodec.errors import ConfigError, ImageError
 from attncodec.images import RGB, decode_rgb
 
-VALIDATION_SIDE = 768  # held-out pictures are cropped to this at the centre, so that validation stays short
-
 
 @dataclass(frozen=True)
 class Picture:
@@ -85,8 +83,9 @@ def split_pictures(pictures: list[Picture], config: DataConfig) -> PictureSet:
 
 
 class Crops:
-    """Random crops and flips. The batch of a step depends on the seed and the step alone, so a resumed run sees what
-    an unbroken one would. Every pixel is about equally likely; small pictures are extended by their edges."""
+    """Random crops and flips. The batch of a step depends on the seed, the step and the generation alone, so a resumed
+    run sees what an unbroken one would. Every pixel is about equally likely; small pictures are extended by their
+    edges."""
 
     def __init__(self, pictures: list[Picture], side: int, batch: int, seed: int) -> None:
         self.side, self.batch, self.seed = side, batch, seed
@@ -94,9 +93,10 @@ class Crops:
         areas = np.array([rgb.shape[0] * rgb.shape[1] for rgb in self.pictures], dtype=np.float64)
         self.share = np.cumsum(areas) / areas.sum()
 
-    def at(self, step: int) -> Tensor:
+    def at(self, step: int, generation: int = 0) -> Tensor:
         """(batch, 3, side, side) uint8."""
-        return torch.stack([self._crop(np.random.default_rng([self.seed, step, i])) for i in range(self.batch)])
+        seeds = ([self.seed, step, i, generation] for i in range(self.batch))
+        return torch.stack([self._crop(np.random.default_rng(seed)) for seed in seeds])
 
     def _crop(self, rng: np.random.Generator) -> Tensor:
         number = min(int(np.searchsorted(self.share, rng.random(), side="right")), len(self.pictures) - 1)
@@ -114,7 +114,7 @@ def extend(rgb: RGB, side: int) -> RGB:
     return np.pad(rgb, ((0, short[0]), (0, short[1]), (0, 0)), mode="edge") if any(short) else rgb
 
 
-def centre(rgb: RGB, side: int = VALIDATION_SIDE) -> RGB:
+def centre(rgb: RGB, side: int) -> RGB:
     """(H, W, 3) -> its middle, at most (side, side, 3)."""
     top, left = (max(0, length - side) // 2 for length in rgb.shape[:2])
     return np.ascontiguousarray(rgb[top : top + side, left : left + side])

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from attncodec.config import QUALITY_STEPS, Config
-from attncodec.errors import TrainingError
-from attncodec.metrics import RDLoss, rd_loss
+from attncodec.metrics import rd_loss
 from attncodec.model.channel import Noise
 from attncodec.model.codec import Codec, rd_lambda_at
 from attncodec.training.checkpoint import AVERAGE, MODEL, OPTIMISER, Checkpoint, build_codec, load_weights
@@ -24,6 +23,18 @@ from attncodec.training.optim import (
 
 INITIALISATION_CROPS = 32
 AVERAGE_WARMUP = 10  # the average follows closely at first: its decay at step s is at most (1 + s) / (10 + s)
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step did; where its loss or gradient was not finite, `taken` is False, and nothing has moved."""
+
+    taken: bool
+    loss: float
+    gradient_norm: float
+    level: Tensor  # (B,) on the CPU, as the two below: the quality level nearest to each crop's, from 0
+    rate_bpp: Tensor
+    mse_255: Tensor
 
 
 @dataclass
@@ -51,11 +62,11 @@ class Learner:
         self.codec.initialise(torch.cat(batches))
         self.averaged.load_state_dict(self.codec.state_dict())
 
-    def step(self, step: int, lr: float, crops: Tensor) -> RDLoss:
-        """One step on uint8 crops (B, 3, H, W). Raises TrainingError, before anything moves, if it is not finite."""
+    def step(self, step: int, lr: float, crops: Tensor, generation: int = 0) -> StepResult:
+        """One step on uint8 crops (B, 3, H, W). It depends on the seed, the step and the generation alone."""
         options = self.config.train
         x = self.to_float(crops)
-        generator = torch.Generator().manual_seed(options.seed * 1_000_003 + step)
+        generator = torch.Generator().manual_seed(options.seed * 1_000_003 + step + (generation << 52))
         levels = self.config.model.levels
         position = torch.randint(QUALITY_STEPS * (len(levels) - 1) + 1, (x.shape[0],), generator=generator)
         rd_lambda = torch.tensor([rd_lambda_at(levels, int(p)) for p in position], device=self.device)
@@ -67,15 +78,26 @@ class Learner:
             optimiser.zero_grad(set_to_none=True)
         result.loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self.codec.parameters(), options.clip)
-        if not torch.isfinite(norm):
-            raise TrainingError(f"the gradient is not finite at step {step}", f"try a train.lr below {options.lr}")
+        taken = bool(torch.isfinite(norm) & torch.isfinite(result.loss))
+        if taken:
+            self._move(step, lr)
+        return StepResult(
+            taken,
+            float(result.loss.detach()),
+            float(norm),
+            torch.round(position / QUALITY_STEPS).long(),
+            result.rate_bpp.detach().cpu(),
+            result.mse_255.detach().cpu(),
+        )
+
+    def _move(self, step: int, lr: float) -> None:
+        """The weights by their gradients, and the averaged weights after them."""
         set_learning_rate(self.optimisers, lr)
         for optimiser in self.optimisers.values():
             optimiser.step()
-        weight = 1 - min(options.ema, (1 + step) / (AVERAGE_WARMUP + step))
+        weight = 1 - min(self.config.train.ema, (1 + step) / (AVERAGE_WARMUP + step))
         for average, parameter in zip(self.averaged.parameters(), self.codec.parameters(), strict=True):
             average.lerp_(parameter.detach(), weight)
-        return result
 
     def to_float(self, crops: Tensor) -> Tensor:
         """uint8 -> [0, 1] on the device, channels last."""

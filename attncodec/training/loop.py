@@ -6,28 +6,27 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
-from attncodec.config import QUALITY_STEPS, Budget, Config
+from attncodec.config import Budget, Config
 from attncodec.errors import ConfigError
 from attncodec.images import RGB, find_pictures
-from attncodec.metrics import RDLoss, level_weight, mse_to_psnr_db, psnr_db
-from attncodec.model.codec import rd_lambda_at
+from attncodec.metrics import mse_to_psnr_db
+from attncodec.training import guard, validation
 from attncodec.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, seal_checkpoint
-from attncodec.training.data import Crops, Picture, PictureSet, centre, read_pictures, split_pictures
-from attncodec.training.learner import Learner
+from attncodec.training.data import Crops, PictureSet, centre, read_pictures, split_pictures
+from attncodec.training.learner import Learner, StepResult
 from attncodec.training.optim import learning_rate
 from attncodec.training.progress import Clock, Display, Progress, StopRequest
 from attncodec.training.run import MetricsRow, Recorder, RunFolder
+from attncodec.training.validation import Point, Reconstruct, Schedule
 
 REPORT_EVERY = 20  # steps
 CHECKPOINT_EVERY_S = 120.0
-VALIDATION_QUALITIES = (0.0, 3 / 7, 1.0)  # of the way from the first level to the last: 1, 4 and 8 of 8
-LOSSLESS_DB = 99.0  # what an equal picture counts as in a mean
 
 
 @dataclass(frozen=True)
@@ -50,12 +49,12 @@ def train(
     """Train, or go on where the run in `out` stopped, until the budget is spent or a stop is asked for.
 
     Raises ConfigError (no pictures; another configuration or other pictures than the run began with), CheckpointError,
-    and TrainingError (not finite).
+    and TrainingError (the loss keeps jumping; a full disk).
     """
     np.finfo(np.float32), np.finfo(np.float64)  # numpy takes stock once, and warns where denormals are gone already
     torch.set_flush_denormal(True)  # denormals are slow, and mean nothing here
     folder = RunFolder(out)
-    checkpoint = folder.checkpoint(config) if not restart else None
+    checkpoint = folder.checkpoint(config, say) if not restart else None
     budget = checkpoint.budget if checkpoint else Budget.parse(config.train.budget)
     progress = checkpoint.progress if checkpoint else Progress()
     if extend is not None:
@@ -73,23 +72,27 @@ def train(
         say(f"going on with {out} at step {progress.step}")
     else:
         learner.initialise(crops)
-    run = Run(learner, crops, pictures.held_out, budget, progress, folder, Recorder(folder, progress.step))
+    held_out = [centre(picture.rgb, validation.SIDE) for picture in pictures.held_out if picture.rgb is not None]
+    recorder = Recorder(folder, progress.step)
     try:
         with StopRequest() as stop:
+            run = Run(learner, crops, held_out, budget, progress, folder, recorder, stop)
+            if not checkpoint:
+                run.good.save(run.checkpoint())
             if not progress.finished:
-                fit(run, stop)
+                fit(run)
             # The end of a schedule is not always its best; a run that was stopped has nothing better than where it is.
             best = load_checkpoint(folder.best if progress.finished else folder.last)
             sealed = seal_checkpoint(best)
             sealed.save(folder.model)
-            if progress.finished:
-                row = run.validate(sealed.codec.reconstruct, "sealed")
+            row = run.validate(sealed.codec.reconstruct, "sealed") if progress.finished else None
+            if row:
                 say(
                     f"the sealed model, of step {best.progress.step}, on held-out pictures: "
                     f"{row.bpp:.4f} bpp, {row.psnr_db:.2f} dB"
                 )
     finally:
-        run.recorder.close()
+        recorder.close()
     return Outcome(folder, progress, trained=True)
 
 
@@ -99,123 +102,167 @@ class Run:
 
     learner: Learner
     crops: Crops
-    held_out: list[Picture]
+    held_out: list[RGB]
     budget: Budget
     progress: Progress
     folder: RunFolder
     recorder: Recorder
+    stop: StopRequest
     lr: float = 0.0
     crops_per_s: float = 0.0
+    gradient_norm: float = 0.0
 
-    def save(self, path: Path) -> None:
-        save_checkpoint(path, Checkpoint(self.learner.config, self.budget, self.progress, self.learner.tensors()))
+    @property
+    def good(self) -> guard.GoodStates:
+        return guard.GoodStates(self.folder.good, self.folder.good_before)
 
-    def record(self, kind: str, loss: float, bpp: float, psnr_db: float, quality: float | None = None) -> MetricsRow:
-        at = (self.progress.step, self.progress.elapsed_s)
-        row = MetricsRow(kind, *at, quality, loss, bpp, psnr_db, self.lr, self.crops_per_s)
+    def checkpoint(self) -> Checkpoint:
+        return Checkpoint(self.learner.config, self.budget, self.progress, self.learner.tensors())
+
+    def save(self) -> None:
+        save_checkpoint(self.folder.last, self.checkpoint())
+
+    def record(self, kind: str, point: Point) -> MetricsRow:
+        progress = self.progress
+        figures = (point.quality, point.loss, point.bpp, point.psnr_db, self.lr, self.crops_per_s, self.gradient_norm)
+        row = MetricsRow(kind, progress.step, progress.elapsed_s, *figures, progress.skipped, progress.generation)
         self.recorder.add(row)
         return row
 
-    def validate(self, reconstruct: Callable[[RGB, int], tuple[RGB, float]], kind: str = "validation") -> MetricsRow:
-        """Rate (estimated) and PSNR of 8-bit pictures, means over the held-out ones: a row for each of the qualities
-        that are looked at, and one, which is returned, of their means."""
-        levels = self.learner.config.model.levels
-        positions = sorted({round(share * QUALITY_STEPS * (len(levels) - 1)) for share in VALIDATION_QUALITIES})
-        rows = [self._validate(reconstruct, kind, position) for position in positions]
-        means = (fmean(getattr(row, figure) for row in rows) for figure in ("loss", "bpp", "psnr_db"))
-        return rows[0] if len(rows) == 1 else self.record(kind, *means)
-
-    def _validate(self, reconstruct: Callable[[RGB, int], tuple[RGB, float]], kind: str, position: int) -> MetricsRow:
-        pictures = [centre(picture.rgb) for picture in self.held_out if picture.rgb is not None]
-        rate_bpp, mse_255, quality_db = [], [], []
-        for rgb in pictures:
-            decoded, bits = reconstruct(rgb, position)
-            rate_bpp.append(bits / (rgb.shape[0] * rgb.shape[1]))
-            mse_255.append(float(np.mean((decoded.astype(np.float64) - rgb) ** 2)))
-            quality_db.append(psnr_db(decoded, rgb) or LOSSLESS_DB)
-        rd_lambda = rd_lambda_at(self.learner.config.model.levels, position)
-        weight = float(level_weight(torch.tensor(rd_lambda)))
-        loss = (fmean(rate_bpp) + rd_lambda * fmean(mse_255)) * weight
-        quality = 1 + position / QUALITY_STEPS
-        return self.record(kind, loss, fmean(rate_bpp), fmean(quality_db), quality)
+    def validate(self, reconstruct: Reconstruct, kind: str = "validation") -> MetricsRow | None:
+        """A row for each of the qualities that are looked at, and one, which is returned, of their means; None, and
+        nothing is written, where a stop was asked for on the way."""
+        points = validation.validate(self.learner.config, reconstruct, self.held_out, lambda: self.stop.asked)
+        if points is None:
+            return None
+        rows = [self.record(kind, point) for point in points]
+        return rows[0] if len(rows) == 1 else self.record(kind, validation.mean_of(points))
 
     def keep_best(self, row: MetricsRow) -> None:
         """Save the averaged weights as the best if their validation says so."""
         if math.isfinite(row.loss) and (self.progress.best_loss is None or row.loss < self.progress.best_loss):
             self.progress.best_loss = row.loss
-            self.save(self.folder.best)
+            save_checkpoint(self.folder.best, self.checkpoint())
+
+    def go_back(self) -> str:
+        """From a loss that has jumped to the last good state -> what to tell."""
+        jumped_at = self.progress.step
+        self.learner.restore(self.good.go_back(self.progress))
+        self.recorder.rewind(self.progress.step)
+        self.save()
+        return (
+            f"the loss jumped by step {jumped_at}: back to step {self.progress.step}, with other crops and "
+            f"{guard.rate_factor(self.progress):g} of the rate of learning"
+        )
 
 
-def fit(run: Run, stop: StopRequest) -> None:
+def fit(run: Run) -> None:
     """The loop. It ends with a checkpoint: where the budget is spent (`progress.finished`), or a stop is asked for."""
     options, progress, learner = run.learner.config.train, run.progress, run.learner
     clock = Clock(run.budget, progress)
+    schedule = Schedule(clock, learner.config, run.held_out)
     display = Display(run.budget, clock.spent())
-    validations = int(clock.fraction() * options.validations)
     saved = time.monotonic()
-    means = Means(options.batch)
+    means = Means(options.batch, len(learner.config.model.levels))
 
-    def check() -> None:
+    def check() -> bool:
+        began = clock.spent()
         row = run.validate(learner.averaged.reconstruct)
+        if row is None:
+            return False
         display.say(f"step {row.step}: validation {row.bpp:.4f} bpp, {row.psnr_db:.2f} dB, loss {row.loss:.4f}")
         run.keep_best(row)
-        run.save(run.folder.last)
+        schedule.done(began)
+        run.save()
+        return True
 
     def report() -> None:
-        loss, rate_bpp, mse_255, run.crops_per_s = means.take()
-        row = run.record("train", loss, rate_bpp, mse_to_psnr_db(mse_255))
-        display.show(loss=f"{loss:.3f}", bpp=f"{rate_bpp:.3f}", PSNR=f"{row.psnr_db:.2f}")
+        point, run.crops_per_s, run.gradient_norm = means.mean()
+        for level, rate_bpp, quality_db in means.by_level():
+            run.recorder.add_scalar(f"train/bpp@{level}", rate_bpp, progress.step)
+            run.recorder.add_scalar(f"train/psnr_db@{level}", quality_db, progress.step)
+        means.clear()
+        run.record("train", point)
+        display.show(loss=f"{point.loss:.3f}", bpp=f"{point.bpp:.3f}", PSNR=f"{point.psnr_db:.2f}")
         display.show(**{"crops/s": f"{run.crops_per_s:.1f}"})
+        if progress.skipped:
+            display.show(skipped=str(progress.skipped))
 
     try:
-        while not stop.asked:
+        while not run.stop.asked:
             fraction = clock.fraction_after_step()
             if fraction > 1:
-                if means.count:
+                if means.steps:
                     report()
-                check()
-                progress.finished = True
+                progress.finished = check()
                 break
+            if schedule.due():
+                check()
+                continue
             began = time.monotonic()
-            run.lr = learning_rate(options.lr, options.warmup, progress.step, fraction)
-            result = learner.step(progress.step, run.lr, run.crops.at(progress.step))
+            run.lr = guard.rate_factor(progress) * learning_rate(options.lr, options.warmup, progress.step, fraction)
+            result = learner.step(
+                progress.step, run.lr, run.crops.at(progress.step, progress.generation), progress.generation
+            )
             clock.tick()
             now = time.monotonic()
-            means.add(result, now - began)
-            if progress.step % REPORT_EVERY == 0:
+            progress.skipped += not result.taken
+            guard.watch(progress, result.loss if result.taken else None)
+            if result.taken:
+                means.add(result, now - began)
+            if guard.jumped(progress):
+                means.clear()
+                display.say(run.go_back())
+                continue
+            if means.steps and progress.step % REPORT_EVERY == 0:
                 report()
             display.update(clock.spent(), progress.step)
-            due = int(clock.fraction() * options.validations)
-            if validations < due < options.validations:  # the last one comes after the last step
-                check()
-            elif now - saved > CHECKPOINT_EVERY_S:
-                run.save(run.folder.last)
+            if guard.snapshot_due(progress):
+                run.good.save(run.checkpoint())
+            if now - saved > CHECKPOINT_EVERY_S:
+                run.save()
                 saved = now
-            validations = due
+        clock.spent()
+        run.save()  # and not where an error ended the loop: a step may be half done, and the last checkpoint is whole
     finally:
         display.close()
-        clock.spent()
-        run.save(run.folder.last)
 
 
 class Means:
     """Sums over the steps since the last report."""
 
-    def __init__(self, batch: int) -> None:
-        self.batch = batch
-        self.sums, self.count, self.seconds = torch.zeros(3), 0, 0.0
+    def __init__(self, batch: int, levels: int) -> None:
+        self.batch, self.levels = batch, levels
+        self.clear()
 
-    def add(self, result: RDLoss, seconds: float) -> None:
-        self.sums += torch.stack([result.loss, result.rate_bpp, result.mse_255]).detach().cpu()
-        self.count += 1
+    def clear(self) -> None:
+        self.steps, self.seconds, self.loss, self.norm = 0, 0.0, 0.0, 0.0
+        self.sums = torch.zeros(self.levels, 3, dtype=torch.float64)  # crops, bpp and MSE of each level
+
+    def add(self, result: StepResult, seconds: float) -> None:
+        self.steps += 1
         self.seconds += seconds
+        self.loss += result.loss
+        self.norm += result.gradient_norm
+        ones = torch.ones_like(result.rate_bpp)
+        rows = torch.stack([ones, result.rate_bpp, result.mse_255], dim=1).double()
+        self.sums.index_add_(0, result.level, rows)
 
-    def take(self) -> tuple[float, float, float, float]:
-        """Mean loss, bpp and MSE, and crops a second, of the steps alone; begins anew."""
-        loss, rate_bpp, mse_255 = (self.sums / self.count).tolist()
-        crops_per_s = self.count * self.batch / self.seconds
-        self.sums, self.count, self.seconds = torch.zeros(3), 0, 0.0
-        return loss, rate_bpp, mse_255, crops_per_s
+    def mean(self) -> tuple[Point, float, float]:
+        """Mean loss, bpp and PSNR (of the mean MSE); crops a second, of the steps alone; mean norm of the gradient."""
+        _, rate_bpp, quality_db = self._figures(self.sums.sum(0))
+        point = Point(None, self.loss / self.steps, rate_bpp, quality_db)
+        return point, self.steps * self.batch / self.seconds, self.norm / self.steps
+
+    def by_level(self) -> list[tuple[float, float, float]]:
+        """Level from 1, mean bpp and PSNR, of each level that has been met."""
+        figures = [(number, self._figures(row)) for number, row in enumerate(self.sums, 1)]
+        return [(number, rate_bpp, quality_db) for number, (count, rate_bpp, quality_db) in figures if count]
+
+    def _figures(self, sums: Tensor) -> tuple[float, float, float]:
+        count, rate_bpp, mse_255 = sums.tolist()
+        count_or_1 = max(count, 1)
+        return count, rate_bpp / count_or_1, mse_to_psnr_db(max(mse_255 / count_or_1, 1e-9))
 
 
 def load_pictures(config: Config, say: Callable[[str], None]) -> PictureSet:

@@ -3,7 +3,7 @@
 import signal
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import FrameType, TracebackType
 
 from tqdm import tqdm
@@ -21,6 +21,12 @@ class Progress:
     elapsed_s: float = 0.0
     best_loss: float | None = None
     finished: bool = False
+    skipped: int = 0  # steps whose loss or gradient was not finite
+    generation: int = 0  # of randomness: how often the loss has jumped for good, and a good state was gone back to
+    recent: list[float | None] = field(default_factory=list)  # losses of the last steps; None: skipped
+    best_median: float | None = None  # of `recent`
+    validated_at: float = 0.0  # in the unit of the budget
+    validation_cost: float = 0.0  # of all validations, in the unit of the budget
 
 
 class Clock:

@@ -2,7 +2,7 @@
 
 config.yaml     the resolved configuration          pictures.csv   every picture, its role and SHA-256
 versions.json   software, machine, git commit       metrics.csv    a row for each report and validation
-tensorboard/    the same figures as events          checkpoints/   last and best
+tensorboard/    the same figures as events          checkpoints/   last, best, and two good ones (guard.py)
 model.safetensors   the sealed model
 """
 
@@ -10,7 +10,7 @@ import csv
 import io
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from attncodec.config import Config, dump_yaml, flatten, load_config
 from attncodec.environment import versions
 from attncodec.errors import CheckpointError, ConfigError
 from attncodec.files import write_whole
-from attncodec.training.checkpoint import Checkpoint, load_checkpoint
+from attncodec.training.checkpoint import Checkpoint, load_checkpoint, peek, writing
 from attncodec.training.data import PictureSet
 
 IGNORED_CHANGES = ("data.train",)  # a folder that moved: its pictures are compared by name and SHA-256 instead
@@ -37,6 +37,9 @@ class MetricsRow:
     psnr_db: float
     learning_rate: float
     crops_per_s: float
+    gradient_norm: float  # mean, before clipping
+    skipped: int  # steps so far whose loss or gradient was not finite
+    returns: int  # to a good state, so far, because the loss had jumped; rows of what was undone are dropped
 
 
 class RunFolder:
@@ -46,24 +49,34 @@ class RunFolder:
         self.path = path
         self.last = path / "checkpoints" / "last.safetensors"
         self.best = path / "checkpoints" / "best.safetensors"
+        self.good = path / "checkpoints" / "good.safetensors"
+        self.good_before = path / "checkpoints" / "good-before.safetensors"
         self.model = path / "model.safetensors"
         self.config = path / "config.yaml"
         self.pictures = path / "pictures.csv"
         self.metrics = path / "metrics.csv"
 
-    def checkpoint(self, config: Config) -> Checkpoint | None:
-        """What there is to go on with; nothing is written.
+    def checkpoint(self, config: Config, say: Callable[[str], None] = print) -> Checkpoint | None:
+        """What there is to go on with: the newest checkpoint that is whole; nothing is written.
 
         Raises ConfigError where the configuration changed, naming the keys, or the folder holds something else, and
-        CheckpointError where the checkpoint is damaged.
+        CheckpointError where every checkpoint is damaged.
         """
-        if not self.last.exists():
+        paths = [path for path in (self.last, self.good, self.good_before) if path.exists()]
+        if not paths:
             if self.best.exists() or self.model.exists():
                 hint = f"--restart begins anew; attncodec seal {self.best} -o FILE makes a model of the best one"
                 raise CheckpointError(f"{self.path} has no checkpoint to go on from: {self.last} is missing", hint)
             return None
         self._check_config(config)
-        return load_checkpoint(self.last)
+        problems = []
+        for path in sorted(paths, key=lambda path: peek(path) or (-1, -1), reverse=True):
+            try:
+                return load_checkpoint(path)
+            except CheckpointError as error:
+                say(f"{error}; looking for the one before")
+                problems.append(error)
+        raise problems[0]
 
     def prepare(self, config: Config, pictures: PictureSet, device: str, resuming: bool) -> None:
         """Make the folder, empty of what an earlier run wrote, or check that the run sees the same pictures again.
@@ -79,7 +92,7 @@ class RunFolder:
         if not resuming:
             if self.path.exists() and not self.path.is_dir():
                 raise ConfigError(f"{self.path} is a file, not a folder", "--out names the run folder")
-            traces = (self.config, self.last, self.best, self.model)
+            traces = (self.config, self.last, self.good, self.best, self.model)
             if self.path.exists() and any(self.path.iterdir()) and not any(trace.exists() for trace in traces):
                 raise ConfigError(f"{self.path} is not empty, and holds no run", "--out names another folder")
             self._clear()
@@ -103,42 +116,63 @@ class RunFolder:
 
     def _clear(self) -> None:
         """Remove what a run wrote, and nothing else."""
-        written = [self.last, self.best, self.model, self.config, self.pictures, self.metrics]
-        for path in [*written, self.path / "versions.json", *self.path.glob("tensorboard/events.out.tfevents.*")]:
+        written = [self.last, self.best, self.good, self.good_before, self.model, self.config, self.pictures]
+        written += [self.metrics, self.path / "versions.json"]
+        for path in [*written, *self.path.glob("tensorboard/events.out.tfevents.*")]:
             path.unlink(missing_ok=True)
 
     def rewind(self, step: int) -> None:
-        """Drop the rows of metrics.csv that were written after the checkpoint of `step`: they are run again."""
+        """Drop the rows of metrics.csv that were written after the checkpoint of `step`: they are run again. A last row
+        that was cut short by a full disk goes too."""
         names = tuple(MetricsRow.__dataclass_fields__)
         rows: list[Sequence[object]] = []
         if self.metrics.exists():
             try:
                 with self.metrics.open(newline="", encoding="utf-8") as file:
-                    rows = [tuple(row.values()) for row in csv.DictReader(file) if int(row["step"]) <= step]
-            except (ValueError, KeyError, TypeError, csv.Error) as error:
+                    found = [tuple(row) for row in csv.reader(file)][1:]
+                if found and not self.metrics.read_bytes().endswith(b"\n"):
+                    found.pop()
+                rows = [row for row in found if int(row[names.index("step")]) <= step]
+            except (ValueError, IndexError, csv.Error) as error:
                 raise CheckpointError(f"{self.metrics} is damaged: {error}", "move it away to go on") from None
-        write_whole(self.metrics, _csv(names, rows).encode())
+        with writing(self.metrics):
+            write_whole(self.metrics, _csv(names, rows).encode())
 
 
 class Recorder:
-    """Rows go to metrics.csv and, figure by figure, to TensorBoard."""
+    """Rows go to metrics.csv and, figure by figure, to TensorBoard. Raises TrainingError where the disk is full."""
 
     def __init__(self, folder: RunFolder, step: int) -> None:
+        self.folder = folder
+        self._open(step)
+
+    def _open(self, step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter  # a second to import
 
-        self.folder = folder
-        folder.rewind(step)
-        self.events = SummaryWriter(str(folder.path / "tensorboard"), purge_step=step)
+        self.folder.rewind(step)
+        self.events = SummaryWriter(str(self.folder.path / "tensorboard"), purge_step=step)
+
+    def rewind(self, step: int) -> None:
+        """Go on from an earlier step."""
+        self.close()
+        self._open(step)
 
     def add(self, row: MetricsRow) -> None:
-        with self.folder.metrics.open("a", newline="", encoding="utf-8") as file:
+        with writing(self.folder.metrics), self.folder.metrics.open("a", newline="", encoding="utf-8") as file:
             csv.writer(file).writerow([_short(value) for value in asdict(row).values()])
-        for name in ("loss", "bpp", "psnr_db", "learning_rate", "crops_per_s"):
-            at = "" if row.quality is None else f"@{row.quality:.3g}"
-            self.events.add_scalar(f"{row.kind}/{name}{at}", getattr(row, name), row.step)
+        at = "" if row.quality is None else f"@{row.quality:.3g}"
+        for name, value in asdict(row).items():
+            if name not in ("kind", "step", "elapsed_s", "quality"):
+                self.add_scalar(f"{row.kind}/{name}{at}", value, row.step)
+
+    def add_scalar(self, name: str, value: float, step: int) -> None:
+        """A figure for TensorBoard alone."""
+        with writing(self.folder.path / "tensorboard"):
+            self.events.add_scalar(name, value, step)
 
     def close(self) -> None:
-        self.events.close()
+        with writing(self.folder.path / "tensorboard"):
+            self.events.close()
 
 
 def _csv(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

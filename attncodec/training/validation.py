@@ -1,0 +1,107 @@
+"""Validation: how good the averaged weights are on pictures that are not trained on, and when it is time to look."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+import numpy as np
+import torch
+
+from attncodec.config import QUALITY_STEPS, Config
+from attncodec.images import RGB
+from attncodec.metrics import level_weight, psnr_db
+from attncodec.model.codec import rd_lambda_at
+from attncodec.training.progress import Clock
+
+SIDE = 512  # pictures are cropped to this at the centre, so that a validation stays short
+QUALITIES = (0.0, 3 / 7, 1.0)  # of the way from the first level to the last: 1, 4 and 8 of 8
+LOSSLESS_DB = 99.0  # what an equal picture counts as in a mean
+
+Reconstruct = Callable[[RGB, int], tuple[RGB, float]]  # a picture, a position -> the decoded picture, estimated bits
+
+
+@dataclass(frozen=True)
+class Point:
+    """Means over the pictures at one quality (None: over qualities); the decoded pictures stand in their order."""
+
+    quality: float | None
+    loss: float
+    bpp: float
+    psnr_db: float
+    decoded: tuple[RGB, ...] = ()
+
+
+def positions_of(config: Config) -> list[int]:
+    """The qualities that are looked at, in 1 / 64 of a level above the first."""
+    levels = config.model.levels
+    return sorted({round(share * QUALITY_STEPS * (len(levels) - 1)) for share in QUALITIES})
+
+
+def validate(
+    config: Config, reconstruct: Reconstruct, pictures: Sequence[RGB], stopped: Callable[[], bool]
+) -> list[Point] | None:
+    """Rate (estimated) and PSNR of 8-bit pictures, at each quality; None where it was stopped between two pictures."""
+    points = []
+    for position in positions_of(config):
+        rate_bpp, mse_255, quality_db, shown = [], [], [], []
+        for rgb in pictures:
+            if stopped():
+                return None
+            decoded, bits = reconstruct(rgb, position)
+            rate_bpp.append(bits / (rgb.shape[0] * rgb.shape[1]))
+            mse_255.append(float(np.mean((decoded.astype(np.float64) - rgb) ** 2)))
+            quality_db.append(psnr_db(decoded, rgb) or LOSSLESS_DB)
+            shown.append(decoded)
+        rd_lambda = rd_lambda_at(config.model.levels, position)
+        weight = float(level_weight(torch.tensor(rd_lambda)))
+        loss = (fmean(rate_bpp) + rd_lambda * fmean(mse_255)) * weight
+        quality = 1 + position / QUALITY_STEPS
+        points.append(Point(quality, loss, fmean(rate_bpp), fmean(quality_db), tuple(shown)))
+    return points
+
+
+def mean_of(points: Sequence[Point]) -> Point:
+    """Over qualities."""
+    if len(points) == 1:
+        return points[0]
+    loss, rate_bpp, quality_db = (fmean(getattr(p, figure) for p in points) for figure in ("loss", "bpp", "psnr_db"))
+    return Point(None, loss, rate_bpp, quality_db)
+
+
+class Schedule:
+    """When to validate: evenly spaced over the budget, `train.validations` times at most, and only once what all
+    validations take is no more than `train.validation_share` of what has been spent.
+
+    With a budget in time what they took is measured. With one in steps a pixel validated counts as one trained on,
+    whatever it takes, so that a run can be repeated. The last validation comes after the budget, and is no part of it.
+    """
+
+    def __init__(self, clock: Clock, config: Config, pictures: Sequence[RGB]) -> None:
+        self.clock, self.options = clock, config.train
+        pixels = len(positions_of(config)) * sum(rgb.shape[0] * rgb.shape[1] for rgb in pictures)
+        self.steps = pixels / (config.train.batch * config.data.crop**2)
+        self.measured_s: float | None = None
+
+    def due(self) -> bool:
+        """Whether to validate now."""
+        spent, amount, progress = self.clock.spent(), self.clock.budget.amount, self.clock.progress
+        if spent >= amount or spent - progress.validated_at < amount / self.options.validations:
+            return False
+        share = self.options.validation_share
+        return share == 1 or progress.validation_cost + self._cost() <= share * spent
+
+    def done(self, began: float) -> None:
+        """A validation that began when `began` was spent is over."""
+        spent, progress = self.clock.spent(), self.clock.progress
+        if self.clock.budget.unit == "seconds":
+            self.measured_s = spent - began
+        progress.validated_at = spent
+        progress.validation_cost += self._cost()
+
+    def _cost(self) -> float:
+        """Of one validation, in the unit of the budget."""
+        if self.clock.budget.unit == "steps":
+            return self.steps
+        if self.measured_s is not None:
+            return self.measured_s
+        return self.steps * self.clock.step_s if self.clock.step_s else float("inf")

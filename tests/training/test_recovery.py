@@ -1,0 +1,221 @@
+"""A run does not lose its work: bad batches, a blow-up, a full disk, damaged checkpoints, signals and kill -9."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY
+from test_loop import changed, rows_of, run
+
+from attncodec.config import Config, dump_yaml
+from attncodec.errors import CheckpointError, TrainingError
+from attncodec.model.codec import Codec
+from attncodec.training import checkpoint as checkpoint_module
+from attncodec.training.checkpoint import load_checkpoint
+from attncodec.training.learner import Learner
+from attncodec.training.run import RunFolder
+
+KILLS = 30
+
+
+original = Learner.step
+
+
+def disturb(
+    monkeypatch: pytest.MonkeyPatch,
+    bad: set[int],
+    blow_up: int | None = None,
+    stop: int | None = None,
+    generations: int = 9,
+) -> None:
+    """Batches of NaN at those steps of the first generations; at one step, once, weights thirty times too large; at
+    another a signal to stop."""
+    blown = []
+
+    def stepping(self: Learner, step: int, lr: float, crops: torch.Tensor, generation: int = 0) -> object:
+        if step == blow_up and not blown:
+            blown.append(step)
+            with torch.no_grad():
+                for parameter in self.codec.synthesis.parameters():
+                    parameter.mul_(30)
+        if step == stop:
+            signal.raise_signal(signal.SIGTERM)
+        with pytest.MonkeyPatch.context() as patch:
+            if step in bad and generation < generations:
+                patch.setattr(self, "to_float", lambda crops: torch.full(crops.shape, float("nan")))
+            return original(self, step, lr, crops, generation)
+
+    monkeypatch.setattr(Learner, "step", stepping)
+
+
+def assert_disturbed_run_learns(config: Config, out: Path, bad: set[int]) -> None:
+    outcome = run(config, out)
+    rows = [row for row in rows_of(out / "metrics.csv") if row["kind"] == "train"]
+    losses = [float(row["loss"]) for row in rows]
+    assert outcome.progress.finished and outcome.progress.generation == 1
+    assert len(bad) / 2 <= outcome.progress.skipped == int(rows[-1]["skipped"])
+    assert np.isfinite(losses).all() and np.mean(losses[-3:]) < 0.9 * np.mean(losses[:3])
+    assert float(rows[-1]["learning_rate"]) < config.train.lr / 2 and rows[-1]["returns"] == "1"
+    tensors = load_checkpoint(RunFolder(out).last).tensors
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values())
+
+
+def test_bad_batches_and_a_blow_up_are_survived(
+    quick_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = set(np.random.default_rng(0).choice(220, 22, replace=False).tolist())
+    disturb(monkeypatch, bad, blow_up=165)
+    assert_disturbed_run_learns(changed(quick_config, budget="220", lr=2e-3), tmp_path / "run", bad)
+
+
+@pytest.mark.slow
+def test_a_hundred_bad_batches_and_a_blow_up_in_a_thousand_steps_are_survived(
+    quick_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = set(np.random.default_rng(0).choice(1000, 100, replace=False).tolist())
+    disturb(monkeypatch, bad, blow_up=600)
+    assert_disturbed_run_learns(changed(quick_config, budget="1000", batch=4, lr=2e-3), tmp_path / "run", bad)
+
+
+def test_a_run_that_was_stopped_before_it_jumped_ends_as_an_unbroken_one(
+    quick_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, bad = changed(quick_config, budget="80"), set(range(40, 60))
+    monkeypatch.setattr("attncodec.training.guard.WINDOW", 16)
+    monkeypatch.setattr("attncodec.training.guard.SNAPSHOT_MIN", 32)
+    disturb(monkeypatch, bad, generations=1)
+    whole = run(config, tmp_path / "whole")
+    disturb(monkeypatch, bad, stop=46, generations=1)
+    assert run(config, tmp_path / "broken").progress.step == 47
+    disturb(monkeypatch, bad, generations=1)
+    broken = run(config, tmp_path / "broken")
+    for outcome in (whole, broken):
+        assert outcome.progress.finished and outcome.progress.generation == 1
+    assert_same_end(tmp_path / "whole", tmp_path / "broken")
+
+
+def assert_same_end(*runs: Path) -> None:
+    whole, broken = (load_checkpoint(RunFolder(path).last).tensors for path in runs)
+    assert whole.keys() == broken.keys() and all(torch.equal(whole[name], broken[name]) for name in whole)
+
+
+def test_where_the_last_checkpoint_is_damaged_the_one_before_is_used(
+    quick_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(quick_config, tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    data, said = folder.last.read_bytes(), []
+    rng = np.random.default_rng(0)
+    for length in rng.integers(0, len(data), 20):
+        folder.last.write_bytes(data[:length])
+        found = folder.checkpoint(quick_config, said.append)
+        assert found is not None and found.progress.step == 0
+    assert len(said) == 20 and "looking for the one before" in said[0]
+    assert run(quick_config, tmp_path / "run").progress.finished
+    assert folder.last.read_bytes() != data[:length]
+    for path in (folder.last, folder.good):
+        path.write_bytes(b"nothing")
+    with pytest.raises(CheckpointError):
+        run(quick_config, tmp_path / "run")
+
+
+def test_a_full_disk_stops_the_run_and_leaves_the_last_checkpoint_whole(
+    quick_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = changed(quick_config, budget="8")
+    run(changed(quick_config, budget="8"), tmp_path / "whole")
+    written = checkpoint_module.write_whole
+
+    def full(path: Path, data: bytes) -> None:
+        if path.name == "last.safetensors" and path.exists():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        written(path, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint_module, "write_whole", full)
+        with pytest.raises(TrainingError, match="No space left") as caught:
+            run(config, tmp_path / "run")
+    assert "make space" in caught.value.hint
+    assert load_checkpoint(RunFolder(tmp_path / "run").last).progress.step == 4
+    assert run(config, tmp_path / "run").progress.finished
+    assert_same_end(tmp_path / "whole", tmp_path / "run")
+
+
+def test_a_row_that_a_full_disk_cut_short_is_dropped(quick_config: Config, tmp_path: Path) -> None:
+    run(quick_config, tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    rows = rows_of(folder.metrics)
+    with folder.metrics.open("a") as file:
+        file.write("train,7,0.2")
+    folder.rewind(100)
+    assert rows_of(folder.metrics) == rows
+
+
+def test_a_stop_is_heard_between_two_pictures_of_a_validation(
+    quick_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(quick_config, tmp_path / "whole")
+    reconstruct, calls = Codec.reconstruct, []
+
+    def asking(self: Codec, *arguments: object) -> object:
+        calls.append(1)
+        signal.raise_signal(signal.SIGTERM)
+        return reconstruct(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Codec, "reconstruct", asking)
+        stopped = run(quick_config, tmp_path / "broken")
+    assert len(calls) == 1 and stopped.progress.step == 3 and not stopped.progress.finished
+    assert not rows_of(stopped.folder.metrics)
+    assert run(quick_config, tmp_path / "broken").progress.finished
+    assert_same_end(tmp_path / "whole", tmp_path / "broken")
+    whole, broken = (rows_of(tmp_path / name / "metrics.csv") for name in ("whole", "broken"))
+    assert [row["kind"] for row in whole] == [row["kind"] for row in broken]
+
+
+def test_an_error_saves_nothing_half_done(
+    quick_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dying(self: Learner, step: int, *rest: object) -> object:
+        if step == 5:
+            raise KeyboardInterrupt
+        return original(self, step, *rest)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Learner, "step", dying)
+        run(quick_config, tmp_path / "run")
+    assert load_checkpoint(RunFolder(tmp_path / "run").last).progress.step == 3
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_run_killed_again_and_again_ends_as_an_unbroken_one(pictures: Path, tmp_path: Path) -> None:
+    config = tmp_path / "tiny.yaml"
+    model = "\n".join("  " + line for line in dump_yaml(TINY).splitlines())
+    config.write_text(f"model:\n{model}\ndata: {{train: {pictures}, crop: 64}}\ntrain: {{budget: 600, batch: 2}}\n")
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}
+
+    def begin(name: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "attncodec", "train", "--config", config, "--out", name, "--device", "cpu"]
+        return subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL)
+
+    assert begin("whole").wait() == 0
+    rng = np.random.default_rng()
+    for _ in range(KILLS):
+        process, folder = begin("broken"), tmp_path / "broken" / "tensorboard"
+        before = len(list(folder.glob("*")))
+        deadline = time.monotonic() + 60
+        while len(list(folder.glob("*"))) == before and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(rng.uniform(0, 3))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert begin("broken").wait() == 0
+    assert_same_end(tmp_path / "whole", tmp_path / "broken")
