@@ -100,24 +100,47 @@ class ModelConfig(Section):
     )
 
 
+Crop = Annotated[int, Field(ge=64, le=4096, multiple_of=64)]
+
+
 class DataConfig(Section):
     train: str = Field(default="", description="Folder of pictures to train on, searched to the bottom.")
-    crop: int = Field(default=256, ge=64, le=4096, multiple_of=64, description="Side of the training crops, in pixels.")
+    crop: Crop = Field(default=256, description="Side of the training crops, in pixels.")
+    final_crop: Crop = Field(default=384, description="Side of the crops in the last phase, see train.final_share.")
     held_out: float = Field(
         default=0.05, gt=0, lt=1, description="Share of the pictures that is kept for validation and never trained on."
     )
     held_out_max: int = Field(default=12, ge=1, description="At most so many pictures are held out.")
+    cache: Literal["auto", "ram", "device", "none"] = Field(
+        default="auto",
+        description="Decoded pictures: auto keeps as many as fit memory_share (on a GPU first), ram all, device all on "
+        "the GPU, none decodes for every crop. What is not kept is decoded ahead by threads; crops are the same.",
+    )
+    memory_share: float = Field(default=0.5, gt=0, lt=1, description="Of the memory that is free at the start.")
 
 
 class TrainConfig(Section):
     budget: Annotated[str, BeforeValidator(str), AfterValidator(_budget_text)] = Field(
         default="2h", description="Steps (5000) or time (90s, 20m, 2h); the rate of learning reaches zero at its end."
     )
+    init: str = Field(default="", description="Model file or checkpoint whose weights training starts from.")
     batch: int = Field(default=8, ge=1, description="Crops in a step.")
     lr: float = Field(default=1e-3, gt=0, description="Highest rate of learning, after the warm-up; then a cosine.")
     warmup: int = Field(default=50, ge=0, description="Steps in which the rate of learning rises from zero.")
     clip: float = Field(default=1.0, gt=0, description="Largest norm of the gradient.")
     ema: float = Field(default=0.999, ge=0, lt=1, description="Decay of the averaged weights, which are sealed.")
+    final_share: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Share of the budget, at its end, in which crops are data.final_crop wide, and fewer; 0 is none.",
+    )
+    ms_ssim_share: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Share of MS-SSIM in the distortion: 0 is MSE alone, 1 MS-SSIM alone; levels stay as for MSE.",
+    )
     validations: int = Field(
         default=10, ge=1, description="At most so many validations over the whole budget, evenly spaced."
     )
@@ -133,6 +156,12 @@ class Config(Section):
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     train: TrainConfig = TrainConfig()
+
+    @model_validator(mode="after")
+    def _crops_fit_ms_ssim(self) -> "Config":
+        if self.train.ms_ssim_share and min(self.data.crop, self.data.final_crop) < 192:
+            raise ValueError("MS-SSIM has five scales: with train.ms_ssim_share, crops start at 192 pixels")
+        return self
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
@@ -167,12 +196,13 @@ def build_config(tree: dict[str, Any], source: str) -> Config:
         return Config.model_validate(tree)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
+        key = ".".join(str(part) for part in first["loc"]) or source
         if first["type"] == "extra_forbidden":
             near = difflib.get_close_matches(key, list(_keys(Config)), n=1, cutoff=0)
             raise ConfigError(f"unknown key {key} in {source} or its overrides", f"did you mean {near[0]}?") from None
         reason = first["msg"].removeprefix("Value error, ")
-        raise ConfigError(f"{key}: {reason}", f"it was {first['input']!r}") from None
+        hint = f"it was {first['input']!r}" if first["loc"] else ""
+        raise ConfigError(f"{key}: {reason}", hint) from None
 
 
 def _set(tree: dict[str, Any], key: str, value: Any) -> None:

@@ -81,6 +81,20 @@ def decode_rgb(data: bytes, name: str) -> RGB:
         raise ImageError(f"{name} is damaged: {error}") from None
 
 
+def picture_size(data: bytes, name: str) -> tuple[int, int]:
+    """Width and height in a picture's header, as stored: EXIF may turn it. Nothing is decoded. Raises ImageError."""
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            check_size(*image.size)
+            return image.size
+    except UnidentifiedImageError:
+        raise ImageError(f"{name} is not a picture that can be read") from None
+    except ContainerError as error:
+        raise ImageError(f"{name}: {error}", error.hint) from None
+    except DAMAGE as error:
+        raise ImageError(f"{name} is damaged: {error}") from None
+
+
 def _to_rgb(image: Image.Image) -> RGB:
     if image.mode.startswith(("I", "F")):  # 16 bits and more: Pillow's own conversion would clip at 255
         values = np.asarray(image, dtype=np.float64)

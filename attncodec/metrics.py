@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from attncodec.images import RGB
 
 RD_LAMBDA_OF_WEIGHT_1 = 0.0130
 MS_SSIM_MIN_SIDE = 161  # five scales of an 11-pixel window
+MS_SSIM_SCALE = 1280.0  # CompressAI's lambdas for 1 - MS-SSIM (2.40 ... 220) over those for MSE, to 5 %
 
 
 def psnr_db(a: RGB, b: RGB) -> float | None:
@@ -68,15 +70,33 @@ class RDLoss:
     mse_255: Tensor
 
 
-def rd_loss(x: Tensor, x_hat: Tensor, bits: Tensor, rd_lambda: Tensor) -> RDLoss:
-    """bpp + rd_lambda * 255^2 * MSE, the convention of CompressAI, each picture weighted by `level_weight`.
+def rd_loss(x: Tensor, x_hat: Tensor, bits: Tensor, rd_lambda: Tensor, ms_ssim_share: float = 0.0) -> RDLoss:
+    """bpp + rd_lambda * distortion, each picture weighted by `level_weight`.
 
-    x, x_hat: (B, 3, H, W) float, x in [0, 1]. bits, rd_lambda: (B,), of each picture.
+    The distortion is 255^2 * MSE, the convention of CompressAI, or `mixed_distortion`. x, x_hat: (B, 3, H, W) float, x
+    in [0, 1]; sides of at least 161 for MS-SSIM. bits, rd_lambda: (B,), of each picture.
     """
     rate_bpp = bits / (x.shape[-2] * x.shape[-1])
-    mse_255 = (x_hat.float() - x).square().flatten(1).mean(1) * 255**2
-    loss = (rate_bpp + rd_lambda * mse_255) * level_weight(rd_lambda)
+    mse_255 = distortion = (x_hat.float() - x).square().flatten(1).mean(1) * 255**2
+    if ms_ssim_share:
+        from pytorch_msssim import ms_ssim as reference
+
+        similarity = reference(x_hat.float(), x, data_range=1.0, size_average=False)
+        distortion = mixed_distortion(mse_255, similarity, ms_ssim_share)
+    loss = (rate_bpp + rd_lambda * distortion) * level_weight(rd_lambda)
     return RDLoss(loss.mean(), rate_bpp, mse_255)
+
+
+T = TypeVar("T", float, Tensor)
+
+
+def mixed_distortion(mse_255: T, ms_ssim: T, ms_ssim_share: float) -> T:
+    """A weighted sum of 255^2 * MSE and 1280 * (1 - MS-SSIM).
+
+    CompressAI trains for bpp + lambda * (1 - MS-SSIM) with lambdas of 2.40 to 220; with the factor a level's lambda for
+    MSE means about the same for both.
+    """
+    return (1 - ms_ssim_share) * mse_255 + ms_ssim_share * MS_SSIM_SCALE * (1 - ms_ssim)
 
 
 def level_weight(rd_lambda: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ def jumped(progress: Progress) -> bool:
 
 
 def snapshot_due(progress: Progress) -> bool:
-    """Whether to keep the state after this step: every 128 steps, later every eighth to quarter of the way, if healthy."""
+    """Whether to keep the state after this step: every 128 steps, later 4 to 8 times while steps double."""
     interval = min(max(1 << max(progress.step.bit_length() - 3, 0), SNAPSHOT_MIN), SNAPSHOT_MAX)
     return progress.step % interval == 0 and _within(progress, HEALTHY)
 

@@ -49,7 +49,7 @@ class Learner:
 
     @classmethod
     def build(cls, config: Config, device: torch.device) -> "Learner":
-        """Weights from the seed; `initialise` or `restore` must follow."""
+        """Weights from the seed; `initialise`, `begin_from` or `restore` must follow."""
         torch.manual_seed(config.train.seed)
         codec = build_codec(config.model)
         codec.to(device).to(memory_format=torch.channels_last)
@@ -58,9 +58,14 @@ class Learner:
 
     def initialise(self, crops: Crops) -> None:
         """Before the first step: units and gains from the pictures."""
-        batches = [self.to_float(crops.at(step)) for step in range(-(-INITIALISATION_CROPS // crops.batch))]
+        batches = [self.to_float(crops.at(step)) for step in range(-(-INITIALISATION_CROPS // self.config.train.batch))]
         self.codec.initialise(torch.cat(batches))
         self.averaged.load_state_dict(self.codec.state_dict())
+
+    def begin_from(self, codec: Codec) -> None:
+        """The weights of another codec of the same shape, in place of `initialise`."""
+        for mine in (self.codec, self.averaged):
+            mine.load_state_dict(codec.state_dict())
 
     def step(self, step: int, lr: float, crops: Tensor, generation: int = 0) -> StepResult:
         """One step on uint8 crops (B, 3, H, W). It depends on the seed, the step and the generation alone."""
@@ -73,7 +78,7 @@ class Learner:
         channel = Noise(generator)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=has_bf16(self.device)):
             x_hat = self.codec(x, channel, position.to(self.device))
-        result = rd_loss(x, x_hat, channel.bits, rd_lambda)
+        result = rd_loss(x, x_hat, channel.bits, rd_lambda, options.ms_ssim_share)
         for optimiser in self.optimisers.values():
             optimiser.zero_grad(set_to_none=True)
         result.loss.backward()  # type: ignore[no-untyped-call]

@@ -13,12 +13,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from attncodec.config import Budget, Config
-from attncodec.errors import ConfigError
+from attncodec.errors import ConfigError, ImageError
 from attncodec.images import RGB, find_pictures
 from attncodec.metrics import mse_to_psnr_db
 from attncodec.training import guard, validation
 from attncodec.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, seal_checkpoint
 from attncodec.training.data import Crops, PictureSet, centre, read_pictures, split_pictures
+from attncodec.training.initial import load_initial
 from attncodec.training.learner import Learner, StepResult
 from attncodec.training.optim import learning_rate
 from attncodec.training.progress import Clock, Display, Progress, StopRequest
@@ -63,16 +64,20 @@ def train(
         budget, progress.finished = budget + extend, False
     if progress.finished and folder.model.exists():
         return Outcome(folder, progress, trained=False)
+    init = load_initial(config) if config.train.init and not checkpoint else None
     pictures = load_pictures(config, say)
+    held_out = load_held_out(pictures, say)
     folder.prepare(config, pictures, device.type, checkpoint is not None)
     learner = Learner.build(config, device)
-    crops = Crops(pictures.train, config.data.crop, config.train.batch, config.train.seed)
+    crops = Crops(pictures.train, config, device)
     if checkpoint:
         learner.restore(checkpoint)
         say(f"going on with {out} at step {progress.step}")
+    elif init:
+        learner.begin_from(init.codec)
+        say(f"{config.train.init}: {init.inherited}")
     else:
         learner.initialise(crops)
-    held_out = [centre(picture.rgb, validation.SIDE) for picture in pictures.held_out if picture.rgb is not None]
     recorder = Recorder(folder, progress.step)
     try:
         with StopRequest() as stop:
@@ -92,6 +97,7 @@ def train(
                     f"{row.bpp:.4f} bpp, {row.psnr_db:.2f} dB"
                 )
     finally:
+        crops.close()
         recorder.close()
     return Outcome(folder, progress, trained=True)
 
@@ -163,7 +169,8 @@ def fit(run: Run) -> None:
     schedule = Schedule(clock, learner.config, run.held_out)
     display = Display(run.budget, clock.spent())
     saved = time.monotonic()
-    means = Means(options.batch, len(learner.config.model.levels))
+    means = Means(len(learner.config.model.levels))
+    lost = 0  # pictures that turned out to be damaged, and were told of
 
     def check() -> bool:
         began = clock.spent()
@@ -177,6 +184,10 @@ def fit(run: Run) -> None:
         return True
 
     def report() -> None:
+        nonlocal lost
+        for problem in list(run.crops.problems.values())[lost:]:
+            display.say(f"left out from now on: {problem}")
+            lost += 1
         point, run.crops_per_s, run.gradient_norm = means.mean()
         for level, rate_bpp, quality_db in means.by_level():
             run.recorder.add_scalar(f"train/bpp@{level}", rate_bpp, progress.step)
@@ -201,9 +212,8 @@ def fit(run: Run) -> None:
                 continue
             began = time.monotonic()
             run.lr = guard.rate_factor(progress) * learning_rate(options.lr, options.warmup, progress.step, fraction)
-            result = learner.step(
-                progress.step, run.lr, run.crops.at(progress.step, progress.generation), progress.generation
-            )
+            batch = run.crops.at(progress.step, progress.generation, final=fraction > 1 - options.final_share)
+            result = learner.step(progress.step, run.lr, batch, progress.generation)
             clock.tick()
             now = time.monotonic()
             progress.skipped += not result.taken
@@ -231,8 +241,8 @@ def fit(run: Run) -> None:
 class Means:
     """Sums over the steps since the last report."""
 
-    def __init__(self, batch: int, levels: int) -> None:
-        self.batch, self.levels = batch, levels
+    def __init__(self, levels: int) -> None:
+        self.levels = levels
         self.clear()
 
     def clear(self) -> None:
@@ -252,7 +262,7 @@ class Means:
         """Mean loss, bpp and PSNR (of the mean MSE); crops a second, of the steps alone; mean norm of the gradient."""
         _, rate_bpp, quality_db = self._figures(self.sums.sum(0))
         point = Point(None, self.loss / self.steps, rate_bpp, quality_db)
-        return point, self.steps * self.batch / self.seconds, self.norm / self.steps
+        return point, float(self.sums[:, 0].sum()) / self.seconds, self.norm / self.steps
 
     def by_level(self) -> list[tuple[float, float, float]]:
         """Level from 1, mean bpp and PSNR, of each level that has been met."""
@@ -267,15 +277,31 @@ class Means:
 
 def load_pictures(config: Config, say: Callable[[str], None]) -> PictureSet:
     """Read the folder, and say what was found and what could not be read."""
-    paths = find_pictures(Path(config.data.train))
-    reading = read_pictures(Path(config.data.train), paths)
+    folder = Path(config.data.train)
+    paths = find_pictures(folder)
+    reading = read_pictures(folder, paths, config.data)
     bar = tqdm(reading, total=len(paths), desc="reading pictures", disable=not sys.stderr.isatty(), leave=False)
     pictures = split_pictures(list(bar), config.data)
     for picture in pictures.unreadable:
         say(f"left out: {picture.problem}")
-    megapixels = sum(p.rgb.shape[0] * p.rgb.shape[1] for p in pictures.train if p.rgb is not None) / 1e6
+    pixels = sum(math.prod(picture.size) for picture in pictures.train)
+    kept = sum(picture.pieces is not None for picture in pictures.train)
+    where = "" if kept == len(pictures.train) else f", {kept} of them in memory, the others decoded for every crop"
     say(
-        f"{len(pictures.train)} pictures to train on ({megapixels:.1f} megapixels), "
+        f"{len(pictures.train)} pictures to train on ({pixels / 1e6:.1f} megapixels{where}), "
         f"{len(pictures.held_out)} held out, {len(pictures.unreadable)} unreadable"
     )
     return pictures
+
+
+def load_held_out(pictures: PictureSet, say: Callable[[str], None]) -> list[RGB]:
+    """The middles of the pictures to validate on. Raises ConfigError where none can be read."""
+    held_out = []
+    for picture in pictures.held_out:
+        try:
+            held_out.append(centre(picture.read(), validation.SIDE))
+        except ImageError as error:
+            say(f"left out of validation: {error}")
+    if not held_out:
+        raise ConfigError("none of the held-out pictures can be read", "data.cache=auto looks at every picture first")
+    return held_out

@@ -9,6 +9,7 @@ model.safetensors   the sealed model
 import csv
 import io
 import json
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -21,7 +22,8 @@ from attncodec.files import write_whole
 from attncodec.training.checkpoint import Checkpoint, load_checkpoint, peek, writing
 from attncodec.training.data import PictureSet
 
-IGNORED_CHANGES = ("data.train",)  # a folder that moved: its pictures are compared by name and SHA-256 instead
+# A folder that moved (its pictures are compared by name and SHA-256 instead), and what changes no crop.
+IGNORED_CHANGES = ("data.train", "data.cache", "data.memory_share")
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class RunFolder:
             return None
         self._check_config(config)
         problems = []
-        for path in sorted(paths, key=lambda path: peek(path) or (-1, -1), reverse=True):
+        for path in sorted(paths, key=lambda path: peek(path) or (math.inf, 0), reverse=True):
             try:
                 return load_checkpoint(path)
             except CheckpointError as error:

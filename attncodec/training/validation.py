@@ -9,8 +9,9 @@ import torch
 
 from attncodec.config import QUALITY_STEPS, Config
 from attncodec.images import RGB
-from attncodec.metrics import level_weight, psnr_db
+from attncodec.metrics import MS_SSIM_MIN_SIDE, level_weight, mixed_distortion, ms_ssim, psnr_db
 from attncodec.model.codec import rd_lambda_at
+from attncodec.training.data import extend
 from attncodec.training.progress import Clock
 
 SIDE = 512  # pictures are cropped to this at the centre, so that a validation stays short
@@ -43,21 +44,30 @@ def validate(
     """Rate (estimated) and PSNR of 8-bit pictures, at each quality; None where it was stopped between two pictures."""
     points = []
     for position in positions_of(config):
-        rate_bpp, mse_255, quality_db, shown = [], [], [], []
+        rate_bpp, distortion, quality_db, shown = [], [], [], []
         for rgb in pictures:
             if stopped():
                 return None
             decoded, bits = reconstruct(rgb, position)
             rate_bpp.append(bits / (rgb.shape[0] * rgb.shape[1]))
-            mse_255.append(float(np.mean((decoded.astype(np.float64) - rgb) ** 2)))
+            distortion.append(_distortion(rgb, decoded, config.train.ms_ssim_share))
             quality_db.append(psnr_db(decoded, rgb) or LOSSLESS_DB)
             shown.append(decoded)
         rd_lambda = rd_lambda_at(config.model.levels, position)
         weight = float(level_weight(torch.tensor(rd_lambda)))
-        loss = (fmean(rate_bpp) + rd_lambda * fmean(mse_255)) * weight
+        loss = (fmean(rate_bpp) + rd_lambda * fmean(distortion)) * weight
         quality = 1 + position / QUALITY_STEPS
         points.append(Point(quality, loss, fmean(rate_bpp), fmean(quality_db), tuple(shown)))
     return points
+
+
+def _distortion(rgb: RGB, decoded: RGB, ms_ssim_share: float) -> float:
+    mse_255 = float(np.mean((decoded.astype(np.float64) - rgb) ** 2))
+    if not ms_ssim_share:
+        return mse_255
+    similarity = ms_ssim(extend(rgb, MS_SSIM_MIN_SIDE), extend(decoded, MS_SSIM_MIN_SIDE))
+    assert similarity is not None
+    return mixed_distortion(mse_255, similarity, ms_ssim_share)
 
 
 def mean_of(points: Sequence[Point]) -> Point:

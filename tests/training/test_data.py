@@ -4,15 +4,24 @@ import numpy as np
 import pytest
 import torch
 from conftest import photo
+from PIL import Image
 
-from attncodec.config import DataConfig
-from attncodec.errors import ConfigError
+from attncodec.config import Config, DataConfig, TrainConfig
+from attncodec.errors import ConfigError, TrainingError
 from attncodec.images import find_pictures
-from attncodec.training.data import Crops, Picture, centre, extend, read_pictures, split_pictures
+from attncodec.training import data, memory
+from attncodec.training.data import Crops, Picture, boxes_of, centre, extend, read_pictures, split_pictures
+from attncodec.training.memory import Room, available_bytes
+
+CPU = torch.device("cpu")
 
 
-def load(folder: Path) -> list[Picture]:
-    return list(read_pictures(folder, find_pictures(folder)))
+def load(folder: Path, **options: object) -> list[Picture]:
+    return list(read_pictures(folder, find_pictures(folder), DataConfig(**options)))
+
+
+def kept(name: str, rgb: np.ndarray) -> Picture:
+    return Picture(Path(name), name, "0" * 64, rgb.shape[:2], (rgb,))
 
 
 def test_unreadable_pictures_are_counted_and_named_and_do_not_stop(pictures: Path) -> None:
@@ -42,15 +51,21 @@ def test_a_lone_picture_is_trained_and_validated_on(pictures: Path) -> None:
     assert only.train == only.held_out and len(only.train) == 1
 
 
+def crops_of(pictures: list[Picture], batch: int = 4, seed: int = 0, **options: object) -> Crops:
+    config = Config(data=DataConfig(**{"crop": 64, **options}), train=TrainConfig(batch=batch, seed=seed))
+    return Crops(pictures, config, CPU)
+
+
 def crops(batch: int = 4, seed: int = 0) -> Crops:
-    pictures = [Picture(str(n), "", photo(100 + n, 80, n)) for n in range(3)]
-    return Crops([*pictures, Picture("tiny", "", photo(8, 8))], 64, batch, seed)
+    pictures = [kept(str(n), photo(100 + n, 80, n)) for n in range(3)]
+    return crops_of([*pictures, kept("tiny", photo(8, 8))], batch, seed)
 
 
 def test_a_batch_depends_on_the_seed_and_the_step_alone() -> None:
     assert torch.equal(crops().at(7), crops().at(7))
     assert not torch.equal(crops().at(7), crops().at(8))
     assert not torch.equal(crops().at(7), crops(seed=1).at(7))
+    assert not torch.equal(crops().at(7), crops().at(7, generation=1))
     assert torch.equal(crops(batch=2).at(7), crops(batch=4).at(7)[:2])
     assert crops().at(0).shape == (4, 3, 64, 64) and crops().at(0).dtype == torch.uint8
 
@@ -58,7 +73,7 @@ def test_a_batch_depends_on_the_seed_and_the_step_alone() -> None:
 def test_crops_are_pieces_of_the_pictures_flipped_every_way() -> None:
     ramp = np.broadcast_to(np.arange(64, dtype=np.uint8)[:, None, None], (64, 64, 3))
     mixed = np.ascontiguousarray(ramp + ramp.transpose(1, 0, 2) * 3)
-    one = Crops([Picture("x", "", mixed)], 64, 1, 0)
+    one = crops_of([kept("x", mixed)], batch=1)
     seen = {one.at(step).numpy().tobytes() for step in range(40)}
     flips = [mixed[::a, ::b].transpose(2, 0, 1).tobytes() for a in (1, -1) for b in (1, -1)]
     assert seen == set(flips)
@@ -66,7 +81,7 @@ def test_crops_are_pieces_of_the_pictures_flipped_every_way() -> None:
 
 def test_larger_pictures_are_seen_more_often() -> None:
     big, small = np.full((640, 640, 3), 255, np.uint8), np.zeros((64, 128, 3), np.uint8)
-    two = Crops([Picture("big", "", big), Picture("small", "", small)], 64, 1, 0)
+    two = crops_of([kept("big", big), kept("small", small)], batch=1)
     share = np.mean([float(two.at(step).float().mean()) > 0 for step in range(300)])
     assert share == pytest.approx(640 * 640 / (640 * 640 + 64 * 128), abs=0.03)
 
@@ -82,3 +97,104 @@ def test_the_centre_is_in_the_middle() -> None:
     rgb = photo(10, 7)
     assert (centre(rgb, 4) == rgb[3:7, 1:5]).all()
     assert (centre(rgb, 20) == rgb).all()
+
+
+def test_the_last_phase_has_larger_crops_and_about_as_many_pixels() -> None:
+    one = crops_of([kept("x", photo(200, 150))], batch=8, final_crop=128)
+    assert one.at(3, final=True).shape == (2, 3, 128, 128)
+    assert crops_of([kept("x", photo(20, 30))], batch=1, final_crop=128).at(0, final=True).shape == (1, 3, 128, 128)
+
+
+def strange_pictures(folder: Path, large: tuple[int, int]) -> int:
+    """A folder of all kinds of pictures, one of them large and one file damaged -> how many are good."""
+    folder.mkdir()
+    grey, rgb = Image.fromarray(photo(90, 80)[..., 0]), Image.fromarray(photo(90, 80))
+    pictures = {
+        "8x8.png": Image.fromarray(photo(8, 8)),
+        "grey.png": grey,
+        "grey.jpg": grey,
+        "palette.png": rgb.quantize(16),
+        "palette.gif.tif": rgb.quantize(16),
+        "cmyk.jpg": rgb.convert("CMYK"),
+        "alpha.png": rgb.convert("RGBA"),
+        "grey-alpha.png": grey.convert("LA"),
+        "16-bit.png": Image.fromarray((np.arange(90 * 80).reshape(90, 80) * 9).astype(np.uint16)),
+        "bilevel.png": grey.convert("1"),
+        "large.png": Image.fromarray(np.broadcast_to(photo(1, 64)[:, :1], (*large, 3)).copy()),
+    }
+    for name, picture in pictures.items():
+        picture.save(folder / name)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    rgb.save(folder / "turned.jpg", exif=exif)
+    whole = (folder / "cmyk.jpg").read_bytes()
+    (folder / "damaged.jpg").write_bytes(whole[: len(whole) // 2])
+    (folder / "nothing.png").write_bytes(b"")
+    return len(pictures) + 1
+
+
+@pytest.mark.parametrize("large", [(300, 400), pytest.param((9000, 12_000), marks=pytest.mark.slow)])
+def test_all_kinds_of_pictures_give_the_same_crops_whether_they_are_kept_or_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large: tuple[int, int]
+) -> None:
+    if large[0] < 1000:
+        monkeypatch.setattr(data, "LARGE", 50_000)
+        monkeypatch.setattr(data, "CUT_SIDE", 128)
+    good = strange_pictures(tmp_path / "p", large)
+    found = {}
+    for cache, room in (("ram", 1e12), ("auto", 100_000), ("auto", 0)):
+        monkeypatch.setattr(memory, "available_bytes", lambda room=room: room)
+        pictures = split_pictures(load(tmp_path / "p", cache=cache), DataConfig())
+        assert [picture.name for picture in pictures.unreadable] == ["damaged.jpg", "nothing.png"]
+        assert len(pictures.train) + len(pictures.held_out) == good
+        everything = crops_of([*pictures.train, *pictures.held_out], cache=cache)
+        assert (everything.threads is None) == (cache == "ram")
+        found[cache, room] = torch.stack([everything.at(step) for step in range(3 if large[0] > 1000 else 40)])
+        everything.close()
+    first, *others = found.values()
+    assert all(torch.equal(first, other) for other in others)
+
+
+def test_without_a_cache_damage_is_met_on_the_way_and_repeats(tmp_path: Path) -> None:
+    good = strange_pictures(tmp_path / "p", (90, 80))
+    pictures = load(tmp_path / "p", cache="none")
+    assert sum(not picture.problem for picture in pictures) == good + 1
+    readable = [picture for picture in pictures if not picture.problem]
+    one, two = crops_of(readable, cache="none"), crops_of(readable, cache="none")
+    assert all(torch.equal(one.at(step), two.at(step)) for step in range(30))
+    assert torch.equal(one.at(7), two.at(7)), "out of order"
+    assert list(one.problems) == ["damaged.jpg"]
+    for path in (tmp_path / "p").iterdir():
+        path.unlink()
+    with pytest.raises(TrainingError, match="cannot be read any more"):
+        two.at(100)
+    one.close()
+    two.close()
+
+
+def test_cuts_of_large_pictures_lie_inside_do_not_overlap_and_stay() -> None:
+    boxes = boxes_of(9000, 12_000, "ab" * 32)
+    seen = np.zeros((9000, 12_000), np.uint8)
+    for rows, columns in boxes:
+        assert (rows.stop - rows.start, columns.stop - columns.start) == (2048, 2048)
+        seen[rows, columns] += 1
+    assert seen.max() == 1 and seen.sum() == 5 * 2048**2
+    assert boxes == boxes_of(9000, 12_000, "ab" * 32) != boxes_of(9000, 12_000, "cd" * 32)
+    assert len(boxes_of(100, 400_000, "ab" * 32)) == 5
+    assert boxes_of(4000, 6000, "") == [(slice(4000), slice(6000))]
+
+
+def test_memory_is_taken_up_to_the_stated_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert 2**20 < available_bytes() < 2**50
+    monkeypatch.setattr(memory, "available_bytes", lambda: 1000)
+    room = Room.of(DataConfig(memory_share=0.3))
+    assert room.take(200) and not room.take(101) and room.take(100)
+    assert not Room.of(DataConfig(cache="none")).take(1) and Room.of(DataConfig(cache="ram")).take(2**60)
+
+
+def test_the_limit_of_a_container_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "memory.max").write_text("123456\n")
+    monkeypatch.setattr(memory, "LIMITS", (tmp_path / "none", tmp_path / "memory.max"))
+    assert available_bytes() == 123456
+    (tmp_path / "memory.max").write_text("max\n")
+    assert available_bytes() > 123456

@@ -1,0 +1,48 @@
+"""How much memory there is for decoded pictures."""
+
+import math
+import os
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+from attncodec.config import DataConfig
+
+MEMINFO = Path("/proc/meminfo")
+LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))  # of containers
+
+
+def available_bytes() -> int:
+    """Memory that can be had without swapping, as far as the system tells; no more than the limit of a container."""
+    page = os.sysconf("SC_PAGE_SIZE")
+    found = [page * os.sysconf("SC_PHYS_PAGES")]
+    with suppress(OSError, StopIteration, ValueError):
+        line = next(line for line in MEMINFO.read_text().splitlines() if line.startswith("MemAvailable:"))
+        found.append(1024 * int(line.split()[1]))
+    for limit in LIMITS:
+        with suppress(OSError, ValueError):  # "max" is no number
+            found.append(int(limit.read_text()))
+    return min(found)
+
+
+class Room:
+    """Bytes that may be taken, by any thread, until there are none left."""
+
+    def __init__(self, amount: float) -> None:
+        self.left = amount
+        self.lock = threading.Lock()
+
+    @classmethod
+    def of(cls, config: DataConfig) -> "Room":
+        """For decoded pictures in memory."""
+        if config.cache == "none":
+            return cls(0)
+        return cls(config.memory_share * available_bytes() if config.cache == "auto" else math.inf)
+
+    def take(self, amount: int) -> bool:
+        """Whether there was so much."""
+        with self.lock:
+            if amount > self.left:
+                return False
+            self.left -= amount
+            return True
