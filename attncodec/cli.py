@@ -55,6 +55,7 @@ def train(
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to train.")] = "auto",
     restart: Annotated[bool, typer.Option("--restart", help="Begin the run anew.")] = False,
     extend: Annotated[str | None, typer.Option(help="Train on for so much longer: 2h, or steps.")] = None,
+    dry: Annotated[bool, typer.Option("--dry-run", help="Run two steps, say what a run takes, write nothing.")] = False,
 ) -> None:
     """Train a codec on a folder of pictures. The same command again resumes; Ctrl-C saves first."""
     from attncodec.config import Budget, load_config
@@ -69,6 +70,13 @@ def train(
     except ValueError as error:
         raise ConfigError(f"--extend {extend}: {error}") from None
     from attncodec.training.device import resolve_device
+
+    if dry:
+        from attncodec.training.dryrun import dry_run
+
+        for name, value in dry_run(resolved, resolve_device(device), say).items():
+            print(f"{name:<14} {value}")
+        return
     from attncodec.training.loop import train as train_run
 
     folder = out or Path("runs") / config.stem

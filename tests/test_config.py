@@ -91,3 +91,9 @@ def test_a_broken_file_is_refused(tmp_path: Path, text: str) -> None:
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no configuration file"):
         load_config(tmp_path / "none.yaml")
+
+
+def test_ms_ssim_needs_crops_of_192_pixels(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="crops start at 192"):
+        load_config(write(tmp_path, "train: {ms_ssim_share: 0.5}\ndata: {crop: 128}\n"))
+    load_config(write(tmp_path, "train: {ms_ssim_share: 0.5}\n"))

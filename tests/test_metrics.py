@@ -40,6 +40,20 @@ def test_the_loss_is_bpp_plus_lambda_255_squared_mse() -> None:
     assert float(result.loss) == pytest.approx(2 + 0.0130 * 650.25, rel=1e-5)
 
 
+def test_with_ms_ssim_the_loss_is_that_of_compressai_at_its_lambdas() -> None:
+    x = torch.from_numpy(photo(192, 192)).permute(2, 0, 1)[None] / 255
+    x_hat = (x + 0.1 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))).clamp(0, 1)
+    similarity = ms_ssim(photo(192, 192), (x_hat[0].permute(1, 2, 0) * 255).round().byte().numpy())
+    one = torch.full((1,), 0.0130)
+    assert similarity is not None
+    # CompressAI: bpp + 16.64 * (1 - MS-SSIM) at the level whose lambda for MSE is 0.0130
+    loss = float(rd_loss(x, x_hat, torch.zeros(1), one, ms_ssim_share=1.0).loss)
+    assert loss == pytest.approx(16.64 * (1 - similarity), rel=0.01)
+    mse_loss = float(rd_loss(x, x_hat, torch.zeros(1), one).loss)
+    mixed = float(rd_loss(x, x_hat, torch.zeros(1), one, ms_ssim_share=0.25).loss)
+    assert mixed == pytest.approx(0.75 * mse_loss + 0.25 * loss, rel=1e-5)
+
+
 def test_levels_count_by_the_root_of_their_lambda() -> None:
     weights = level_weight(torch.tensor([0.0130, 0.0130 * 4, 0.0130 / 16]))
     assert weights.tolist() == pytest.approx([1, 0.5, 4])

@@ -9,22 +9,22 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from attncodec.config import Budget, Config
 from attncodec.errors import ConfigError, ImageError
 from attncodec.images import RGB, find_pictures
-from attncodec.metrics import mse_to_psnr_db
 from attncodec.training import guard, validation
 from attncodec.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, seal_checkpoint
 from attncodec.training.data import Crops, PictureSet, centre, read_pictures, split_pictures
 from attncodec.training.initial import load_initial
-from attncodec.training.learner import Learner, StepResult
+from attncodec.training.learner import Learner
+from attncodec.training.means import Means
 from attncodec.training.optim import learning_rate
 from attncodec.training.progress import Clock, Display, Progress, StopRequest
 from attncodec.training.run import MetricsRow, Recorder, RunFolder
 from attncodec.training.validation import Point, Reconstruct, Schedule
+from attncodec.training.view import show
 
 REPORT_EVERY = 20  # steps
 CHECKPOINT_EVERY_S = 120.0
@@ -64,20 +64,12 @@ def train(
         budget, progress.finished = budget + extend, False
     if progress.finished and folder.model.exists():
         return Outcome(folder, progress, trained=False)
-    init = load_initial(config) if config.train.init and not checkpoint else None
     pictures = load_pictures(config, say)
     held_out = load_held_out(pictures, say)
+    learner, crops = begin(config, device, pictures, say, checkpoint)
     folder.prepare(config, pictures, device.type, checkpoint is not None)
-    learner = Learner.build(config, device)
-    crops = Crops(pictures.train, config, device)
     if checkpoint:
-        learner.restore(checkpoint)
         say(f"going on with {out} at step {progress.step}")
-    elif init:
-        learner.begin_from(init.codec)
-        say(f"{config.train.init}: {init.inherited}")
-    else:
-        learner.initialise(crops)
     recorder = Recorder(folder, progress.step)
     try:
         with StopRequest() as stop:
@@ -100,6 +92,26 @@ def train(
         crops.close()
         recorder.close()
     return Outcome(folder, progress, trained=True)
+
+
+def begin(
+    config: Config,
+    device: torch.device,
+    pictures: PictureSet,
+    say: Callable[[str], None],
+    checkpoint: Checkpoint | None = None,
+) -> tuple[Learner, Crops]:
+    """What learns, as it stands before the next step, and what from."""
+    init = load_initial(config) if config.train.init and not checkpoint else None
+    learner, crops = Learner.build(config, device), Crops(pictures.train, config, device)
+    if checkpoint:
+        learner.restore(checkpoint)
+    elif init:
+        learner.begin_from(init.codec)
+        say(f"{config.train.init}: {init.inherited}")
+    else:
+        learner.initialise(crops)
+    return learner, crops
 
 
 @dataclass
@@ -138,9 +150,14 @@ class Run:
     def validate(self, reconstruct: Reconstruct, kind: str = "validation") -> MetricsRow | None:
         """A row for each of the qualities that are looked at, and one, which is returned, of their means; None, and
         nothing is written, where a stop was asked for on the way."""
-        points = validation.validate(self.learner.config, reconstruct, self.held_out, lambda: self.stop.asked)
+
+        def stopped() -> bool:
+            return self.stop.asked
+
+        points = validation.validate(self.learner.config, reconstruct, self.held_out, stopped)
         if points is None:
             return None
+        show(self.folder, self.recorder, kind, self.progress.step, points, self.held_out, stopped)
         rows = [self.record(kind, point) for point in points]
         return rows[0] if len(rows) == 1 else self.record(kind, validation.mean_of(points))
 
@@ -236,43 +253,6 @@ def fit(run: Run) -> None:
         run.save()  # and not where an error ended the loop: a step may be half done, and the last checkpoint is whole
     finally:
         display.close()
-
-
-class Means:
-    """Sums over the steps since the last report."""
-
-    def __init__(self, levels: int) -> None:
-        self.levels = levels
-        self.clear()
-
-    def clear(self) -> None:
-        self.steps, self.seconds, self.loss, self.norm = 0, 0.0, 0.0, 0.0
-        self.sums = torch.zeros(self.levels, 3, dtype=torch.float64)  # crops, bpp and MSE of each level
-
-    def add(self, result: StepResult, seconds: float) -> None:
-        self.steps += 1
-        self.seconds += seconds
-        self.loss += result.loss
-        self.norm += result.gradient_norm
-        ones = torch.ones_like(result.rate_bpp)
-        rows = torch.stack([ones, result.rate_bpp, result.mse_255], dim=1).double()
-        self.sums.index_add_(0, result.level, rows)
-
-    def mean(self) -> tuple[Point, float, float]:
-        """Mean loss, bpp and PSNR (of the mean MSE); crops a second, of the steps alone; mean norm of the gradient."""
-        _, rate_bpp, quality_db = self._figures(self.sums.sum(0))
-        point = Point(None, self.loss / self.steps, rate_bpp, quality_db)
-        return point, float(self.sums[:, 0].sum()) / self.seconds, self.norm / self.steps
-
-    def by_level(self) -> list[tuple[float, float, float]]:
-        """Level from 1, mean bpp and PSNR, of each level that has been met."""
-        figures = [(number, self._figures(row)) for number, row in enumerate(self.sums, 1)]
-        return [(number, rate_bpp, quality_db) for number, (count, rate_bpp, quality_db) in figures if count]
-
-    def _figures(self, sums: Tensor) -> tuple[float, float, float]:
-        count, rate_bpp, mse_255 = sums.tolist()
-        count_or_1 = max(count, 1)
-        return count, rate_bpp / count_or_1, mse_to_psnr_db(max(mse_255 / count_or_1, 1e-9))
 
 
 def load_pictures(config: Config, say: Callable[[str], None]) -> PictureSet:

@@ -3,7 +3,7 @@
 config.yaml     the resolved configuration          pictures.csv   every picture, its role and SHA-256
 versions.json   software, machine, git commit       metrics.csv    a row for each report and validation
 tensorboard/    the same figures as events          checkpoints/   last, best, and two good ones (guard.py)
-model.safetensors   the sealed model
+model.safetensors   the sealed model                rd.png, anchors.json   its curve over the classic codecs'
 """
 
 import csv
@@ -19,6 +19,7 @@ from attncodec.config import Config, dump_yaml, flatten, load_config
 from attncodec.environment import versions
 from attncodec.errors import CheckpointError, ConfigError
 from attncodec.files import write_whole
+from attncodec.images import RGB
 from attncodec.training.checkpoint import Checkpoint, load_checkpoint, peek, writing
 from attncodec.training.data import PictureSet
 
@@ -57,6 +58,8 @@ class RunFolder:
         self.config = path / "config.yaml"
         self.pictures = path / "pictures.csv"
         self.metrics = path / "metrics.csv"
+        self.anchors = path / "anchors.json"
+        self.rd_plot = path / "rd.png"
 
     def checkpoint(self, config: Config, say: Callable[[str], None] = print) -> Checkpoint | None:
         """What there is to go on with: the newest checkpoint that is whole; nothing is written.
@@ -119,7 +122,7 @@ class RunFolder:
     def _clear(self) -> None:
         """Remove what a run wrote, and nothing else."""
         written = [self.last, self.best, self.good, self.good_before, self.model, self.config, self.pictures]
-        written += [self.metrics, self.path / "versions.json"]
+        written += [self.metrics, self.anchors, self.rd_plot, self.path / "versions.json"]
         for path in [*written, *self.path.glob("tensorboard/events.out.tfevents.*")]:
             path.unlink(missing_ok=True)
 
@@ -171,6 +174,11 @@ class Recorder:
         """A figure for TensorBoard alone."""
         with writing(self.folder.path / "tensorboard"):
             self.events.add_scalar(name, value, step)
+
+    def add_picture(self, name: str, rgb: RGB, step: int) -> None:
+        """A picture (H, W, 3) for TensorBoard."""
+        with writing(self.folder.path / "tensorboard"):
+            self.events.add_image(name, rgb, step, dataformats="HWC")
 
     def close(self) -> None:
         with writing(self.folder.path / "tensorboard"):

@@ -222,3 +222,17 @@ def test_a_minute_of_training_lowers_the_loss_by_a_fifth(quick_config: Config, t
     run(config, tmp_path / "run")
     rows = [row for row in rows_of(tmp_path / "run" / "metrics.csv") if row["kind"] == "train"]
     assert float(rows[-1]["loss"]) < 0.8 * float(rows[0]["loss"])
+
+
+def test_a_last_phase_of_larger_crops_and_ms_ssim_train(quick_config: Config, tmp_path: Path) -> None:
+    data = quick_config.data.model_copy(update={"crop": 192, "final_crop": 256})
+    config = changed(quick_config.model_copy(update={"data": data}), final_share=0.4, ms_ssim_share=0.3)
+    assert run(config, tmp_path / "run").progress.finished
+
+
+def test_decoding_ahead_ends_with_the_weights_of_decoding_once(quick_config: Config, tmp_path: Path) -> None:
+    for cache in ("ram", "none"):
+        data = quick_config.data.model_copy(update={"cache": cache})
+        run(quick_config.model_copy(update={"data": data}), tmp_path / cache)
+    ram, none = (load_checkpoint(RunFolder(tmp_path / cache).last).tensors for cache in ("ram", "none"))
+    assert all(torch.equal(ram[name], none[name]) for name in ram)

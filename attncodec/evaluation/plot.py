@@ -1,0 +1,28 @@
+"""A rate-distortion plot."""
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+from attncodec.evaluation.anchors import Curve
+from attncodec.files import write_whole
+
+COLOURS = ("#d1495b", "#6c757d", "#2e86ab", "#3a7d44", "#8d6a9f", "#c98a2b")
+
+
+def draw_rd(path: Path, curves: Mapping[str, Curve], title: str) -> None:
+    """Write a PNG: PSNR over bits per pixel, the first curve, which it is about, in front."""
+    from matplotlib.figure import Figure  # a second to import; no pyplot, which wants a screen
+
+    figure = Figure(figsize=(7, 5), layout="constrained")
+    axes = figure.subplots()
+    for number, (name, curve) in enumerate(curves.items()):
+        rates_bpp, qualities_db = zip(*curve, strict=True)
+        style = {"linewidth": 2.5, "marker": "o", "zorder": 3} if number == 0 else {"linewidth": 1.2, "marker": "."}
+        axes.plot(rates_bpp, qualities_db, label=name, color=COLOURS[number % len(COLOURS)], **style)
+    axes.set(xlabel="bits per pixel", ylabel="PSNR, dB", title=title, xscale="log")
+    axes.grid(alpha=0.3, which="both")
+    axes.legend()
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=110, metadata={"Software": None})
+    write_whole(path, file.getvalue())

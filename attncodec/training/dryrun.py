@@ -1,0 +1,52 @@
+"""What a run would take: everything is built, two steps are run, and nothing is written."""
+
+import resource
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+
+from attncodec.config import Budget, Config
+from attncodec.model.complexity import complexity
+from attncodec.training.loop import begin, load_held_out, load_pictures
+from attncodec.training.optim import learning_rate
+
+
+def dry_run(config: Config, device: torch.device, say: Callable[[str], None]) -> dict[str, str]:
+    """Name -> value of what it came to. Raises what `train` raises before its first step."""
+    pictures = load_pictures(config, say)
+    held_out = load_held_out(pictures, say)
+    learner, crops = begin(config, device, pictures, say)
+    seconds = []
+    for step in range(2):  # the first one is slow, it chooses kernels
+        start = time.perf_counter()
+        learner.step(step, learning_rate(config.train.lr, config.train.warmup, step, 0.0), crops.at(step))
+        seconds.append(time.perf_counter() - start)
+    crops.close()
+    step_s = seconds[-1]
+    costs = complexity(config.model)
+    kmac = {name: kmac for name, (kmac, _) in costs.items()}
+    encoding = kmac["analysis"] + kmac["hyper_analysis"] + kmac["context"]
+    facts = {
+        "pictures": f"{len(pictures.train)} to train on, {len(held_out)} held out",
+        "parameters": f"{sum(count for _, count in costs.values()) / 1e6:.1f} M",
+        "kMAC/pixel": f"{encoding:.1f} to encode, {kmac['synthesis'] + kmac['context']:.1f} to decode",
+        "memory": f"{_peak_bytes() / 2**30:.2f} GiB at most so far",
+        "step": f"{step_s:.2f} s, {config.train.batch / step_s:.1f} crops/s",
+        "budget": _budget(Budget.parse(config.train.budget), step_s),
+    }
+    if device.type == "cuda":
+        facts["GPU memory"] = f"{torch.cuda.max_memory_allocated(device) / 2**30:.2f} GiB at most so far"
+    return facts
+
+
+def _budget(budget: Budget, step_s: float) -> str:
+    if budget.unit == "steps":
+        return f"{budget.amount:.0f} steps: about {budget.amount * step_s / 60:.0f} minutes, and the validations"
+    return f"{budget.amount / 60:g} minutes: about {budget.amount / step_s:.0f} steps, less the validations"
+
+
+def _peak_bytes() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak

@@ -1,0 +1,47 @@
+"""Means over the steps between two reports."""
+
+import torch
+from torch import Tensor
+
+from attncodec.metrics import mse_to_psnr_db
+from attncodec.training.learner import StepResult
+from attncodec.training.validation import Point
+
+
+class Means:
+    """Sums over the steps since the last report."""
+
+    def __init__(self, levels: int) -> None:
+        self.levels = levels
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self.steps, self.seconds, self.loss, self.norm = 0, 0.0, 0.0, 0.0
+        self.sums = torch.zeros(self.levels, 3, dtype=torch.float64)  # crops, bpp and MSE of each level
+
+    def add(self, result: StepResult, seconds: float) -> None:
+        """A step that was taken."""
+        self.steps += 1
+        self.seconds += seconds
+        self.loss += result.loss
+        self.norm += result.gradient_norm
+        ones = torch.ones_like(result.rate_bpp)
+        rows = torch.stack([ones, result.rate_bpp, result.mse_255], dim=1).double()
+        self.sums.index_add_(0, result.level, rows)
+
+    def mean(self) -> tuple[Point, float, float]:
+        """Mean loss, bpp and PSNR (of the mean MSE); crops a second, of the steps alone; mean norm of the gradient."""
+        count, rate_bpp, quality_db = _figures(self.sums.sum(0))
+        point = Point(None, self.loss / self.steps, rate_bpp, quality_db)
+        return point, count / self.seconds, self.norm / self.steps
+
+    def by_level(self) -> list[tuple[int, float, float]]:
+        """Level from 1, mean bpp and PSNR, of each level that has been met."""
+        figures = [(number, *_figures(row)) for number, row in enumerate(self.sums, 1)]
+        return [(number, rate_bpp, quality_db) for number, count, rate_bpp, quality_db in figures if count]
+
+
+def _figures(sums: Tensor) -> tuple[float, float, float]:
+    count, rate_bpp, mse_255 = sums.tolist()
+    return count, rate_bpp / max(count, 1), mse_to_psnr_db(max(mse_255 / max(count, 1), 1e-9))
