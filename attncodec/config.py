@@ -57,7 +57,10 @@ Blocks = tuple[Annotated[int, Field(ge=0, le=64)], ...]
 
 class AttentionConfig(Section):
     kind: Literal["gated", "none"] = Field(
-        default="gated", description="Attention in the analysis and synthesis transforms, at strides 8 and 16."
+        default="gated", description="Attention in the analysis and synthesis transforms."
+    )
+    strides: tuple[Literal[8, 16], ...] = Field(
+        default=(16,), description="Where it stands: at stride 8 it costs twice what it does at 16."
     )
 
 
@@ -88,8 +91,8 @@ class ModelConfig(Section):
             raise ValueError("widths at strides 8 and 16 start at 2, and a width of 0 at stride 4 has no blocks")
         return self
 
-    context: Literal["quadtree", "checkerboard", "none"] = Field(
-        default="quadtree", description="Latents that are known when others are coded: in four steps, two, or one."
+    context: Literal["quadtree", "none"] = Field(
+        default="quadtree", description="Latents that are known when others are coded: in four steps, or one."
     )
     context_width: int = Field(default=256, ge=1, le=4096, description="Width of the hyper and context networks.")
     levels: tuple[Annotated[float, Field(gt=0)], ...] = Field(

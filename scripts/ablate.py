@@ -2,9 +2,10 @@
 
     python scripts/ablate.py PICTURES [--minutes 5] [--out results/ablation]
 
-A variant is one change to configs/default.yaml, trained into runs/ablate-NAME and measured on the pictures that its
-run held out of training, through real files. The BD-rate is against the first variant, of the mean over pictures;
-negative: less rate at equal PSNR. Nothing should run beside it. A variant whose figures are there is not done again.
+The base is configs/default.yaml with attention at strides 8 and 16. A variant is one change to it, trained into
+runs/ablate-NAME and measured on the pictures that its run held out of training, through real files. The BD-rate is
+against the base, of the mean over pictures; negative: less rate at equal PSNR. Nothing should run beside it. A variant
+whose figures are there is not done again.
 """
 
 import argparse
@@ -26,7 +27,7 @@ from attncodec.environment import versions
 from attncodec.files import write_whole
 from attncodec.images import read_rgb
 from attncodec.metrics import bd_rate, bpp, psnr_db
-from attncodec.model import transforms
+from attncodec.model import context, transforms
 from attncodec.model.codec import Codec
 from attncodec.model.complexity import complexity
 from attncodec.model.encoding import Target
@@ -34,8 +35,10 @@ from attncodec.model.sealed import load_sealed
 from attncodec.training.data import centre
 
 CONFIG = Path("configs/default.yaml")
+BASE = ("model.attention.strides=[8,16]",)
 QUALITIES = (1, 3, 5, 8)
 SIDE = 768  # held-out pictures are cropped to this at the centre
+RESULT = "ablation.json"
 
 
 def usual_start() -> None:
@@ -56,6 +59,16 @@ def units_of_one() -> None:
     Codec.initialise = initialise
 
 
+def checkerboard() -> None:
+    """Two steps of context in place of four: the latents of one colour of the board, then those of the other."""
+
+    def coding_order(kind: str, channels: int) -> list[Tensor]:
+        first, second, third, fourth = (4 * torch.arange(channels) + position for position in context.DIAGONAL)
+        return [torch.cat([first, second]), torch.cat([third, fourth])]
+
+    context.coding_order = coding_order
+
+
 @dataclass(frozen=True)
 class Variant:
     """What differs: in the configuration, and in the code where no configuration should have it."""
@@ -65,10 +78,11 @@ class Variant:
 
 
 VARIANTS = {
-    "default": Variant(),
-    "checkerboard": Variant(("model.context=checkerboard",)),
+    "base": Variant(),
+    "checkerboard": Variant(patch=checkerboard),
     "no context": Variant(("model.context=none",)),
     "no attention": Variant(("model.attention.kind=none",)),
+    "attention at stride 16 alone": Variant(("model.attention.strides=[16]",)),
     "context width 192": Variant(("model.context_width=192",)),
     "three quarters as wide": Variant(("model.widths=[48,96,144]",)),
     "deeper analysis": Variant(("model.analysis_blocks=[1,2,2]",)),
@@ -81,8 +95,8 @@ def folder_of(name: str) -> Path:
     return Path("runs") / f"ablate-{name.replace(' ', '-')}"
 
 
-def train(name: str, pictures: Path, minutes: float) -> None:
-    """In a process of its own, for a patch stays."""
+def train_and_measure(name: str, pictures: Path, minutes: float) -> None:
+    """Into the run folder; in a process of its own, for a patch stays."""
     from attncodec.training.device import resolve_device
     from attncodec.training.loop import train as train_run
 
@@ -91,9 +105,16 @@ def train(name: str, pictures: Path, minutes: float) -> None:
         variant.patch()
     config = load_config(
         CONFIG,
-        [f"data.train={pictures}", f"train.budget={round(minutes * 60)}s", "train.validations=1", *variant.overrides],
+        [
+            f"data.train={pictures}",
+            f"train.budget={round(minutes * 60)}s",
+            "train.validations=1",
+            *BASE,
+            *variant.overrides,
+        ],
     )
     train_run(config, folder_of(name), resolve_device("cpu"))
+    write_whole(folder_of(name) / RESULT, json.dumps(measure(name, pictures)).encode())
 
 
 def measure(name: str, pictures: Path) -> dict[str, object]:
@@ -153,7 +174,7 @@ def main() -> None:
     parser.add_argument("--train", choices=VARIANTS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.train:
-        return train(options.train, options.pictures, options.minutes)
+        return train_and_measure(options.train, options.pictures, options.minutes)
     options.out.mkdir(parents=True, exist_ok=True)
     file = options.out / "ablation.json"
     results = json.loads(file.read_text())["variants"] if file.exists() else {}
@@ -162,7 +183,7 @@ def main() -> None:
             continue
         command = [sys.executable, __file__, str(options.pictures), "--minutes", str(options.minutes), "--train", name]
         subprocess.run(command, check=True)
-        results[name] = measure(name, options.pictures)
+        results[name] = json.loads((folder_of(name) / RESULT).read_text())
         result = {"minutes": options.minutes, "variants": results, "versions": versions("cpu")}
         write_whole(file, (json.dumps(result, indent=2) + "\n").encode())
         write_whole(options.out / "table.md", table(results).encode())

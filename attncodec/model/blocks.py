@@ -80,6 +80,6 @@ ATTENTION: dict[str, Callable[[int], nn.Module]] = {
 }
 
 
-def build_attention(config: AttentionConfig, channels: int) -> nn.Module:
+def build_attention(config: AttentionConfig, channels: int, stride: int) -> nn.Module:
     """(B, channels, H, W) -> same, residual inside, the identity at the start, any H and W."""
-    return ATTENTION[config.kind](channels)
+    return ATTENTION[config.kind if stride in config.strides else "none"](channels)

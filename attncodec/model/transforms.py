@@ -65,10 +65,10 @@ class Analysis(nn.Module):
         self.network = nn.Sequential(
             *stem,
             *_residual(w8, n8),
-            build_attention(config.attention, w8),
+            build_attention(config.attention, w8, 8),
             Down(w8, w16),
             *_residual(w16, n16),
-            build_attention(config.attention, w16),
+            build_attention(config.attention, w16, 16),
         )
         self.head = _zero(nn.Conv2d(w16, channels, 1))
         self.register_buffer("unit", torch.ones(channels, 1, 1))
@@ -77,9 +77,9 @@ class Analysis(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = (x - PIXEL_MEAN) / PIXEL_SD
-        residual = self.head(self.network(x))
+        features = self.network(x)
         with full_precision(x):
-            return self.linear(pixel_unshuffle(x, STRIDE)) / self.unit + residual.float()
+            return self.linear(pixel_unshuffle(x, STRIDE)) / self.unit + self.head(features.float())
 
 
 class Synthesis(nn.Module):
@@ -95,10 +95,10 @@ class Synthesis(nn.Module):
         tail = [Up(w8, w4), *_residual(w4, n4)] if w4 else []
         self.network = nn.Sequential(
             nn.Conv2d(channels, w16, 1),
-            build_attention(config.attention, w16),
+            build_attention(config.attention, w16, 16),
             *_residual(w16, n16),
             Up(w16, w8),
-            build_attention(config.attention, w8),
+            build_attention(config.attention, w8, 8),
             *_residual(w8, n8),
             *tail,
         )
@@ -109,9 +109,9 @@ class Synthesis(nn.Module):
             self.linear.weight.copy_(dct_basis(channels).T[..., None, None])
 
     def forward(self, y: Tensor) -> Tensor:
-        residual = self.head(self.network(y))
+        features = self.network(y)
         with full_precision(y):
-            x = pixel_shuffle(self.linear(y * self.unit), STRIDE) + residual.float()
+            x = pixel_shuffle(self.linear(y * self.unit), STRIDE) + self.head(features.float())
         return x * PIXEL_SD + PIXEL_MEAN
 
 

@@ -10,8 +10,7 @@ from attncodec.config import Config, flatten
 from attncodec.errors import CheckpointError, ConfigError
 from attncodec.model.codec import Codec
 from attncodec.model.coder import Tables
-from attncodec.model.context import CONTEXT, ONE, FloatPrior
-from attncodec.model.fixedpoint import BIAS_BITS, convolutions
+from attncodec.model.context import ONE, FloatPrior, float_twin
 from attncodec.model.prior import LIKELIHOOD_MIN, LearnedPrior
 from attncodec.model.sealed import FLOAT_PARTS, TABLE_FIELDS, SealedCodec, load_sealed
 from attncodec.training.checkpoint import averaged_codec, build_codec, load_checkpoint
@@ -70,14 +69,9 @@ def unseal(sealed: SealedCodec) -> Codec:
     tensors = sealed.tensors
     floats = {name: tensor.float() for name, tensor in tensors.items() if name.startswith(FLOAT_PARTS)}
     codec.load_state_dict(floats, strict=False)
+    codec.prior.load_state_dict(float_twin(sealed.header.config, tensors).state_dict())
     with torch.no_grad():
         codec.log2_gain.copy_(tensors["log2_gain"] / ONE)
-        codec.prior.quality_bias.copy_(tensors["quality_bias"] / ONE)
-        for name, layer in convolutions(codec.prior.networks):
-            weight, shift, bias = (tensors[f"{CONTEXT}{name}.{field}"] for field in ("weight", "shift", "bias"))
-            layer.weight.copy_(weight * torch.exp2(-shift.float())[:, None, None, None])
-            assert layer.bias is not None
-            layer.bias.copy_(bias / 2**BIAS_BITS)
     fit_prior(codec.z_prior, Tables(*(tensors[f"tables.z.{field}"].numpy() for field in TABLE_FIELDS)))
     return codec
 

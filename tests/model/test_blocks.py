@@ -29,12 +29,12 @@ def test_the_gated_block_with_compressai_weights_is_compressai_s_block(reference
 @pytest.mark.parametrize("size", [(1, 1), (8, 8), (5, 19)])
 def test_attention_is_the_identity_at_the_start_for_any_size(kind: str, size: tuple[int, int]) -> None:
     x = torch.randn(2, 16, *size)
-    assert torch.equal(build_attention(AttentionConfig(kind=kind), 16)(x), x)
+    assert torch.equal(build_attention(AttentionConfig(kind=kind), 16, 16)(x), x)
 
 
 @pytest.mark.parametrize("kind", ATTENTION)
 def test_attention_can_be_pickled(kind: str) -> None:
-    block = build_attention(AttentionConfig(kind=kind), 16)
+    block = build_attention(AttentionConfig(kind=kind), 16, 16)
     x = torch.randn(1, 16, 4, 4)
     assert torch.equal(pickle.loads(pickle.dumps(block))(x), block(x))
 
