@@ -149,9 +149,14 @@ def split_pictures(pictures: list[Picture], config: DataConfig) -> PictureSet:
 class Crops:
     """Random crops and flips. A batch depends on the seed, the step and the generation alone, whatever is kept where,
     so a resumed run sees what an unbroken one would. Every pixel is about equally likely; small pictures are extended
-    by their edges. Where a picture turns out to be damaged, another crop takes the place of its own."""
+    by their edges. Where a picture turns out to be damaged, another crop takes the place of its own.
+
+    Raises ConfigError where pictures shall be kept on a GPU, and there is none.
+    """
 
     def __init__(self, pictures: Sequence[Picture], config: Config, device: torch.device) -> None:
+        if config.data.cache == "device" and device.type != "cuda":
+            raise ConfigError("data.cache=device keeps pictures on a GPU", "data.cache=ram keeps them in memory")
         self.config = config
         self.pieces = [(picture, number) for picture in pictures for number in range(len(picture.boxes))]
         side = config.data.crop
@@ -159,6 +164,7 @@ class Crops:
         areas = np.array([max(height, side) * max(width, side) for height, width in shapes], dtype=np.float64)
         self.share = np.cumsum(areas) / areas.sum()
         self.on_device = self._move(device) if device.type == "cuda" else {}
+        self.device = device if self.on_device else torch.device("cpu")  # of the batches
         self.problems: dict[str, str] = {}  # of pictures that could not be read any more, by name
         self.threads = None if all(picture.pieces is not None for picture in pictures) else Ahead(self._make)
 
@@ -194,7 +200,7 @@ class Crops:
             left = int(rng.integers(piece.shape[1] - side + 1))
             crop = piece[top : top + side, left : left + side].permute(2, 0, 1)
             flips = [dimension for dimension in (1, 2) if rng.random() < 0.5]
-            return crop.flip(flips).contiguous()
+            return crop.flip(flips).contiguous().to(self.device)
         first = next(iter(self.problems.values()))
         raise TrainingError(f"the pictures cannot be read any more: {first}", "see whether the folder is still there")
 

@@ -12,7 +12,7 @@ import torch
 from tqdm import tqdm
 
 from attncodec.config import Budget, Config
-from attncodec.errors import ConfigError, ImageError
+from attncodec.errors import CheckpointError, ConfigError, ImageError
 from attncodec.images import RGB, find_pictures
 from attncodec.training import guard, validation
 from attncodec.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, seal_checkpoint
@@ -78,8 +78,7 @@ def train(
                 run.good.save(run.checkpoint())
             if not progress.finished:
                 fit(run)
-            # The end of a schedule is not always its best; a run that was stopped has nothing better than where it is.
-            best = load_checkpoint(folder.best if progress.finished else folder.last)
+            best = checkpoint_to_seal(folder, progress.finished)
             sealed = seal_checkpoint(best)
             sealed.save(folder.model)
             row = run.validate(sealed.codec.reconstruct, "sealed") if progress.finished else None
@@ -112,6 +111,16 @@ def begin(
     else:
         learner.initialise(crops)
     return learner, crops
+
+
+def checkpoint_to_seal(folder: RunFolder, finished: bool) -> Checkpoint:
+    """The end of a schedule is not always its best; a run that was stopped has nothing better than where it is."""
+    try:
+        return load_checkpoint(folder.best if finished else folder.last)
+    except CheckpointError:
+        if not finished:
+            raise
+        return load_checkpoint(folder.last)  # the best one is damaged, or no validation was finite
 
 
 @dataclass

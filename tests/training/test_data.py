@@ -198,3 +198,8 @@ def test_the_limit_of_a_container_counts(tmp_path: Path, monkeypatch: pytest.Mon
     assert available_bytes() == 123456
     (tmp_path / "memory.max").write_text("max\n")
     assert available_bytes() > 123456
+
+
+def test_pictures_are_kept_on_a_gpu_only_where_there_is_one() -> None:
+    with pytest.raises(ConfigError, match="on a GPU"):
+        crops_of([kept("x", photo(80, 80))], cache="device")

@@ -126,6 +126,15 @@ def test_where_the_last_checkpoint_is_damaged_the_one_before_is_used(
         run(quick_config, tmp_path / "run")
 
 
+def test_where_the_best_checkpoint_is_damaged_the_last_one_is_sealed(quick_config: Config, tmp_path: Path) -> None:
+    run(quick_config, tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    folder.best.write_bytes(folder.best.read_bytes()[:100])
+    folder.model.unlink()
+    run(quick_config, tmp_path / "run")
+    assert folder.model.exists()
+
+
 def test_a_full_disk_stops_the_run_and_leaves_the_last_checkpoint_whole(
     quick_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
