@@ -61,6 +61,8 @@ def make_codec(config: ModelConfig = TINY, seed: int = 0) -> Codec:
         for name, parameter in codec.named_parameters():
             if name.endswith("alpha"):
                 parameter.fill_(0.5)
+            elif name.endswith("project.weight"):
+                parameter.normal_(0, 0.1)
         codec.hyper_analysis.network[-1][-1].weight.mul_(8)
     return codec
 

@@ -2,14 +2,14 @@
 
 The file is safetensors with one metadata key, `attncodec`, canonical JSON:
 
-    format   "attncodec-model-2"
+    format   "attncodec-model-3"
     config   the model section of the configuration
     digest   first 8 bytes, in hex, of SHA-256 over what decoding depends on: format, config, and each decoder tensor
              in order of name (name, dtype, shape, contiguous little-endian bytes as stored); it stands in every .atc
     check    SHA-256, in hex, over all of the file: format, config, about and all tensors
     about    how it was trained; the digest does not depend on it
 
-Convolution weights are stored in 16 bits, vectors in 32; the networks that feed the entropy coder, the gains and the
+Convolution weights are stored in 16 bits, all others in 32; the networks that feed the entropy coder, the gains and the
 tables are integers (fixedpoint.py, context.py, coder.py) and are stored as such, never made again.
 Safetensors hold numbers only: nothing in a model file can be executed.
 """
@@ -36,7 +36,7 @@ from attncodec.model.prior import LEVELS, SKIP_LEVEL, LearnedPrior, TablePrior, 
 from attncodec.model.tensorfile import canonical_json, read_meta, read_tensors, sha256_of, to_bytes
 from attncodec.model.transforms import STRIDE
 
-FORMAT = "attncodec-model-2"
+FORMAT = "attncodec-model-3"
 DECODER_PARTS = ("synthesis.", CONTEXT, "quality_bias", "exp2", "log2_gain", "tables.")
 FLOAT_PARTS = ("analysis.", "hyper_analysis.", "synthesis.")
 TABLE_FIELDS = ("weights", "sizes", "lows")
