@@ -117,7 +117,7 @@ class Additive(nn.Module):
         queries = q.transpose(0, 1) @ self.query[:, None]  # heads first: one product for each has w in it
         keys = k.transpose(0, 1) @ self.key[:, None]
         rows = max(1, ADDITIVE_CHUNK // max(1, keys.numel()))
-        chunks = queries.split(rows, dim=2)
+        chunks = torch.split(queries, rows, dim=2)
         if torch.is_grad_enabled():
             scores = [
                 checkpoint(_additive_scores, chunk, keys, self.weight, use_reentrant=False, preserve_rng_state=False)
@@ -157,7 +157,7 @@ def attention_pooling(
     queries (B, Lq, heads d_q), keys (B, Lk, heads d_k), values (B, Lk, heads d_v) -> (B, Lq, heads d_v), and weights
     (B, heads, Lq, Lk) or None. mask: as `Scorer` has it; `length_mask` makes one of valid lengths.
     """
-    q, k, v = (x.unflatten(2, (heads, -1)).transpose(1, 2) for x in (queries, keys, values))
+    q, k, v = (x.view(*x.shape[:2], heads, -1).transpose(1, 2) for x in (queries, keys, values))
     out, weights = scorer(q, k, v, mask, need_weights)
     return out.transpose(1, 2).flatten(2), weights
 
@@ -194,14 +194,14 @@ class Windows:
         x = F.pad(x, (0, -self.width % columns, 0, -self.height % rows))
         if down or right:
             x = x.roll((-down, -right), (2, 3))
-        x = x.unflatten(3, (-1, columns)).unflatten(2, (-1, rows))
+        x = torch.unflatten(torch.unflatten(x, 3, (-1, columns)), 2, (-1, rows))
         return x.permute(0, 2, 4, 3, 5, 1).flatten(3, 4).flatten(0, 2)
 
     def merge(self, tokens: Tensor) -> Tensor:
         """The inverse of `split`: (B * windows, L, C) -> (B, C, height, width)."""
         (rows, columns), (down, right) = self.sides, self.shifts
-        across, along = -(-self.height // rows), -(-self.width // columns)
-        x = tokens.unflatten(1, (rows, columns)).unflatten(0, (-1, across, along))
+        down_count, across_count = -(-self.height // rows), -(-self.width // columns)
+        x = tokens.view(-1, down_count, across_count, rows, columns, tokens.shape[-1])
         x = x.permute(0, 1, 3, 2, 4, 5).flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)  # channels last in memory
         if down or right:
             x = x.roll((down, right), (2, 3))

@@ -77,6 +77,7 @@ def test_kernel_on_the_unit_sphere_is_dot_with_temperature_sigma_squared() -> No
     assert torch.allclose(scorer("kernel").double()(q, k, v)[1], weights, rtol=0, atol=1e-7)
 
 
+@torch.no_grad()
 def test_kernel_tends_to_the_mean_of_the_values_as_sigma_grows() -> None:
     q, k, v = qkv(torch.float64)
     distances = [
@@ -221,6 +222,7 @@ def test_a_bandwidth_learned_by_leave_one_out_beats_the_mean_and_a_bandwidth_of_
         (attention_pooling(learned, x, x, y, mask=others)[0] - y).square().mean().backward()
         optimiser.step()
 
+    @torch.no_grad()
     def error(kernel: Kernel) -> float:
         return float((attention_pooling(kernel, held_out_x, x, y)[0] - held_out_y).square().mean())
 
