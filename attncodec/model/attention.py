@@ -200,8 +200,8 @@ class Windows:
     def merge(self, tokens: Tensor) -> Tensor:
         """The inverse of `split`: (B * windows, L, C) -> (B, C, height, width)."""
         (rows, columns), (down, right) = self.sides, self.shifts
-        down_count, across_count = -(-self.height // rows), -(-self.width // columns)
-        x = tokens.view(-1, down_count, across_count, rows, columns, tokens.shape[-1])
+        high, wide = -(-self.height // rows), -(-self.width // columns)
+        x = tokens.view(-1, high, wide, rows, columns, tokens.shape[-1])
         x = x.permute(0, 1, 3, 2, 4, 5).flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)  # channels last in memory
         if down or right:
             x = x.roll((down, right), (2, 3))
