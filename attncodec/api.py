@@ -9,6 +9,8 @@ import contextlib
 import os
 from pathlib import Path
 
+import torch
+
 from attncodec.config import QUALITY_STEPS, flatten
 from attncodec.container import HEADER_BYTES, MAGIC, VERSION, unpack
 from attncodec.errors import CheckpointError
@@ -20,9 +22,17 @@ MODELS_VARIABLE = "ATTNCODEC_MODELS"
 RUNS_PATTERN = "runs/*/model.safetensors"
 
 
-def load(model: str | os.PathLike[str]) -> SealedCodec:
-    """Load a model file. Raises CheckpointError."""
-    return load_sealed(Path(model))
+def load(model: str | os.PathLike[str], fast: bool = False) -> SealedCodec:
+    """Load a model file. fast: transforms in bfloat16. Raises CheckpointError."""
+    codec = load_sealed(Path(model))
+    codec.fast = fast
+    return codec
+
+
+def set_threads(threads: int | None) -> None:
+    """How many CPU threads to use; None: as many as torch takes by itself."""
+    if threads is not None:
+        torch.set_num_threads(threads)
 
 
 def choose_model(model: Path | None) -> Path:
@@ -69,8 +79,8 @@ def _has_digest(path: Path, digest: bytes) -> bool:
 class ModelCache:
     """Decodes files of several models, each loaded once."""
 
-    def __init__(self, model: Path | None) -> None:
-        self.model = model
+    def __init__(self, model: Path | None, fast: bool = False) -> None:
+        self.model, self.fast = model, fast
         self.loaded: dict[bytes, SealedCodec] = {}
 
     def codec_for(self, data: bytes) -> SealedCodec:
@@ -80,9 +90,9 @@ class ModelCache:
             *others, last = find_models(digest, self.model)
             for path in others:
                 with contextlib.suppress(CheckpointError):  # damaged, and there is another copy
-                    self.loaded.setdefault(digest, load_sealed(path))
+                    self.loaded.setdefault(digest, load(path, self.fast))
             if digest not in self.loaded:
-                self.loaded[digest] = load_sealed(last)
+                self.loaded[digest] = load(last, self.fast)
         return self.loaded[digest]
 
 

@@ -24,6 +24,12 @@ ModelOption = Annotated[
     Path | None, typer.Option("--model", "-m", help="Model file or run folder; the newest of runs/* if not given.")
 ]
 OutOption = Annotated[str | None, typer.Option("--out", "-o", help="Output file, folder, or - for stdout.")]
+EffortOption = Annotated[
+    int, typer.Option(min=0, max=3, help="Refine the latents of each picture: 1 takes seconds, 3 a minute or more.")
+]
+FastOption = Annotated[bool, typer.Option("--fast", help="Transforms in bfloat16: pixels differ by 3 of 255 at most.")]
+ThreadsOption = Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores if not given.")]
+TimingsOption = Annotated[bool, typer.Option("--timings", help="Say where the time went.")]
 ForceOption = Annotated[bool, typer.Option("--force", "-f", help="Overwrite outputs that exist.")]
 
 
@@ -114,11 +120,15 @@ def compress(
     target_bytes: Annotated[int | None, typer.Option(help="The best file of at most so many bytes.")] = None,
     target_psnr: Annotated[float | None, typer.Option(help="The smallest file of at least so many dB.")] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Decode what was written, and compare.")] = False,
+    effort: EffortOption = 0,
     latents: Annotated[bool, typer.Option("--latents", help="Print the SHA-256 of the integer latents.")] = False,
+    timings: TimingsOption = False,
+    fast: FastOption = False,
+    threads: ThreadsOption = None,
     force: ForceOption = False,
 ) -> None:
     """Compress pictures into .atc files."""
-    from attncodec.api import choose_model, load
+    from attncodec.api import choose_model, load, set_threads
     from attncodec.files import STREAM, plan_outputs, read_input, write_output
     from attncodec.images import read_rgb
     from attncodec.metrics import bpp, psnr_db
@@ -129,13 +139,14 @@ def compress(
     wish = Target(quality, target_bytes, target_bpp, target_psnr)
     outputs, notes = plan_outputs(inputs, out, ".atc", force)
     chosen = choose_model(model)
-    codec = load(chosen)
+    set_threads(threads)
+    codec = load(chosen, fast)
     if model is None:
         say(f"model: {chosen}")
 
     def one(source: Path, target: Path) -> str:
         rgb = read_rgb(source)
-        encoding = Encoding(codec, rgb)
+        encoding = Encoding(codec, rgb, effort)
         data = encoding.find(wish)
         write_output(target, data)
         height, width = rgb.shape[:2]
@@ -146,11 +157,11 @@ def compress(
                 decoded = codec.decompress(data if target == STREAM else read_input(target))
             except ContainerError as error:
                 raise CheckError(f"{target} does not decode: {error}") from None
-            if (decoded != codec.reconstruct(rgb, data)[0]).any():
+            if (decoded != encoding.reconstruct(data)[0]).any():
                 raise CheckError(f"{target} decodes to another picture than was encoded")
             quality = psnr_db(rgb, decoded)
             summary += "  verified, " + ("lossless" if quality is None else f"{quality:.2f} dB")
-        return summary
+        return summary + (_timings(codec.stopwatch.take()) if timings else "")
 
     for note in notes:
         say(f"note: {note}")
@@ -162,23 +173,28 @@ def decompress(
     inputs: Annotated[list[Path], typer.Argument(help=".atc files, or - for stdin.", readable=False)],
     out: OutOption = None,
     model: ModelOption = None,
+    timings: TimingsOption = False,
+    fast: FastOption = False,
+    threads: ThreadsOption = None,
     force: ForceOption = False,
 ) -> None:
     """Decompress .atc files into pictures: PNG, unless the suffix of -o says otherwise."""
-    from attncodec.api import ModelCache
+    from attncodec.api import ModelCache, set_threads
     from attncodec.files import STREAM, plan_outputs, read_input, write_output
     from attncodec.images import check_suffix, encode_rgb
 
     outputs, notes = plan_outputs(inputs, out, ".png", force)
     for output in outputs:
         check_suffix(output)
-    models = ModelCache(model)
+    set_threads(threads)
+    models = ModelCache(model, fast)
 
     def one(source: Path, target: Path) -> str:
         data = read_input(source)
-        rgb = models.codec_for(data).decompress(data)
+        codec = models.codec_for(data)
+        rgb = codec.decompress(data)
         write_output(target, encode_rgb(rgb, ".png" if target == STREAM else target.suffix))
-        return f"{rgb.shape[1]} x {rgb.shape[0]}"
+        return f"{rgb.shape[1]} x {rgb.shape[0]}" + (_timings(codec.stopwatch.take()) if timings else "")
 
     for note in notes:
         say(f"note: {note}")
@@ -211,17 +227,21 @@ def evaluate(
         list[float] | None, typer.Option("--quality", "-q", help="May be given several times; whole levels if not.")
     ] = None,
     model: ModelOption = None,
+    effort: EffortOption = 0,
+    fast: FastOption = False,
+    threads: ThreadsOption = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Where images.csv and run.json go.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print nothing but JSON on stdout.")] = False,
 ) -> None:
     """Measure a model on a folder of pictures, through real files, beside JPEG and WebP."""
-    from attncodec.api import choose_model, load
+    from attncodec.api import choose_model, load, set_threads
     from attncodec.evaluation import records, report
     from attncodec.images import find_pictures
 
     paths = find_pictures(folder)
     chosen = choose_model(model)
-    codec = load(chosen)
+    set_threads(threads)
+    codec = load(chosen, fast)
     say(f"model: {chosen}")
     qualities = sorted(set(quality or range(1, len(codec.header.config.levels) + 1)))
     for wanted in qualities:
@@ -233,7 +253,7 @@ def evaluate(
         try:
             name = path.relative_to(folder).as_posix()
             for wanted in qualities:
-                results += records.evaluate_picture(codec, path, name, wanted)
+                results += records.evaluate_picture(codec, path, name, wanted, effort)
         except (AttncodecError, OSError) as error:
             failed += 1
             fail(ours(error), str(path))
@@ -248,6 +268,10 @@ def evaluate(
     if failed:
         say(f"{failed} of {len(paths)} pictures failed")
         raise typer.Exit(FAILURES)
+
+
+def _timings(seconds: dict[str, float]) -> str:
+    return "  " + ", ".join(f"{part} {spent:.3f} s" for part, spent in seconds.items())
 
 
 def _with_bar(paths: Sequence[Path]) -> Iterable[Path]:

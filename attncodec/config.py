@@ -60,8 +60,9 @@ WINDOWED = ("dot", "additive", "kernel")
 
 
 class AttentionConfig(Section):
-    kind: AttentionKind = Field(
-        default="gated", description="Attention in the analysis and synthesis transforms, at strides 8 and 16."
+    kind: AttentionKind = Field(default="gated", description="Attention in the analysis and synthesis transforms.")
+    strides: tuple[Literal[8, 16], ...] = Field(
+        default=(16,), description="Where it stands: at stride 8 it costs twice what it does at 16."
     )
     analysis: tuple[AttentionKind, AttentionKind] | None = Field(
         default=None, description="Kinds at strides 8 and 16 of the analysis, in place of `kind`."
@@ -76,7 +77,7 @@ class AttentionConfig(Section):
     def kinds(self, transform: Literal["analysis", "synthesis"]) -> tuple[AttentionKind, AttentionKind]:
         """At strides 8 and 16."""
         chosen = self.analysis if transform == "analysis" else self.synthesis
-        return chosen or (self.kind, self.kind)
+        return chosen or tuple(self.kind if stride in self.strides else "none" for stride in (8, 16))
 
 
 class ModelConfig(Section):
@@ -114,8 +115,8 @@ class ModelConfig(Section):
                 raise ValueError(f"a width of {width} does not divide into {self.attention.heads} heads of attention")
         return self
 
-    context: Literal["quadtree", "checkerboard", "none"] = Field(
-        default="quadtree", description="Latents that are known when others are coded: in four steps, two, or one."
+    context: Literal["quadtree", "none"] = Field(
+        default="quadtree", description="Latents that are known when others are coded: in four steps, or one."
     )
     context_width: int = Field(default=256, ge=1, le=4096, description="Width of the hyper and context networks.")
     levels: tuple[Annotated[float, Field(gt=0)], ...] = Field(

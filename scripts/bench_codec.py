@@ -89,7 +89,7 @@ def time_coder(codec: SealedCodec, rgb: RGB, repeats: int) -> dict[str, float]:
     recorder = Recorder()
     with torch.inference_mode():
         channel = Write(recorder, codec.z_tables, codec.y_tables, 0)
-        codec.codec.transmit(channel, at, codec.codec.to_steps(encoding.units, at))
+        codec.codec.transmit(channel, at, codec.codec.to_steps(encoding.latents.units, at))
     count = sum(symbols.size for _, symbols, _ in recorder.groups)
     writing, reading = [], []
     for _ in range(repeats):

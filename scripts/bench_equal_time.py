@@ -3,8 +3,8 @@
     python scripts/bench_equal_time.py PICTURES TEST_PICTURES [--minutes 20] [--out results/equal_time]
 
 Trains one after the other, nothing beside them:
-  theirs        compressai's mbt2018-mean (N = 128, M = 192), lambda 0.0130, in a loop like its example script: float32,
-                Adam 1e-4 and an auxiliary Adam 1e-3, batch 16 of 256 x 256, decode workers, clip 1
+  theirs        compressai's mbt2018-mean (N = 128, M = 192), lambda 0.0130, in a loop like its example script
+                (usual_loop.py), batch 16 of 256 x 256, 2 workers
   ours          configs/default.yaml with the same budget in time
   equal_crops   configs/default.yaml with a budget in steps that shows it as many crops as theirs has seen
 and writes the points of each, and our PSNR at their mean bpp, interpolated on our curve and never extrapolated. Their
@@ -15,15 +15,12 @@ import argparse
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 from statistics import fmean
 
 import numpy as np
 import torch
-from PIL import Image
-from torch.utils.data import DataLoader, Dataset
-from torchvision import transforms
+from usual_loop import usual_batches, usual_training
 
 from attncodec.environment import versions
 from attncodec.files import write_whole
@@ -32,52 +29,18 @@ from attncodec.metrics import bpp, psnr_db
 from attncodec.model.encoding import Target
 from attncodec.model.sealed import SealedCodec, load_sealed
 
-RD_LAMBDA, BATCH, CROP = 0.0130, 16, 256
+BATCH, CROP, WORKERS = 16, 256, 2
 CONFIG = "configs/default.yaml"
 
 
-class Folder(Dataset):
-    """Like compressai's ImageFolder, for any folder: each item opens and decodes its file."""
-
-    def __init__(self, paths: list[Path]) -> None:
-        self.paths = paths
-        self.transform = transforms.Compose(
-            [transforms.RandomCrop(CROP, pad_if_needed=True, padding_mode="edge"), transforms.ToTensor()]
-        )
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, number: int) -> torch.Tensor:
-        return self.transform(Image.open(self.paths[number]).convert("RGB"))
-
-
 def train_theirs(paths: list[Path], seconds: float) -> tuple[torch.nn.Module, int]:
-    """The loop of compressai's examples/train.py, until the time is out -> model, crops seen."""
-    from compressai.losses import RateDistortionLoss
-    from compressai.optimizers import net_aux_optimizer
+    """Until the time is out -> model, crops seen."""
     from compressai.zoo import image_models
 
     torch.manual_seed(0)
     net = image_models["mbt2018-mean"](quality=4)  # N = 128, M = 192
-    loss_of = RateDistortionLoss(lmbda=RD_LAMBDA)
-    configuration = {"net": {"type": "Adam", "lr": 1e-4}, "aux": {"type": "Adam", "lr": 1e-3}}
-    optimisers = net_aux_optimizer(net, configuration)
-    loader = DataLoader(Folder(paths), batch_size=BATCH, num_workers=2, shuffle=True, drop_last=True)
-    start, crops = time.monotonic(), 0
-    net.train()
-    while True:
-        for batch in loader:
-            if time.monotonic() - start > seconds:
-                return net, crops
-            optimisers["net"].zero_grad()
-            optimisers["aux"].zero_grad()
-            loss_of(net(batch), batch)["loss"].backward()
-            torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-            optimisers["net"].step()
-            net.aux_loss().backward()
-            optimisers["aux"].step()
-            crops += len(batch)
+    crops, _ = usual_training(net, usual_batches(paths, BATCH, CROP, WORKERS), seconds)
+    return net, crops
 
 
 def measure_theirs(net: torch.nn.Module, paths: list[Path]) -> dict[str, float]:

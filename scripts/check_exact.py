@@ -27,9 +27,8 @@ from attncodec.environment import versions
 from attncodec.errors import ContainerError
 from attncodec.files import write_whole
 from attncodec.images import RGB, find_pictures, read_rgb
-from attncodec.model.context import CONTEXT, ONE, FloatPrior
+from attncodec.model.context import ONE, FloatPrior, float_twin
 from attncodec.model.encoding import Encoding
-from attncodec.model.fixedpoint import BIAS_BITS, convolutions
 from attncodec.model.prior import LEVELS
 from attncodec.model.sealed import SealedCodec, load_sealed
 
@@ -53,13 +52,7 @@ class FloatTwin(FloatPrior):
 
     def __init__(self, sealed: SealedCodec) -> None:
         super().__init__(sealed.header.config)
-        tensors = {name: tensor.double() for name, tensor in sealed.tensors.items()}
-        with torch.no_grad():
-            for name, layer in convolutions(self.networks):
-                weight, shift, bias = (tensors[f"{CONTEXT}{name}.{field}"] for field in ("weight", "shift", "bias"))
-                layer.weight.copy_(weight / torch.exp2(shift)[:, None, None, None])
-                layer.bias.copy_(bias / 2**BIAS_BITS)
-            self.quality_bias.copy_(tensors["quality_bias"] / ONE)
+        self.load_state_dict(float_twin(sealed.header.config, sealed.tensors).state_dict())
 
     def means_and_levels(self, step: int, hyper: Tensor, known: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
         mean, level = super().means_and_levels(step, hyper, known, gain.float() / ONE)

@@ -18,7 +18,17 @@ from statistics import fmean
 from typing import get_args
 
 from looking import learned
-from variants import Results, Variant, change, each_way, held_out, in_child, load_results, measure, save_results, train
+from variants import (
+    Results,
+    Variant,
+    change,
+    each_way,
+    held_out,
+    in_child,
+    load_results,
+    save_results,
+    train_and_measure,
+)
 
 from attncodec.config import AttentionKind
 from attncodec.files import write_whole
@@ -36,11 +46,11 @@ def budget(options: argparse.Namespace, table: str) -> str:
     return f"{round(options.minutes * 60)}s" if table == "time" else str(options.steps)
 
 
-def study(run: Path, pictures: Path) -> dict:
-    """The figures of a kind, and a line of what it learned, looked at on the first held-out picture at mid quality."""
+def look(run: Path, pictures: Path) -> str:
+    """A line of what a kind learned, looked at on the first held-out picture at mid quality."""
     sealed = load_sealed(run / "model.safetensors")
     middle = sealed.position((1 + len(sealed.header.config.levels)) / 2)
-    return {**measure(run, pictures), "learned": learned(sealed, held_out(run, pictures)[0], middle)}
+    return learned(sealed, held_out(run, pictures)[0], middle)
 
 
 def markdown(results: Results) -> str:
@@ -94,7 +104,7 @@ def main() -> None:
         table, kind = options.train.split("-")
         variant = Variant((f"model.attention.kind={kind}",))
         run = run_of(options, options.train)
-        return train(variant, options.config, options.pictures, budget(options, table), run)
+        return train_and_measure(variant, options.config, options.pictures, budget(options, table), run)
     options.out.mkdir(parents=True, exist_ok=True)
     titles = {"time": f"equal time: {options.minutes:g} minutes", "steps": f"equal steps: {options.steps}"}
     tables: dict[str, Results] = {}
@@ -108,8 +118,8 @@ def main() -> None:
             if kind in results:
                 continue
             name = f"{table}-{kind}"
-            in_child(__file__, options, name)
-            results[kind] = study(run_of(options, name), options.pictures)
+            run = run_of(options, name)
+            results[kind] = {**in_child(__file__, options, name, run), "learned": look(run, options.pictures)}
             save_results(file, settings, results)
             text = "\n".join(f"{titles[table]}\n\n{markdown(results)}" for table, results in tables.items())
             write_whole(options.out / "table.md", text.encode())

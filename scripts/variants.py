@@ -22,7 +22,7 @@ from attncodec.model.sealed import SealedCodec, load_sealed
 from attncodec.training.data import centre
 
 QUALITIES = (1, 3, 5, 8)
-MEMORY = "peak_memory.json"
+RESULT = "variant.json"
 Results = dict[str, dict]
 
 
@@ -34,7 +34,7 @@ class Variant:
     patch: Callable[[], None] | None = None
 
 
-def train(variant: Variant, config: Path, pictures: Path, budget: str, run: Path) -> None:
+def train_and_measure(variant: Variant, config: Path, pictures: Path, budget: str, run: Path) -> None:
     """In a process of its own, for a patch stays, and so does the most memory that was ever in use."""
     from attncodec.training.device import resolve_device
     from attncodec.training.loop import train as train_run
@@ -43,7 +43,8 @@ def train(variant: Variant, config: Path, pictures: Path, budget: str, run: Path
         variant.patch()
     overrides = [f"data.train={pictures}", f"train.budget={budget}", "train.validations=1", *variant.overrides]
     train_run(load_config(config, overrides), run, resolve_device("cpu"))
-    write_whole(run / MEMORY, json.dumps({"gib": peak_memory_gib()}).encode())
+    peak_gib = peak_memory_gib()
+    write_whole(run / RESULT, json.dumps({**measure(run, pictures), "peak_gib": peak_gib}).encode())
 
 
 def peak_memory_gib() -> float:
@@ -53,10 +54,11 @@ def peak_memory_gib() -> float:
     return int(status["VmHWM"].split()[0]) / 1024**2
 
 
-def in_child(script: str, options: argparse.Namespace, name: str) -> None:
-    """The same script again, with `--train NAME`."""
+def in_child(script: str, options: argparse.Namespace, name: str, run: Path) -> dict:
+    """The same script again, with `--train NAME` -> what it measured."""
     arguments = [f"--{key}={value}" for key, value in vars(options).items() if key not in ("pictures", "train")]
     subprocess.run([sys.executable, script, str(options.pictures), *arguments, "--train", name], check=True)
+    return json.loads((run / RESULT).read_text())
 
 
 def held_out(run: Path, pictures: Path) -> list[RGB]:
@@ -81,7 +83,6 @@ def measure(run: Path, pictures: Path) -> dict:
         "kmac_per_pixel": {part: kmac for part, (kmac, _) in costs.items()},
         "parameters": sum(count for _, count in costs.values()),
         "crops_per_s": median(float(row["crops_per_s"]) for row in rows if row["kind"] == "train"),
-        "peak_gib": json.loads((run / MEMORY).read_text())["gib"],
         "held_out": len(originals),
     }
 

@@ -11,7 +11,7 @@ from typing import Any
 from attncodec.evaluation.classic import CLASSIC
 from attncodec.images import RGB, read_rgb
 from attncodec.metrics import bpp, ms_ssim, psnr_db
-from attncodec.model.encoding import Target
+from attncodec.model.encoding import Encoding, Target
 from attncodec.model.sealed import SealedCodec
 
 
@@ -40,18 +40,19 @@ class Record:
 MEANS = ("bpp", "bpp_est", "psnr_db", "ms_ssim", "encode_s", "decode_s")
 
 
-def evaluate_picture(codec: SealedCodec, path: Path, name: str, quality: float) -> list[Record]:
+def evaluate_picture(codec: SealedCodec, path: Path, name: str, quality: float, effort: int = 0) -> list[Record]:
     """The model's record, then one of each classic codec at no fewer bytes. Raises ImageError."""
     rgb = read_rgb(path)
     with tempfile.TemporaryDirectory(prefix="attncodec-") as folder:
         file = Path(folder) / "picture.atc"
         start = time.perf_counter()
-        file.write_bytes(codec.compress(rgb, Target(quality=quality)))
+        encoding = Encoding(codec, rgb, effort)
+        file.write_bytes(encoding.find(Target(quality=quality)))
         written = time.perf_counter()
         decoded = codec.decompress(file.read_bytes())
         done = time.perf_counter()
         data = file.read_bytes()
-    estimate = codec.reconstruct(rgb, data)[1] / (rgb.shape[0] * rgb.shape[1])
+    estimate = encoding.reconstruct(data)[1] / (rgb.shape[0] * rgb.shape[1])
     seconds = (written - start, done - written)
     records = [_record("attncodec", name, quality, rgb, decoded, len(data), estimate, *seconds)]
     for kind, encode in CLASSIC.items():

@@ -6,6 +6,7 @@ validation, writing a file and reading one differ in the channel and in nothing 
     channel   what the decoder sees                  side product
     Noise     rounded, gradients pass straight       bits, differentiable, of the latent plus uniform noise
     Round     rounded                                bits
+    Anneal    one of its two neighbours, by chance   bits, differentiable
     Write     rounded                                the bytes of z and y, or their number
     Read      what the bytes say                     -
 
@@ -25,6 +26,10 @@ from torch import Tensor
 
 from attncodec.model.coder import Index, SymbolReader, Symbols, SymbolWriter, TableSet
 from attncodec.model.prior import FactorisedPrior, clamp_symbols, gaussian_bits
+from attncodec.model.stopwatch import Stopwatch
+
+ANNEAL_EPSILON = 1e-5
+CODER = "coder"  # what coding counts as on the stopwatch
 
 Shape = tuple[int, ...]
 
@@ -68,10 +73,10 @@ def _straight_through(x: Tensor) -> Tensor:
 
 
 class Round:
-    """Validation and estimates."""
+    """Validation and estimates. `error_bits` as `round_symbols` takes it."""
 
-    def __init__(self, skip_below: float = -math.inf) -> None:
-        self.skip_below = skip_below
+    def __init__(self, skip_below: float = -math.inf, error_bits: float = math.inf) -> None:
+        self.skip_below, self.error_bits = skip_below, error_bits
         self.bits: Tensor = torch.zeros(())  # (B,) after a transmission
 
     def send_z(self, prior: FactorisedPrior | None, z: Tensor | None, shape: Shape) -> Tensor:
@@ -83,19 +88,72 @@ class Round:
     def send_y(self, y: Tensor | None, mean: Tensor, level: Tensor, valid: Tensor) -> Tensor:
         assert y is not None
         coded = valid & (level >= self.skip_below)
-        symbols = clamp_symbols(y - mean) * coded
+        symbols = round_symbols(y - mean, level, self.error_bits) * coded
         bits = gaussian_bits(symbols.float(), level.float())
         self.bits = self.bits + (bits * coded).flatten(1).sum(1)
         return symbols + mean
+
+
+def round_symbols(residual: Tensor, level: Tensor, error_bits: float) -> Tensor:
+    """The nearest symbol, or the next one towards zero where that saves more bits than its larger error is worth.
+
+    error_bits: what an error of one step, squared, is worth in bits; infinite where only the error counts.
+    """
+    nearest = clamp_symbols(residual)
+    if math.isinf(error_bits):
+        return nearest
+    nearer_zero = nearest - nearest.sign()
+    costs = (
+        gaussian_bits(symbols.float(), level.float()) + error_bits * (residual - symbols).square().float()
+        for symbols in (nearest, nearer_zero)
+    )
+    return torch.where(torch.lt(*costs), nearest, nearer_zero)
+
+
+class Anneal:
+    """Refinement by gradient descent: each latent becomes a random mixture of its two neighbours, the nearer the
+    likelier, and purer and surer as the temperature falls (Yang, Bamler & Mandt 2020, arXiv 2006.04240)."""
+
+    def __init__(self, temperature: float, generator: torch.Generator, skip_below: int) -> None:
+        self.temperature, self.generator, self.skip_below = temperature, generator, skip_below
+        self.bits: Tensor = torch.zeros(())  # (B,) after a transmission
+
+    def send_z(self, prior: FactorisedPrior | None, z: Tensor | None, shape: Shape) -> Tensor:
+        assert z is not None and prior is not None
+        z_hat = self._mix(z)
+        self.bits = prior.bits(z_hat).flatten(1).sum(1)
+        return z_hat
+
+    def send_y(self, y: Tensor | None, mean: Tensor, level: Tensor, valid: Tensor) -> Tensor:
+        assert y is not None
+        coded = valid & (level >= self.skip_below)
+        symbols = self._mix(y - mean) * coded
+        self.bits = self.bits + (gaussian_bits(symbols, level) * coded).flatten(1).sum(1)
+        return symbols + mean
+
+    def _mix(self, x: Tensor) -> Tensor:
+        low = x.detach().floor()
+        part = (x - low).clamp(ANNEAL_EPSILON, 1 - ANNEAL_EPSILON)
+        chance = torch.rand(x.shape, generator=self.generator).clamp(ANNEAL_EPSILON, 1 - ANNEAL_EPSILON)
+        # Log odds of the upper neighbour, and the difference of two Gumbel variables, which is logistic.
+        odds = (torch.atanh(part) - torch.atanh(1 - part)) / self.temperature
+        return low + torch.sigmoid((odds + torch.logit(chance)) / self.temperature)
 
 
 class Write:
     """Into a file, or into a count of the bits that it will take: one picture, B = 1."""
 
     def __init__(
-        self, sink: "SymbolWriter | BitCounter", z_tables: TableSet, y_tables: TableSet, skip_below: int
+        self,
+        sink: "SymbolWriter | BitCounter",
+        z_tables: TableSet,
+        y_tables: TableSet,
+        skip_below: int,
+        error_bits: float = math.inf,
+        stopwatch: Stopwatch | None = None,
     ) -> None:
         self.sink, self.z_tables, self.y_tables, self.skip_below = sink, z_tables, y_tables, skip_below
+        self.error_bits, self.stopwatch = error_bits, stopwatch or Stopwatch()
         self.latents = LatentsDigest()
         self.error = self.skip_error = 0.0  # sums of squares, in steps: of rounding, and what skipping adds to it
 
@@ -108,7 +166,8 @@ class Write:
         assert z is not None
         symbols = clamp_symbols(z)
         flat = to_symbols(symbols)
-        self.sink.put(self.z_tables, flat, channel_index(shape))
+        with self.stopwatch.part(CODER):
+            self.sink.put(self.z_tables, flat, channel_index(shape))
         self.latents.add(flat)
         return symbols
 
@@ -116,14 +175,15 @@ class Write:
         assert y is not None
         coded = (valid & (level >= self.skip_below)).flatten().cpu().numpy()
         residual = (y - mean) * valid
-        symbols = clamp_symbols(residual)
+        symbols = round_symbols(residual, level, self.error_bits)
         flat = to_symbols(symbols)
         self.error += float((residual - symbols).square().sum())
         lost = np.flatnonzero((flat != 0) & ~coded)
         exact, rounded = residual.flatten()[torch.from_numpy(lost).to(residual.device)].cpu().numpy(), flat[lost]
         self.skip_error += float((exact**2 - (exact - rounded) ** 2).sum())
         flat[lost] = 0
-        self.sink.put(self.y_tables, flat[coded], to_index(level)[coded])
+        with self.stopwatch.part(CODER):
+            self.sink.put(self.y_tables, flat[coded], to_index(level)[coded])
         self.latents.add(flat)
         return to_tensor(flat, mean) + mean
 
@@ -141,20 +201,25 @@ class BitCounter:
 class Read:
     """Out of a file: one picture, B = 1; the values handed in are ignored."""
 
-    def __init__(self, z_tables: TableSet, y_tables: TableSet, skip_below: int, data: bytes) -> None:
+    def __init__(
+        self, z_tables: TableSet, y_tables: TableSet, skip_below: int, data: bytes, stopwatch: Stopwatch | None = None
+    ) -> None:
         self.z_tables, self.y_tables, self.skip_below = z_tables, y_tables, skip_below
+        self.stopwatch = stopwatch or Stopwatch()
         self.reader = SymbolReader(data)
         self.latents = LatentsDigest()
 
     def send_z(self, prior: FactorisedPrior | None, z: Tensor | None, shape: Shape) -> Tensor:
-        flat = self.reader.get(self.z_tables, channel_index(shape))
+        with self.stopwatch.part(CODER):
+            flat = self.reader.get(self.z_tables, channel_index(shape))
         self.latents.add(flat)
         return torch.from_numpy(flat.astype(np.float32)).reshape(shape)
 
     def send_y(self, y: Tensor | None, mean: Tensor, level: Tensor, valid: Tensor) -> Tensor:
         coded = (valid & (level >= self.skip_below)).flatten().cpu().numpy()
         flat = np.zeros(coded.size, np.int32)
-        flat[coded] = self.reader.get(self.y_tables, to_index(level)[coded])
+        with self.stopwatch.part(CODER):
+            flat[coded] = self.reader.get(self.y_tables, to_index(level)[coded])
         self.latents.add(flat)
         return to_tensor(flat, mean) + mean
 

@@ -58,13 +58,24 @@ class Codec(nn.Module):
         """Latents in units -> y in quantiser steps."""
         return units * torch.exp2(self._octaves(position))
 
+    def to_units(self, y: Tensor, position: Tensor) -> Tensor:
+        """The inverse of `to_steps`."""
+        return y * torch.exp2(-self._octaves(position))
+
     def transmit(
-        self, channel: Channel, position: Tensor, y: Tensor | None = None, size: tuple[int, int] = (0, 0)
+        self,
+        channel: Channel,
+        position: Tensor,
+        y: Tensor | None = None,
+        z: Tensor | None = None,
+        size: tuple[int, int] = (0, 0),
     ) -> Tensor:
-        """Send z, then y in its steps, through the channel -> y_hat, as y. A reader has no y, and gives its (h, w)."""
+        """Send z, then y in its steps, through the channel -> y_hat, as y. z is y's own unless it is given. A reader
+        has neither, and gives the (h, w) of y."""
         batch, height, width = (1, *size) if y is None else (y.shape[0], *y.shape[-2:])
         gain, channels = interpolate(self.log2_gain, position), self.config.latent_channels
-        z = None if y is None else self.hyper_analysis(y * torch.exp2(-self._octaves(position)))
+        if y is not None and z is None:
+            z = self.hyper_analysis(self.to_units(y, position))
         z_shape = (batch, self.config.hyper_channels, -(-height // HYPER_STRIDE), -(-width // HYPER_STRIDE))
         z_hat = channel.send_z(self.z_prior, z, z_shape).to(gain.device).contiguous()
 
@@ -75,18 +86,19 @@ class Codec(nn.Module):
         valid = pixel_unshuffle(inside, CELL)
         gain = gain.repeat_interleave(CELL**2, dim=1)[..., None, None]
         hyper = self.prior.hyper(z_hat, position)[..., :rows, :columns]
-        known = y_hat = hyper.new_zeros(batch, CELL**2 * channels, rows, columns)
+        y_hat = hyper.new_zeros(batch, CELL**2 * channels, rows, columns)
+        known = y_hat[:, :0]
         for step, order in enumerate(self.prior.order):
             order = order.to(gain.device)
             mean, level = self.prior.means_and_levels(step, hyper, known, gain)
             sent = channel.send_y(None if cells is None else cells[:, order], mean, level, valid[:, order % CELL**2])
             y_hat = y_hat.index_copy(1, order, sent)
-            known = known.index_copy(1, order, self.prior.to_units(sent, gain[:, order]))
+            known = torch.cat([known, self.prior.to_units(sent, gain[:, order])], dim=1)
         return pixel_shuffle(y_hat, CELL)[..., :height, :width]
 
     def decode(self, y_hat: Tensor, position: Tensor, size: tuple[int, int]) -> Tensor:
         """y_hat in quantiser steps -> x_hat (B, 3, *size), about in [0, 1]."""
-        x_hat: Tensor = self.synthesis(y_hat.float() * torch.exp2(-self._octaves(position)))
+        x_hat: Tensor = self.synthesis(self.to_units(y_hat.float(), position))
         return x_hat[..., : size[0], : size[1]]
 
     @torch.inference_mode()

@@ -31,8 +31,7 @@ def complexity(config: ModelConfig) -> dict[str, tuple[float, int]]:
     latents, cells, side_z = side // STRIDE, side // STRIDE // CELL, side // STRIDE // HYPER_STRIDE
     channels = config.latent_channels
     prior = FloatPrior(config)
-    y, hyper = torch.zeros(1, channels, latents, latents), torch.zeros(1, config.context_width, cells, cells)
-    known = torch.zeros(1, CELL**2 * channels, cells, cells)
+    y = torch.zeros(1, channels, latents, latents)
     parts: dict[str, list[tuple[nn.Module, torch.Tensor]]] = {
         "analysis": [(Analysis(config), torch.zeros(1, 3, side, side))],
         "synthesis": [(Synthesis(config), y)],
@@ -40,7 +39,8 @@ def complexity(config: ModelConfig) -> dict[str, tuple[float, int]]:
         "context": [(prior.networks.hyper, torch.zeros(1, config.hyper_channels, side_z, side_z))],
     }
     for number, step in enumerate(prior.networks.steps):
-        parts["context"].append((step, torch.cat([hyper, known], dim=1) if number else hyper))
+        known = number * CELL**2 * channels // len(prior.order)
+        parts["context"].append((step, torch.zeros(1, config.context_width + known, cells, cells)))
     return {name: (_kmac(pieces, side), _parameters(pieces)) for name, pieces in parts.items()}
 
 

@@ -3,10 +3,9 @@
 Latents are coded in a few steps, each for the whole picture at once. Cells of 2 x 2 latents are laid out as channels
 (pixel-unshuffle), so that every network runs once a cell, at stride 32 in pixels:
 
-    none           one step: what z says
-    checkerboard   two steps: the latents of one colour of the board, then those of the other, which they surround
-    quadtree       four steps: the four positions of a cell in turn, in another order for each quarter of the channels
-                   (Li et al. 2023, arXiv 2302.14402), so that each step knows of every position
+    none       one step: what z says
+    quadtree   four steps: the four positions of a cell in turn, in another order for each quarter of the channels
+               (Li et al. 2023, arXiv 2302.14402), so that each step knows of every position
 
 Two twins share one contract (`ContextPrior`): `FloatPrior` learns, `ExactPrior` runs in a sealed codec, on integers.
 """
@@ -26,6 +25,7 @@ from attncodec.model.fixedpoint import (
     POWER_MAX,
     ConvTensors,
     convolutions,
+    dequantise_conv,
     exact,
     exp2_table,
     multiply_exp2,
@@ -39,23 +39,19 @@ MEAN_LIMIT = 1 << 27  # 15 bits of quantiser steps, FRACTION_BITS behind the poi
 ONE = 1 << FRACTION_BITS
 FIXED_LIMIT = (POWER_MAX - 2) * ONE
 CONTEXT = "context."  # what names of stored layers begin with
-DIAGONAL = (0, 3, 1, 2)  # the positions of a cell in raster order, those of one colour first
+DIAGONAL = (0, 3, 1, 2)  # the positions of a cell, in raster order, as they take turns: opposite corners first
 
 
 def coding_order(kind: str, channels: int) -> list[Tensor]:
     """For each step, which channels of the unshuffled latents (4 * channel + position) it codes, in order of coding."""
     # In numpy: models are loaded on torch's meta device, where such operations drag in seconds of imports.
     channel = np.arange(channels)
-    if kind == "none":
-        steps = [np.arange(4 * channels)]
-    elif kind == "checkerboard":
-        steps = [
-            np.concatenate([4 * channel + position for position in colour]) for colour in (DIAGONAL[:2], DIAGONAL[2:])
-        ]
-    else:
-        quarter = channel * 4 // channels
-        steps = [4 * channel + np.array(DIAGONAL)[(quarter + step) % 4] for step in range(4)]
-    return [torch.from_numpy(step) for step in steps]
+    quarter = channel * 4 // channels
+    steps = {
+        "none": [np.arange(4 * channels)],
+        "quadtree": [4 * channel + np.array(DIAGONAL)[(quarter + step) % 4] for step in range(4)],
+    }
+    return [torch.from_numpy(step) for step in steps[kind]]
 
 
 class ContextPrior(Protocol):
@@ -71,7 +67,7 @@ class ContextPrior(Protocol):
     def means_and_levels(self, step: int, hyper: Tensor, known: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
         """What is known of the elements of a step: their means in quantiser steps and their scale levels.
 
-        known: (B, 4 M, h, w), the latents coded before in units, 0 where there is none.
+        known: (B, K, h, w), the latents of the steps before, in units and in the order of coding.
         """
         ...
 
@@ -96,12 +92,11 @@ class ContextNetworks(nn.Module):
         self.hyper = leaky(Up(config.hyper_channels, width, CELLS_IN_Z), nn.Conv2d(width, width, 3, padding=1))
         self.steps = nn.ModuleList()
         for step in range(len(order)):
-            inputs = width + 4 * channels if step else width
             head = nn.Conv2d(width, 2 * elements, 1)
             with torch.no_grad():
                 for parameter in head.parameters():
                     parameter.mul_(0.1)
-            body = leaky(nn.Conv2d(inputs, width, 1), nn.Conv2d(width, width, 3, padding=1))
+            body = leaky(nn.Conv2d(width + step * elements, width, 1), nn.Conv2d(width, width, 3, padding=1))
             self.steps.append(nn.Sequential(*body, head))
 
 
@@ -118,8 +113,7 @@ class FloatPrior(nn.Module):
         return self.networks.hyper(z_hat).float() + interpolate(self.quality_bias, position)[..., None, None]
 
     def means_and_levels(self, step: int, hyper: Tensor, known: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
-        inputs = torch.cat([hyper, known], dim=1) if step else hyper
-        mean, octaves = self.networks.steps[step](inputs).float().chunk(2, dim=1)
+        mean, octaves = self.networks.steps[step](torch.cat([hyper, known], dim=1)).float().chunk(2, dim=1)
         gain = gain[:, self.order[step]]
         return mean * torch.exp2(gain), LEVELS_PER_OCTAVE * (octaves + gain) + UNIT_LEVEL
 
@@ -136,11 +130,7 @@ class ExactPrior(nn.Module):
 
     def __init__(self, config: ModelConfig, tensors: dict[str, Tensor]) -> None:
         super().__init__()
-        by_layer: dict[str, ConvTensors] = {}
-        for name, tensor in tensors.items():
-            if name.startswith(CONTEXT):
-                layer, field = name.removeprefix(CONTEXT).rsplit(".", 1)
-                by_layer.setdefault(layer, {})[field] = tensor
+        by_layer = layers_of(tensors)
         with torch.device("meta"):
             networks = ContextNetworks(config)
         self.hyper_network = exact(networks.hyper, by_layer, "hyper")
@@ -155,8 +145,7 @@ class ExactPrior(nn.Module):
         return features.clamp(-ACTIVATION_LIMIT, ACTIVATION_LIMIT)
 
     def means_and_levels(self, step: int, hyper: Tensor, known: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
-        inputs = torch.cat([hyper, known], dim=1) if step else hyper
-        mean, octaves = self.steps[step](inputs).chunk(2, dim=1)
+        mean, octaves = self.steps[step](torch.cat([hyper, known], dim=1)).chunk(2, dim=1)
         gain = gain[:, self.order[step]]
         level = torch.floor((LEVELS_PER_OCTAVE * (octaves + gain)) / ONE + (UNIT_LEVEL + 0.5))
         return multiply_exp2(mean, gain, self.exp2, MEAN_LIMIT) / ONE, level.clamp(0, LEVELS - 1)
@@ -171,6 +160,26 @@ def exact_tensors(prior: FloatPrior) -> dict[str, Tensor]:
     for name, layer in convolutions(prior.networks):
         tensors.update({f"{CONTEXT}{name}.{field}": tensor for field, tensor in quantise_conv(layer).items()})
     return tensors
+
+
+def layers_of(tensors: dict[str, Tensor]) -> dict[str, ConvTensors]:
+    """The stored integers of the networks, by layer."""
+    by_layer: dict[str, ConvTensors] = {}
+    for name, tensor in tensors.items():
+        if name.startswith(CONTEXT):
+            layer, field = name.removeprefix(CONTEXT).rsplit(".", 1)
+            by_layer.setdefault(layer, {})[field] = tensor
+    return by_layer
+
+
+def float_twin(config: ModelConfig, tensors: dict[str, Tensor]) -> FloatPrior:
+    """What the integers of a sealed codec stand for: for gradients, and to compare with."""
+    prior, by_layer = FloatPrior(config), layers_of(tensors)
+    for name, layer in convolutions(prior.networks):
+        dequantise_conv(layer, by_layer[name])
+    with torch.no_grad():
+        prior.quality_bias.copy_(tensors["quality_bias"] / ONE)
+    return prior.eval().requires_grad_(False)
 
 
 def exact_shapes(config: ModelConfig) -> dict[str, tuple[list[int], str]]:

@@ -1,4 +1,4 @@
-"""One picture on its way into a file: the quality that meets a target, and what is skipped.
+"""One picture on its way into a file: its latents, the quality that meets a target, what is skipped, and effort.
 
 The analysis runs once; trials count bits from the tables, without coding.
 """
@@ -12,12 +12,14 @@ import torch
 from torch import Tensor
 
 from attncodec.config import QUALITY_STEPS
-from attncodec.container import HEADER_BYTES, Container, pack
+from attncodec.container import HEADER_BYTES, Container, pack, unpack
 from attncodec.errors import ConfigError
 from attncodec.images import RGB, to_rgb, to_tensor
 from attncodec.metrics import psnr_db
-from attncodec.model.channel import BitCounter, Write
+from attncodec.model.channel import BitCounter, Round, Write
+from attncodec.model.codec import rd_lambda_at
 from attncodec.model.coder import SymbolWriter
+from attncodec.model.effort import STEPS, Latents, refine
 from attncodec.model.prior import SKIP_LEVEL
 
 if TYPE_CHECKING:
@@ -53,23 +55,37 @@ class Sent(Generic[Sink]):
 class Encoding:
     """A picture, analysed. `latents_sha256` is that of the file written last, for comparison with a decoder's."""
 
-    @torch.inference_mode()
-    def __init__(self, sealed: "SealedCodec", rgb: RGB) -> None:
-        self.sealed, self.rgb = sealed, rgb
-        self.units = sealed.codec.analyse(to_tensor(rgb))
+    def __init__(self, sealed: "SealedCodec", rgb: RGB, effort: int = 0) -> None:
+        """effort: 0 to 3, how long latents are refined (effort.py)."""
+        self.sealed, self.rgb, self.effort = sealed, rgb, effort
+        self.latents = Latents(sealed.analyse(to_tensor(rgb)))
         self.latents_sha256 = ""
 
     def find(self, target: Target) -> bytes:
         """The file. Raises ConfigError for a quality that the model has not, and for a target out of reach, saying what
         can be reached."""
-        if target.bpp is not None:
-            target = Target(bytes=int(target.bpp * self.rgb.shape[0] * self.rgb.shape[1] / 8))
-        if target.bytes is not None:
-            return self._largest_within(target.bytes)
-        if target.psnr_db is not None:
-            return self._smallest_above(target.psnr_db)
-        default = min(DEFAULT_QUALITY, len(self.sealed.header.config.levels))
-        return self.write(self.sealed.position(default if target.quality is None else target.quality))
+        position = self._position(target)
+        if self.effort:
+            start = min(max(position, 0), self.top)
+            for effort in range(1, self.effort + 1):
+                self.refine(start, effort)
+            position = self._position(target)
+        if position < 0:
+            limit_bytes = self._limit_bytes(target)
+            raise ConfigError(
+                f"{limit_bytes} bytes are too few for this picture", f"its smallest file has {len(self.write(0))} bytes"
+            )
+        if position > self.top:
+            raise ConfigError(
+                f"{target.psnr_db:g} dB is out of reach for this picture",
+                f"its best file has {self.psnr_db(self.top):.2f} dB",
+            )
+        return self.write(position)
+
+    @property
+    def top(self) -> int:
+        """The highest position."""
+        return self.sealed.qualities[-1] - QUALITY_STEPS
 
     def write(self, position: int) -> bytes:
         """The file at a position in the levels."""
@@ -88,61 +104,90 @@ class Encoding:
             )
         )
 
+    def refine(self, position: int, effort: int) -> None:
+        """One level of effort, 1 to 3, after those below it, at a quality: what is better than before is kept."""
+        before, loss_before = self.latents, self.loss(position)
+        with self.sealed.stopwatch.part("refinement"):
+            steps = STEPS[effort] - STEPS[effort - 1]
+            self.latents = refine(self.sealed.float_twin(), to_tensor(self.rgb), before, position, steps)
+        if self.loss(position) >= loss_before:
+            self.latents = before
+
+    def loss(self, position: int) -> float:
+        """bpp + lambda 255^2 MSE of the real file and the decoded 8-bit picture."""
+        rd_lambda = rd_lambda_at(self.sealed.header.config.levels, position)
+        mse_255 = 255**2 * 10 ** (-self.psnr_db(position) / 10)
+        return 8 * len(self.write(position)) / (self.rgb.shape[0] * self.rgb.shape[1]) + rd_lambda * mse_255
+
     def count_bytes(self, position: int) -> int:
         """About how large the file will be: exact but for the coder's last words."""
         bits = self._send(position, BitCounter).sink.bits
         return HEADER_BYTES + WORD_BYTES * math.ceil(bits / 8 / WORD_BYTES)
 
-    @torch.inference_mode()
     def psnr_db(self, position: int) -> float:
         """Of the decoded 8-bit picture; infinite where it is equal."""
-        y_hat = self._send(position, BitCounter).y_hat
-        size = (self.rgb.shape[0], self.rgb.shape[1])
-        decoded = to_rgb(self.sealed.codec.decode(y_hat, torch.tensor([position]), size))
-        quality_db = psnr_db(self.rgb, decoded)
+        quality_db = psnr_db(self.rgb, self._picture(self._send(position, BitCounter).y_hat, position))
         return math.inf if quality_db is None else quality_db
 
     @torch.inference_mode()
+    def reconstruct(self, data: bytes) -> tuple[RGB, float]:
+        """What decoding a file of this encoding must give, found without decoding it, (H, W, 3) uint8, and the
+        estimated bits of z and y."""
+        container = unpack(data)
+        position = container.quality_64 - QUALITY_STEPS
+        channel = Round(SKIP_LEVEL if container.skip else 0, self.sealed.error_bits(position))
+        return self._picture(self._transmit(channel, position), position), float(channel.bits.sum())
+
     def _send(self, position: int, sink: Callable[[], Sink]) -> Sent[Sink]:
         """Through a new sink, with skipping unless it costs too much."""
-        at = torch.tensor([position])
-        y = self.sealed.codec.to_steps(self.units, at)
+        sealed, error_bits = self.sealed, self.sealed.error_bits(position)
         for skip_below in (SKIP_LEVEL, 0):
-            channel = Write(taker := sink(), self.sealed.z_tables, self.sealed.y_tables, skip_below)
-            y_hat = self.sealed.codec.transmit(channel, at, y)
+            taker = sink()
+            channel = Write(taker, sealed.z_tables, sealed.y_tables, skip_below, error_bits, sealed.stopwatch)
+            y_hat = self._transmit(channel, position)
             if channel.skip_cost_db <= SKIP_COST_DB:
                 break
         return Sent(channel, taker, y_hat)
 
-    def _largest_within(self, limit_bytes: int) -> bytes:
-        """The highest quality whose file is not over the limit."""
+    @torch.inference_mode()
+    def _transmit(self, channel: Write | Round, position: int) -> Tensor:
+        codec, at, latents = self.sealed.codec, torch.tensor([position]), self.latents
+        with self.sealed.stopwatch.part("exact path"):
+            return codec.transmit(channel, at, codec.to_steps(latents.units, at), latents.z)
+
+    def _picture(self, y_hat: Tensor, position: int) -> RGB:
+        return to_rgb(self.sealed.synthesise(y_hat, position, (self.rgb.shape[0], self.rgb.shape[1])))
+
+    def _position(self, target: Target) -> int:
+        """The position that meets a target: -1 where even the smallest file is too large, top + 1 where even the best
+        is not good enough."""
+        if target.bytes is not None or target.bpp is not None:
+            return self._largest_within(self._limit_bytes(target))
+        if target.psnr_db is not None:
+            wanted_db = target.psnr_db
+            return self._highest(lambda position: self.psnr_db(position) < wanted_db) + 1
+        default = min(DEFAULT_QUALITY, len(self.sealed.header.config.levels))
+        return self.sealed.position(default if target.quality is None else target.quality)
+
+    def _limit_bytes(self, target: Target) -> int:
+        if target.bpp is not None:
+            return int(target.bpp * self.rgb.shape[0] * self.rgb.shape[1] / 8)
+        return target.bytes or 0
+
+    def _largest_within(self, limit_bytes: int) -> int:
+        """The highest position whose file is not over the limit."""
         position = self._highest(lambda position: self.count_bytes(position) <= limit_bytes)
         # The count leaves out the coder's last words: the file itself decides.
-        while position >= 0:
-            data = self.write(position)
-            if len(data) <= limit_bytes:
-                return data
+        while position >= 0 and len(self.write(position)) > limit_bytes:
             position -= 1
-        least = len(self.write(0))
-        raise ConfigError(f"{limit_bytes} bytes are too few for this picture", f"its smallest file has {least} bytes")
-
-    def _smallest_above(self, target_db: float) -> bytes:
-        """The lowest quality whose picture is at least that good."""
-        top = self.sealed.qualities[-1] - QUALITY_STEPS
-        position = self._highest(lambda position: self.psnr_db(position) < target_db) + 1
-        if position > top:
-            best_db = self.psnr_db(top)
-            raise ConfigError(
-                f"{target_db:g} dB is out of reach for this picture", f"its best file has {best_db:.2f} dB"
-            )
-        return self.write(position)
+        return position
 
     def _highest(self, holds: Callable[[int], bool]) -> int:
         """The highest position at which `holds` is true, if it is true up to there and false beyond; -1 for none.
 
         At most 9 trials, ceil of log2 of the positions.
         """
-        low, high = -1, self.sealed.qualities[-1] - QUALITY_STEPS
+        low, high = -1, self.top
         while low < high:
             middle = (low + high + 1) // 2
             if holds(middle):

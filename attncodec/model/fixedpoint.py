@@ -52,6 +52,14 @@ def quantise_conv(conv: nn.Conv2d) -> ConvTensors:
     return {"weight": integers.to(torch.int16), "shift": shift.to(torch.uint8), "bias": biases.to(torch.int32)}
 
 
+def dequantise_conv(conv: nn.Conv2d, tensors: ConvTensors) -> None:
+    """The inverse: what the integers of a layer stand for, in floats."""
+    assert conv.bias is not None
+    with torch.no_grad():
+        conv.weight.copy_(tensors["weight"] / torch.exp2(tensors["shift"].double())[:, None, None, None])
+        conv.bias.copy_(tensors["bias"].double() / 2**BIAS_BITS)
+
+
 class ExactConv(nn.Module):
     """A convolution on integers: (B, C, H, W) float64 holding integers within +-ACTIVATION_LIMIT -> same kind."""
 

@@ -105,12 +105,17 @@ class LearnedPrior(nn.Module):
 
 
 class TablePrior:
-    """The prior of z in a sealed codec: bits read off the integer tables."""
+    """The prior of z in a sealed codec: bits read off the integer tables, and linear between two symbols."""
 
     def __init__(self, tables: TableSet) -> None:
         self.tables = tables
 
     def bits(self, z: Tensor) -> Tensor:
+        low = clamp_symbols(z.detach().floor())
+        part = z - low
+        return self._symbol_bits(low) * (1 - part) + self._symbol_bits(clamp_symbols(low + 1)) * part
+
+    def _symbol_bits(self, z: Tensor) -> Tensor:
         symbols = z.cpu().numpy().astype(np.int32)
         channel = np.broadcast_to(np.arange(z.shape[1], dtype=np.uint16)[:, None, None], symbols.shape)
         bits = self.tables.bits(symbols.ravel(), channel.ravel()).reshape(symbols.shape)

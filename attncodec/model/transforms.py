@@ -74,9 +74,9 @@ class Analysis(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = (x - PIXEL_MEAN) / PIXEL_SD
-        residual = self.head(self.network(x))
+        features = self.network(x)
         with full_precision(x):
-            return self.linear(pixel_unshuffle(x, STRIDE)) / self.unit + residual.float()
+            return self.linear(pixel_unshuffle(x, STRIDE)) / self.unit + self.head(features.float())
 
 
 class Synthesis(nn.Module):
@@ -107,9 +107,9 @@ class Synthesis(nn.Module):
             self.linear.weight.copy_(dct_basis(channels).T[..., None, None])
 
     def forward(self, y: Tensor) -> Tensor:
-        residual = self.head(self.network(y))
+        features = self.network(y)
         with full_precision(y):
-            x = pixel_shuffle(self.linear(y * self.unit), STRIDE) + residual.float()
+            x = pixel_shuffle(self.linear(y * self.unit), STRIDE) + self.head(features.float())
         return x * PIXEL_SD + PIXEL_MEAN
 
 

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from attncodec.config import QUALITY_STEPS, Config
+from attncodec.environment import has_bf16
 from attncodec.errors import TrainingError
 from attncodec.metrics import RDLoss, rd_loss
 from attncodec.model.channel import Noise
 from attncodec.model.codec import Codec, rd_lambda_at
 from attncodec.training.checkpoint import AVERAGE, MODEL, OPTIMISER, Checkpoint, build_codec, load_weights
 from attncodec.training.data import Crops
-from attncodec.training.device import has_bf16
 from attncodec.training.optim import (
     Optimisers,
     build_optimisers,

@@ -3,9 +3,10 @@ import signal
 import pytest
 
 from attncodec.config import Budget
+from attncodec.environment import has_bf16
 from attncodec.errors import ConfigError
 from attncodec.training import progress
-from attncodec.training.device import has_bf16, resolve_device
+from attncodec.training.device import resolve_device
 from attncodec.training.progress import Clock, Display, Progress, StopRequest
 
 

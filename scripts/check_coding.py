@@ -1,0 +1,196 @@
+"""Does a sealed codec cost what its float networks promise, smoothly over all qualities, and are targets met?
+
+    python scripts/check_coding.py RUN PICTURES [--out results/coding.json]
+
+RUN is a run folder: its model, and the checkpoint that the model was sealed from. Of all pictures at qualities 1, 4 and
+8 (or what the model has): the bytes of the file against the ideal code length of the same latents under the float
+networks, and the part of the difference that integers and tables make; how often a clamp acted. Of four pictures: the
+worst fall of rate and PSNR from one step of 0.1 in quality to the next, and how far targets are missed.
+"""
+
+import argparse
+import json
+import math
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from attncodec.container import unpack
+from attncodec.environment import versions
+from attncodec.errors import ConfigError
+from attncodec.files import write_whole
+from attncodec.images import RGB, find_pictures, read_rgb
+from attncodec.metrics import psnr_db
+from attncodec.model.channel import BitCounter, Round, Write
+from attncodec.model.codec import Codec
+from attncodec.model.encoding import Encoding, Target
+from attncodec.model.fixedpoint import ACTIVATION_LIMIT, ExactConv
+from attncodec.model.prior import LEVELS, SKIP_LEVEL
+from attncodec.model.sealed import SealedCodec, load_sealed
+from attncodec.training.checkpoint import averaged_codec, load_checkpoint
+
+RATE_LIMIT, RATE_LIMIT_BYTES, INTEGER_LIMIT = 0.003, 16, 0.001
+FALL_LIMIT, FALL_LIMIT_DB = 0.001, 0.005
+TARGET_LIMIT, TARGET_LIMIT_BYTES, TARGET_LIMIT_DB = 0.01, 16, 0.05
+SMOOTH_PICTURES = 4
+
+
+class Clamps:
+    """Counts elements at the ends of their ranges, in the exact networks of a codec."""
+
+    def __init__(self, codec: SealedCodec) -> None:
+        self.activations = self.lowest_levels = self.highest_levels = self.elements = 0
+        for module in codec.codec.prior.modules():
+            if isinstance(module, ExactConv):
+                module.register_forward_hook(self._count)
+        original = codec.codec.prior.means_and_levels
+
+        def counted(*arguments):
+            mean, level = original(*arguments)
+            self.elements += level.numel()
+            self.lowest_levels += int((level == 0).sum())
+            self.highest_levels += int((level == LEVELS - 1).sum())
+            return mean, level
+
+        codec.codec.prior.means_and_levels = counted
+
+    def _count(self, module: ExactConv, inputs: tuple, output: torch.Tensor) -> None:
+        self.activations += int((output.abs() >= ACTIVATION_LIMIT).sum())
+
+
+@torch.inference_mode()
+def code_lengths(codec: SealedCodec, floats: Codec, rgb: RGB, quality: float) -> dict[str, float]:
+    """Bits of the same latents: in the file, by the integers and their tables, by the float networks."""
+    encoding, at = Encoding(codec, rgb), torch.tensor([codec.position(quality)])
+    data = encoding.write(int(at))
+    container = unpack(data)
+    skip_below = SKIP_LEVEL if container.skip else 0
+    counter = BitCounter()
+    units = encoding.latents.units
+    z = codec.codec.hyper_analysis(units).round()
+    channel = Write(counter, codec.z_tables, codec.y_tables, skip_below, codec.error_bits(int(at)))
+    y_hat = codec.codec.transmit(channel, at, codec.codec.to_steps(units, at))
+    ideal = Round(SKIP_LEVEL if container.skip else -math.inf)  # float levels go below 0, and are coded then
+    floats.transmit(ideal, at, y_hat.float(), z)
+    return {
+        "quality": quality,
+        "skip": container.skip,
+        "file_bytes": len(container.latents),
+        "table_bytes": counter.bits / 8,
+        "float_bytes": float(ideal.bits) / 8,
+    }
+
+
+def smoothness(codec: SealedCodec, rgb: RGB) -> dict[str, float]:
+    """The worst falls over all steps of 0.1, and the least rises over whole levels."""
+    encoding, top = Encoding(codec, rgb), len(codec.header.config.levels)
+    points = []
+    for quality in np.arange(1, top + 0.05, 0.1):
+        position = codec.position(round(float(quality) * 64) / 64)
+        data = encoding.write(position)
+        points.append((len(data), psnr_db(rgb, codec.decompress(data)) or math.inf))
+    return {
+        "worst_fall": max(1 - b[0] / a[0] for a, b in pairwise(points)),
+        "worst_fall_db": max(a[1] - b[1] for a, b in pairwise(points)),
+        "least_level_rise": min(b[0] / a[0] - 1 for a, b in pairwise(points[::10])),
+        "least_level_rise_db": min(b[1] - a[1] for a, b in pairwise(points[::10])),
+    }
+
+
+def misses(codec: SealedCodec, rgb: RGB) -> dict[str, float]:
+    """How far the files are from targets between the qualities: bytes, in parts of the target and less the allowance,
+    and dB. Negative would be over the target."""
+    encoding, top = Encoding(codec, rgb), codec.qualities[-1] - codec.qualities[0]
+    missed, missed_db = [], []
+    for share in (0.1, 0.35, 0.6, 0.85):
+        position = round(share * top)
+        limit = len(encoding.write(position)) + 3
+        missed.append(1 - len(encoding.find(Target(bytes=limit))) / limit)
+        wanted_db = encoding.psnr_db(position) - 0.003
+        found_db = psnr_db(rgb, codec.decompress(encoding.find(Target(psnr_db=wanted_db))))
+        missed_db.append(math.inf if found_db is None else found_db - wanted_db)
+    try:
+        encoding.find(Target(bytes=100))
+        raise AssertionError("100 bytes were enough")
+    except ConfigError:
+        pass
+    return {
+        "largest_miss": max(missed),
+        "smallest_miss": min(missed),
+        "largest_miss_db": max(missed_db),
+        "smallest_miss_db": min(missed_db),
+    }
+
+
+def verdict(result: dict) -> dict[str, bool]:
+    """Which bars hold."""
+    rows = [row for rows in result["code_lengths"].values() for row in rows]
+    smooth, targets = result["smoothness"].values(), result["targets"].values()
+    return {
+        "file within 0.3 % + 16 bytes of the float networks": all(
+            row["file_bytes"] - row["float_bytes"] <= RATE_LIMIT * row["float_bytes"] + RATE_LIMIT_BYTES for row in rows
+        ),
+        "integers and tables within 0.1 %": all(
+            row["table_bytes"] - row["float_bytes"] <= INTEGER_LIMIT * row["float_bytes"] for row in rows
+        ),
+        "no activation clamped": result["clamps"]["activations"] == 0,
+        "rate and PSNR rise over whole levels": all(
+            s["least_level_rise"] > 0 and s["least_level_rise_db"] > 0 for s in smooth
+        ),
+        "no step of 0.1 falls": all(
+            s["worst_fall"] <= FALL_LIMIT and s["worst_fall_db"] <= FALL_LIMIT_DB for s in smooth
+        ),
+        "targets met": all(
+            t["smallest_miss"] >= 0
+            and t["largest_miss"] <= TARGET_LIMIT
+            and t["smallest_miss_db"] >= 0
+            and t["largest_miss_db"] <= TARGET_LIMIT_DB
+            for t in targets
+        ),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("pictures", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("results/coding.json"))
+    options = parser.parse_args()
+    codec = load_sealed(options.run / "model.safetensors")
+    floats = averaged_codec(load_checkpoint(options.run / "checkpoints" / "best.safetensors")).eval()
+    paths = find_pictures(options.pictures)
+    levels = len(codec.header.config.levels)
+    qualities = sorted({1, min(4, levels), levels})
+    some = [read_rgb(path) for path in paths[:: max(1, len(paths) // SMOOTH_PICTURES)][:SMOOTH_PICTURES]]
+    names = [path.stem for path in paths[:: max(1, len(paths) // SMOOTH_PICTURES)][:SMOOTH_PICTURES]]
+    result = {
+        "model": codec.header.digest.hex(),
+        "smoothness": {name: smoothness(codec, rgb) for name, rgb in zip(names, some, strict=True)},
+        "targets": {name: misses(codec, rgb) for name, rgb in zip(names, some, strict=True)},
+    }
+    clamps = Clamps(codec)
+    result["code_lengths"] = {
+        path.stem: [code_lengths(codec, floats, read_rgb(path), quality) for quality in qualities] for path in paths
+    }
+    result["clamps"] = dict(vars(clamps))
+    result["verdict"] = verdict(result)
+    result["versions"] = versions("cpu")
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(options.out, (json.dumps(result, indent=2) + "\n").encode())
+    rows = [row for rows in result["code_lengths"].values() for row in rows]
+    worst = max(row["file_bytes"] / row["float_bytes"] - 1 for row in rows)
+    print(f"file over float networks: at worst {100 * worst:.3f} %")
+    worst = max(row["table_bytes"] / row["float_bytes"] - 1 for row in rows)
+    print(f"of which integers and tables: {100 * worst:.3f} %")
+    print(f"clamps: {result['clamps']}")
+    for name, holds in result["verdict"].items():
+        print(f"{'holds' if holds else 'DOES NOT HOLD'}: {name}")
+    if not all(result["verdict"].values()):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
