@@ -77,7 +77,10 @@ class AttentionConfig(Section):
     def kinds(self, transform: Literal["analysis", "synthesis"]) -> tuple[AttentionKind, AttentionKind]:
         """At strides 8 and 16."""
         chosen = self.analysis if transform == "analysis" else self.synthesis
-        return chosen or tuple(self.kind if stride in self.strides else "none" for stride in (8, 16))
+        return chosen or (self._at(8), self._at(16))
+
+    def _at(self, stride: int) -> AttentionKind:
+        return self.kind if stride in self.strides else "none"
 
 
 class ModelConfig(Section):

@@ -29,7 +29,7 @@ TINY = ModelConfig(
     widths=(0, 16, 24),
     analysis_blocks=(0, 1, 1),
     synthesis_blocks=(0, 1, 1),
-    attention=AttentionConfig(),
+    attention=AttentionConfig(strides=(8, 16)),
     context_width=32,
     levels=(0.0018, 0.0130, 0.0932),
 )

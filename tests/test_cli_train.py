@@ -52,7 +52,7 @@ def test_train_seal_compress_from_start_to_end(place: Path, cli: Cli, pictures: 
     assert sealed.returncode == 0
     assert (place / "m.safetensors").read_bytes() == (place / "runs/tiny/model.safetensors").read_bytes()
     assert cli("compress", "img.png", cwd=place).returncode == 0
-    assert_refused(cli("seal", "m.safetensors", "-o", "n.safetensors", cwd=place), "attncodec-model-1")
+    assert_refused(cli("seal", "m.safetensors", "-o", "n.safetensors", cwd=place), "attncodec-model-")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

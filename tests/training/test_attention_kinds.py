@@ -10,10 +10,11 @@ from conftest import TINY, make_codec, photo
 
 from attncodec.config import AttentionConfig, Config
 from attncodec.model.attention import ATTENTION
+from attncodec.model.encoding import Encoding, Target
 from attncodec.model.sealed import load_sealed, seal
 from attncodec.training.loop import train
 
-SMALL = {"heads": 2, "window": 4, "hidden": 4}
+SMALL = {"strides": (8, 16), "heads": 2, "window": 4, "hidden": 4}
 
 
 @pytest.mark.parametrize("kind", ATTENTION)
@@ -26,9 +27,9 @@ def test_every_kind_trains_seals_and_decodes_what_it_wrote(kind: str, quick_conf
     sealed = load_sealed(outcome.folder.model)
     moved = [tensor for name, tensor in sealed.tensors.items() if name.endswith(("project.weight", "alpha"))]
     assert len(moved) == (0 if kind == "none" else 4) and all(tensor.abs().max() > 0 for tensor in moved)
-    rgb = photo(70, 150)
-    data = sealed.compress(rgb)
-    assert (sealed.decompress(data) == sealed.reconstruct(rgb, data)[0]).all()
+    encoding = Encoding(sealed, photo(70, 150))
+    data = encoding.find(Target())
+    assert (sealed.decompress(data) == encoding.reconstruct(data)[0]).all()
 
 
 def test_a_sealed_model_of_mixed_kinds_loads_and_decodes_without_a_compiler(tmp_path: Path) -> None:
