@@ -55,13 +55,32 @@ class Section(BaseModel):
 Blocks = tuple[Annotated[int, Field(ge=0, le=64)], ...]
 
 
+AttentionKind = Literal["gated", "dot", "additive", "kernel", "none"]
+WINDOWED = ("dot", "additive", "kernel")
+
+
 class AttentionConfig(Section):
-    kind: Literal["gated", "none"] = Field(
-        default="gated", description="Attention in the analysis and synthesis transforms."
-    )
+    kind: AttentionKind = Field(default="gated", description="Attention in the analysis and synthesis transforms.")
     strides: tuple[Literal[8, 16], ...] = Field(
         default=(16,), description="Where it stands: at stride 8 it costs twice what it does at 16."
     )
+    analysis: tuple[AttentionKind, AttentionKind] | None = Field(
+        default=None, description="Kinds at strides 8 and 16 of the analysis, in place of `kind`."
+    )
+    synthesis: tuple[AttentionKind, AttentionKind] | None = Field(
+        default=None, description="Kinds at strides 8 and 16 of the synthesis, in place of `kind`."
+    )
+    heads: int = Field(default=4, ge=1, le=64, description="Heads of dot, additive and kernel.")
+    window: int = Field(default=8, ge=2, le=32, description="Side of their windows, in elements of the map.")
+    hidden: int = Field(default=16, ge=1, le=256, description="Hidden width of the additive score, in each head.")
+
+    def kinds(self, transform: Literal["analysis", "synthesis"]) -> tuple[AttentionKind, AttentionKind]:
+        """At strides 8 and 16."""
+        chosen = self.analysis if transform == "analysis" else self.synthesis
+        return chosen or (self._at(8), self._at(16))
+
+    def _at(self, stride: int) -> AttentionKind:
+        return self.kind if stride in self.strides else "none"
 
 
 class ModelConfig(Section):
@@ -89,6 +108,14 @@ class ModelConfig(Section):
     def _widths_fit(self) -> "ModelConfig":
         if min(self.widths[1:]) < 2 or (self.widths[0] == 0 and self.analysis_blocks[0] + self.synthesis_blocks[0]):
             raise ValueError("widths at strides 8 and 16 start at 2, and a width of 0 at stride 4 has no blocks")
+        return self
+
+    @model_validator(mode="after")
+    def _heads_divide_widths(self) -> "ModelConfig":
+        kinds = zip(self.attention.kinds("analysis"), self.attention.kinds("synthesis"), strict=True)
+        for width, here in zip(self.widths[1:], kinds, strict=True):
+            if width % self.attention.heads and set(here) & set(WINDOWED):
+                raise ValueError(f"a width of {width} does not divide into {self.attention.heads} heads of attention")
         return self
 
     context: Literal["quadtree", "none"] = Field(

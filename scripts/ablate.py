@@ -9,36 +9,19 @@ whose figures are there is not done again.
 """
 
 import argparse
-import csv
-import json
 import math
-import subprocess
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 
 import torch
 from torch import Tensor
+from variants import Results, Variant, change, each_way, in_child, load_results, save_results, train_and_measure
 
-from attncodec.config import load_config
-from attncodec.environment import versions
 from attncodec.files import write_whole
-from attncodec.images import read_rgb
-from attncodec.metrics import bd_rate, bpp, psnr_db
 from attncodec.model import context, transforms
 from attncodec.model.codec import Codec
-from attncodec.model.complexity import complexity
-from attncodec.model.encoding import Target
-from attncodec.model.sealed import load_sealed
-from attncodec.training.data import centre
 
 CONFIG = Path("configs/default.yaml")
 BASE = ("model.attention.strides=[8,16]",)
-QUALITIES = (1, 3, 5, 8)
-SIDE = 768  # held-out pictures are cropped to this at the centre
-RESULT = "ablation.json"
 
 
 def usual_start() -> None:
@@ -69,14 +52,6 @@ def checkerboard() -> None:
     context.coding_order = coding_order
 
 
-@dataclass(frozen=True)
-class Variant:
-    """What differs: in the configuration, and in the code where no configuration should have it."""
-
-    overrides: tuple[str, ...] = ()
-    patch: Callable[[], None] | None = None
-
-
 VARIANTS = {
     "base": Variant(),
     "checkerboard": Variant(patch=checkerboard),
@@ -95,73 +70,17 @@ def folder_of(name: str) -> Path:
     return Path("runs") / f"ablate-{name.replace(' ', '-')}"
 
 
-def train_and_measure(name: str, pictures: Path, minutes: float) -> None:
-    """Into the run folder; in a process of its own, for a patch stays."""
-    from attncodec.training.device import resolve_device
-    from attncodec.training.loop import train as train_run
-
-    variant = VARIANTS[name]
-    if variant.patch:
-        variant.patch()
-    config = load_config(
-        CONFIG,
-        [
-            f"data.train={pictures}",
-            f"train.budget={round(minutes * 60)}s",
-            "train.validations=1",
-            *BASE,
-            *variant.overrides,
-        ],
-    )
-    train_run(config, folder_of(name), resolve_device("cpu"))
-    write_whole(folder_of(name) / RESULT, json.dumps(measure(name, pictures)).encode())
-
-
-def measure(name: str, pictures: Path) -> dict[str, object]:
-    """Points on the held-out pictures, and what the variant costs."""
-    run = folder_of(name)
-    codec = load_sealed(run / "model.safetensors")
-    with (run / "pictures.csv").open() as file:
-        held_out = [row["name"] for row in csv.DictReader(file) if row["role"] == "held out"]
-    points = []
-    for quality in QUALITIES:
-        rates_bpp, qualities_db = [], []
-        for picture in held_out:
-            rgb = centre(read_rgb(pictures / picture), SIDE)
-            data = codec.compress(rgb, Target(quality=quality))
-            rates_bpp.append(bpp(len(data), rgb.shape[1], rgb.shape[0]))
-            qualities_db.append(psnr_db(rgb, codec.decompress(data)))
-        points.append({"quality": quality, "bpp": fmean(rates_bpp), "psnr_db": fmean(qualities_db)})
-    with (run / "metrics.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    loss = [float(row["loss"]) for row in rows if row["kind"] == "sealed" and not row["quality"]]
-    costs = complexity(codec.header.config)
-    return {
-        "points": points,
-        "loss": loss[-1],
-        "steps": codec.header.about["steps"],
-        "kmac_per_pixel": {part: kmac for part, (kmac, _) in costs.items()},
-        "parameters": sum(count for _, count in costs.values()),
-        "held_out": len(held_out),
-    }
-
-
-def table(results: dict[str, dict]) -> str:
+def table(results: Results) -> str:
     """Markdown."""
-    first = next(iter(results.values()))["points"]
+    first = next(iter(results.values()))
     lines = [
         "| variant | steps | loss | BD-rate | kMAC/pixel each way | parameters |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for name, found in results.items():
-        curves = [[(point["bpp"], point["psnr_db"]) for point in points] for points in (first, found["points"])]
-        change = bd_rate(*curves)
-        kmac = found["kmac_per_pixel"]
-        both = f"{kmac['analysis'] + kmac['hyper_analysis'] + kmac['context']:.1f} / "
-        both += f"{kmac['synthesis'] + kmac['context']:.1f}"
-        rate = "none in common" if change is None else f"{change:+.1f} %"
         lines.append(
-            f"| {name} | {found['steps']} | {found['loss']:.4f} | {rate} | {both} | {found['parameters'] / 1e6:.1f} M |"
+            f"| {name} | {found['steps']} | {found['loss']:.4f} | {change(first, found)} | {each_way(found)} "
+            f"| {found['parameters'] / 1e6:.1f} M |"
         )
     return "\n".join(lines) + "\n"
 
@@ -174,18 +93,18 @@ def main() -> None:
     parser.add_argument("--train", choices=VARIANTS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.train:
-        return train_and_measure(options.train, options.pictures, options.minutes)
+        budget, variant = f"{round(options.minutes * 60)}s", VARIANTS[options.train]
+        variant = Variant((*BASE, *variant.overrides), variant.patch)
+        return train_and_measure(variant, CONFIG, options.pictures, budget, folder_of(options.train))
     options.out.mkdir(parents=True, exist_ok=True)
     file = options.out / "ablation.json"
-    results = json.loads(file.read_text())["variants"] if file.exists() else {}
+    settings = {"minutes": options.minutes}
+    results = load_results(file, settings)
     for name in VARIANTS:
         if name in results:
             continue
-        command = [sys.executable, __file__, str(options.pictures), "--minutes", str(options.minutes), "--train", name]
-        subprocess.run(command, check=True)
-        results[name] = json.loads((folder_of(name) / RESULT).read_text())
-        result = {"minutes": options.minutes, "variants": results, "versions": versions("cpu")}
-        write_whole(file, (json.dumps(result, indent=2) + "\n").encode())
+        results[name] = in_child(__file__, options, name, folder_of(name))
+        save_results(file, settings, results)
         write_whole(options.out / "table.md", table(results).encode())
     print(table(results))
 

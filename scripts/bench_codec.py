@@ -9,7 +9,6 @@ the highest quality, sorting and scattering included, on one thread.
 
 import argparse
 import json
-import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -89,8 +88,8 @@ def time_coder(codec: SealedCodec, rgb: RGB, repeats: int) -> dict[str, float]:
     at = torch.tensor([codec.qualities[-1] - codec.qualities[0]])
     recorder = Recorder()
     with torch.inference_mode():
-        channel = Write(recorder, codec.z_tables, codec.y_tables, 0, math.inf, codec.stopwatch)
-        codec.codec.transmit(channel, at, codec.codec.to_steps(encoding.choice.latents.units, at))
+        channel = Write(recorder, codec.z_tables, codec.y_tables, 0)
+        codec.codec.transmit(channel, at, codec.codec.to_steps(encoding.latents.units, at))
     count = sum(symbols.size for _, symbols, _ in recorder.groups)
     writing, reading = [], []
     for _ in range(repeats):

@@ -69,11 +69,11 @@ def code_lengths(codec: SealedCodec, floats: Codec, rgb: RGB, quality: float) ->
     container = unpack(data)
     skip_below = SKIP_LEVEL if container.skip else 0
     counter = BitCounter()
-    units = encoding.choice.latents.units
+    units = encoding.latents.units
     z = codec.codec.hyper_analysis(units).round()
-    channel = Write(counter, codec.z_tables, codec.y_tables, skip_below)
+    channel = Write(counter, codec.z_tables, codec.y_tables, skip_below, codec.error_bits(int(at)))
     y_hat = codec.codec.transmit(channel, at, codec.codec.to_steps(units, at))
-    ideal = Round(skip_below)
+    ideal = Round(SKIP_LEVEL if container.skip else -math.inf)  # float levels go below 0, and are coded then
     floats.transmit(ideal, at, y_hat.float(), z)
     return {
         "quality": quality,

@@ -29,7 +29,7 @@ TINY = ModelConfig(
     widths=(0, 16, 24),
     analysis_blocks=(0, 1, 1),
     synthesis_blocks=(0, 1, 1),
-    attention=AttentionConfig(),
+    attention=AttentionConfig(strides=(8, 16)),
     context_width=32,
     levels=(0.0018, 0.0130, 0.0932),
 )
@@ -61,6 +61,8 @@ def make_codec(config: ModelConfig = TINY, seed: int = 0) -> Codec:
         for name, parameter in codec.named_parameters():
             if name.endswith("alpha"):
                 parameter.fill_(0.5)
+            elif name.endswith("project.weight"):
+                parameter.normal_(0, 0.1)
         codec.hyper_analysis.network[-1][-1].weight.mul_(8)
     return codec
 

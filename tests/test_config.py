@@ -58,6 +58,14 @@ def test_a_dumped_config_reads_back_equal(tmp_path: Path) -> None:
     assert load_config(write(tmp_path, dump_yaml(config))) == config
 
 
+def test_attention_is_chosen_for_all_places_or_for_each(tmp_path: Path) -> None:
+    overrides = ["model.attention.kind=dot", "model.attention.strides=[8]", "model.attention.synthesis=[none, kernel]"]
+    config = load_config(write(tmp_path, ""), overrides)
+    attention = config.model.attention
+    assert attention.kinds("analysis") == ("dot", "none") and attention.kinds("synthesis") == ("none", "kernel")
+    assert load_config(write(tmp_path, dump_yaml(config))) == config
+
+
 def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
     assert load_config(write(tmp_path, "")) == Config()
 
@@ -71,6 +79,8 @@ def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
         ("train.lr=fast", "train.lr:", "'fast'"),
         ("train.batch=0", "train.batch:", "0"),
         ("train.budget=soon", "train.budget: a budget is", "'soon'"),
+        ("model.attention.analysis=[dot]", "model.attention.analysis", ""),
+        ("model.attention={kind: dot, heads: 5}", "width of 192 does not divide into 5 heads", ""),
         ("model.attention.kind=sparse", "model.attention.kind:", "'sparse'"),
         ("data.crop=100", "data.crop:", "100"),
         ("nonsense", "not key=value", "train.budget=20m"),

@@ -1,13 +1,14 @@
 """The bricks of the transforms: all map (B, C, H, W) to (B, C', H', W')."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
-from attncodec.config import AttentionConfig
-
 SLOPE = 1 / 8  # a power of two, so that an integer network can have the same non-linearity
+
+
+def full_precision(x: Tensor) -> torch.autocast:
+    """A region outside autocast: bf16 keeps 8 bits, too few for a DC coefficient of a hundred quantiser steps."""
+    return torch.autocast(x.device.type, enabled=False)
 
 
 class ResidualBlock(nn.Module):
@@ -72,14 +73,3 @@ class GatedAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.alpha * self.trunk(x) * torch.sigmoid(self.mask(x))
-
-
-ATTENTION: dict[str, Callable[[int], nn.Module]] = {
-    "gated": GatedAttention,
-    "none": lambda channels: nn.Identity(),
-}
-
-
-def build_attention(config: AttentionConfig, channels: int, stride: int) -> nn.Module:
-    """(B, channels, H, W) -> same, residual inside, the identity at the start, any H and W."""
-    return ATTENTION[config.kind if stride in config.strides else "none"](channels)

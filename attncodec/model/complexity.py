@@ -1,5 +1,8 @@
 """What a codec costs: multiply-accumulates for each pixel, and parameters."""
 
+import math
+from typing import Any
+
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -8,17 +11,29 @@ from attncodec.config import ModelConfig
 from attncodec.model.context import CELL, FloatPrior
 from attncodec.model.transforms import HYPER_STRIDE, STRIDE, Analysis, HyperAnalysis, Synthesis
 
-SIDE = 64  # of the picture that is counted on: what one element of z stands for
+
+def _fused_attention(query: torch.Size, key: torch.Size, value: torch.Size, *_: Any, **__: Any) -> int:
+    batch, heads, queries, width = query
+    return 2 * batch * heads * queries * key[2] * (width + value[3])
+
+
+# torch counts the fused attention of GPUs only
+CPU_ATTENTION = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _fused_attention}
 
 
 def complexity(config: ModelConfig) -> dict[str, tuple[float, int]]:
-    """Part -> kMAC for each pixel of the picture, and parameters. `context` is all that runs on integers."""
-    latents, cells, side_z = SIDE // STRIDE, SIDE // STRIDE // CELL, SIDE // STRIDE // HYPER_STRIDE
+    """Part -> kMAC for each pixel of the picture, and parameters. `context` is all that runs on integers.
+
+    Counted on a square picture of whole elements of z and whole windows of attention. Multiplications of convolutions
+    and matrix products count; activations, normalisation and additive attention's tanh do not.
+    """
+    side = STRIDE * math.lcm(HYPER_STRIDE, config.attention.window)
+    latents, cells, side_z = side // STRIDE, side // STRIDE // CELL, side // STRIDE // HYPER_STRIDE
     channels = config.latent_channels
     prior = FloatPrior(config)
     y = torch.zeros(1, channels, latents, latents)
     parts: dict[str, list[tuple[nn.Module, torch.Tensor]]] = {
-        "analysis": [(Analysis(config), torch.zeros(1, 3, SIDE, SIDE))],
+        "analysis": [(Analysis(config), torch.zeros(1, 3, side, side))],
         "synthesis": [(Synthesis(config), y)],
         "hyper_analysis": [(HyperAnalysis(config), y)],
         "context": [(prior.networks.hyper, torch.zeros(1, config.hyper_channels, side_z, side_z))],
@@ -26,14 +41,14 @@ def complexity(config: ModelConfig) -> dict[str, tuple[float, int]]:
     for number, step in enumerate(prior.networks.steps):
         known = number * CELL**2 * channels // len(prior.order)
         parts["context"].append((step, torch.zeros(1, config.context_width + known, cells, cells)))
-    return {name: (_kmac(pieces), _parameters(pieces)) for name, pieces in parts.items()}
+    return {name: (_kmac(pieces, side), _parameters(pieces)) for name, pieces in parts.items()}
 
 
-def _kmac(pieces: list[tuple[nn.Module, torch.Tensor]]) -> float:
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+def _kmac(pieces: list[tuple[nn.Module, torch.Tensor]], side: int) -> float:
+    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION) as counter:
         for module, x in pieces:
             module(x)
-    return counter.get_total_flops() / 2 / SIDE**2 / 1000
+    return counter.get_total_flops() / 2 / side**2 / 1000
 
 
 def _parameters(pieces: list[tuple[nn.Module, torch.Tensor]]) -> int:

@@ -13,8 +13,8 @@ from attncodec.model.codec import Codec, rd_lambda_at
 from attncodec.model.prior import SKIP_LEVEL
 
 STEPS = (0, 30, 100, 300)  # of gradient descent, at each effort, those of the efforts below it included
-HOT, COLD = 0.5, 0.1  # temperatures
-LEARNING_RATE = 0.03  # in steps of the quantiser, of Adam; a cosine brings it to zero
+HOT, COLD = 0.3, 0.1  # temperatures
+LEARNING_RATE = 0.003  # in steps of the quantiser, of Adam; a cosine brings it to zero
 
 
 @dataclass(frozen=True)

@@ -52,21 +52,13 @@ class Sent(Generic[Sink]):
     y_hat: Tensor
 
 
-@dataclass(frozen=True)
-class Choice:
-    """How a picture is encoded, apart from its quality: its latents, and whether rounding weighs bits against error."""
-
-    latents: Latents
-    weighs: bool = False
-
-
 class Encoding:
     """A picture, analysed. `latents_sha256` is that of the file written last, for comparison with a decoder's."""
 
     def __init__(self, sealed: "SealedCodec", rgb: RGB, effort: int = 0) -> None:
         """effort: 0 to 3, how long latents are refined (effort.py)."""
         self.sealed, self.rgb, self.effort = sealed, rgb, effort
-        self.choice = Choice(Latents(sealed.analyse(to_tensor(rgb))))
+        self.latents = Latents(sealed.analyse(to_tensor(rgb)))
         self.latents_sha256 = ""
 
     def find(self, target: Target) -> bytes:
@@ -114,19 +106,12 @@ class Encoding:
 
     def refine(self, position: int, effort: int) -> None:
         """One level of effort, 1 to 3, after those below it, at a quality: what is better than before is kept."""
-        tries = [Choice(self.choice.latents, weighs=True)]
+        before, loss_before = self.latents, self.loss(position)
         with self.sealed.stopwatch.part("refinement"):
             steps = STEPS[effort] - STEPS[effort - 1]
-            latents = refine(self.sealed.float_twin(), to_tensor(self.rgb), self.choice.latents, position, steps)
-        self._keep_better(position, [*tries, Choice(latents), Choice(latents, weighs=True)])
-
-    def _keep_better(self, position: int, tries: list[Choice]) -> None:
-        best, best_loss = self.choice, self.loss(position)
-        for choice in tries:
-            self.choice = choice
-            if (loss := self.loss(position)) < best_loss:
-                best, best_loss = choice, loss
-        self.choice = best
+            self.latents = refine(self.sealed.float_twin(), to_tensor(self.rgb), before, position, steps)
+        if self.loss(position) >= loss_before:
+            self.latents = before
 
     def loss(self, position: int) -> float:
         """bpp + lambda 255^2 MSE of the real file and the decoded 8-bit picture."""
@@ -150,12 +135,12 @@ class Encoding:
         estimated bits of z and y."""
         container = unpack(data)
         position = container.quality_64 - QUALITY_STEPS
-        channel = Round(SKIP_LEVEL if container.skip else 0, self._error_bits(position))
+        channel = Round(SKIP_LEVEL if container.skip else 0, self.sealed.error_bits(position))
         return self._picture(self._transmit(channel, position), position), float(channel.bits.sum())
 
     def _send(self, position: int, sink: Callable[[], Sink]) -> Sent[Sink]:
         """Through a new sink, with skipping unless it costs too much."""
-        sealed, error_bits = self.sealed, self._error_bits(position)
+        sealed, error_bits = self.sealed, self.sealed.error_bits(position)
         for skip_below in (SKIP_LEVEL, 0):
             taker = sink()
             channel = Write(taker, sealed.z_tables, sealed.y_tables, skip_below, error_bits, sealed.stopwatch)
@@ -166,15 +151,12 @@ class Encoding:
 
     @torch.inference_mode()
     def _transmit(self, channel: Write | Round, position: int) -> Tensor:
-        codec, at, latents = self.sealed.codec, torch.tensor([position]), self.choice.latents
+        codec, at, latents = self.sealed.codec, torch.tensor([position]), self.latents
         with self.sealed.stopwatch.part("exact path"):
             return codec.transmit(channel, at, codec.to_steps(latents.units, at), latents.z)
 
     def _picture(self, y_hat: Tensor, position: int) -> RGB:
         return to_rgb(self.sealed.synthesise(y_hat, position, (self.rgb.shape[0], self.rgb.shape[1])))
-
-    def _error_bits(self, position: int) -> float:
-        return self.sealed.error_bits(position) if self.choice.weighs else math.inf
 
     def _position(self, target: Target) -> int:
         """The position that meets a target: -1 where even the smallest file is too large, top + 1 where even the best

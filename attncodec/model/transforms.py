@@ -4,7 +4,7 @@ Analysis and synthesis are a linear path, which starts as a block DCT, beside a 
 zero: an untrained codec is a JPEG with 16 x 16 blocks, and training goes on from there.
 
 Latents are in *units*: divided by the standard deviation that each DCT coefficient has on photographs (`unit`), so
-that every network sees inputs of about unit scale.
+that every network sees inputs of about unit scale. Windows of attention are shifted in every second block.
 """
 
 import math
@@ -17,7 +17,8 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from attncodec.config import ModelConfig
 from attncodec.images import pad_edges
-from attncodec.model.blocks import SLOPE, Down, ResidualBlock, Up, build_attention
+from attncodec.model.attention import build_attention
+from attncodec.model.blocks import SLOPE, Down, ResidualBlock, Up, full_precision
 
 STRIDE = 16  # pixels to a latent, each way
 HYPER_STRIDE = 4  # latents to an element of z, each way
@@ -46,11 +47,6 @@ def dct_basis(channels: int) -> Tensor:
     return torch.from_numpy(basis[order[:channels]].astype(np.float32))
 
 
-def full_precision(x: Tensor) -> torch.autocast:
-    """A region outside autocast: bf16 keeps 8 bits, too few for a DC coefficient of a hundred quantiser steps."""
-    return torch.autocast(x.device.type, enabled=False)
-
-
 class Analysis(nn.Module):
     """x (B, 3, H, W) in [0, 1], H and W multiples of 16 -> latents in units (B, M, H / 16, W / 16)."""
 
@@ -61,14 +57,15 @@ class Analysis(nn.Module):
         channels, (w4, w8, w16) = config.latent_channels, config.widths
         n4, n8, n16 = config.analysis_blocks
         self.linear = nn.Conv2d(3 * STRIDE**2, channels, 1, bias=False)
+        kind8, kind16 = config.attention.kinds("analysis")
         stem = [Down(3, w4, 4), *_residual(w4, n4), Down(w4, w8)] if w4 else [Down(3, w8, 8)]
         self.network = nn.Sequential(
             *stem,
             *_residual(w8, n8),
-            build_attention(config.attention, w8, 8),
+            build_attention(config.attention, w8, kind8),
             Down(w8, w16),
             *_residual(w16, n16),
-            build_attention(config.attention, w16, 16),
+            build_attention(config.attention, w16, kind16, shifted=True),
         )
         self.head = _zero(nn.Conv2d(w16, channels, 1))
         self.register_buffer("unit", torch.ones(channels, 1, 1))
@@ -92,13 +89,14 @@ class Synthesis(nn.Module):
         channels, (w4, w8, w16) = config.latent_channels, config.widths
         n4, n8, n16 = config.synthesis_blocks
         self.linear = nn.Conv2d(channels, 3 * STRIDE**2, 1, bias=False)
+        kind8, kind16 = config.attention.kinds("synthesis")
         tail = [Up(w8, w4), *_residual(w4, n4)] if w4 else []
         self.network = nn.Sequential(
             nn.Conv2d(channels, w16, 1),
-            build_attention(config.attention, w16, 16),
+            build_attention(config.attention, w16, kind16),
             *_residual(w16, n16),
             Up(w16, w8),
-            build_attention(config.attention, w8, 8),
+            build_attention(config.attention, w8, kind8, shifted=True),
             *_residual(w8, n8),
             *tail,
         )

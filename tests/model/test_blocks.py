@@ -1,10 +1,7 @@
-import pickle
-
 import pytest
 import torch
 
-from attncodec.config import AttentionConfig
-from attncodec.model.blocks import ATTENTION, Down, GatedAttention, ResidualBlock, Up, build_attention
+from attncodec.model.blocks import Down, GatedAttention, ResidualBlock, Up
 
 
 @pytest.fixture(scope="module")
@@ -23,20 +20,6 @@ def test_the_gated_block_with_compressai_weights_is_compressai_s_block(reference
     block.load_state_dict({**weights, "alpha": torch.ones(16, 1, 1)})
     x = torch.randn(2, 16, 13, 9, generator=torch.Generator().manual_seed(0))
     assert torch.allclose(block(x), reference(x), rtol=0, atol=1e-6)
-
-
-@pytest.mark.parametrize("kind", ATTENTION)
-@pytest.mark.parametrize("size", [(1, 1), (8, 8), (5, 19)])
-def test_attention_is_the_identity_at_the_start_for_any_size(kind: str, size: tuple[int, int]) -> None:
-    x = torch.randn(2, 16, *size)
-    assert torch.equal(build_attention(AttentionConfig(kind=kind), 16, 16)(x), x)
-
-
-@pytest.mark.parametrize("kind", ATTENTION)
-def test_attention_can_be_pickled(kind: str) -> None:
-    block = build_attention(AttentionConfig(kind=kind), 16, 16)
-    x = torch.randn(1, 16, 4, 4)
-    assert torch.equal(pickle.loads(pickle.dumps(block))(x), block(x))
 
 
 def test_alpha_learns_from_the_first_step() -> None:

@@ -1,7 +1,7 @@
 import pytest
 from conftest import ROOT, TINY
 
-from attncodec.config import load_config
+from attncodec.config import AttentionConfig, load_config
 from attncodec.model.complexity import complexity
 
 
@@ -32,3 +32,24 @@ def test_a_count_by_hand_agrees() -> None:
     cost, parameters = complexity(TINY)["hyper_analysis"]
     assert cost == pytest.approx(by_hand / 1000)
     assert parameters == channels * width + 17 * width**2 + 4 * width
+
+
+# Multiplications of a token in the weights, for a window of 64 tokens and C channels in 4 heads; additive: h = 16.
+BY_HAND = {
+    "none": lambda c: 0,
+    "dot": lambda c: 4 * c**2 + 2 * 64 * c,
+    "kernel": lambda c: 4 * c**2 + 2 * 64 * c,
+    "additive": lambda c: 4 * c**2 + 2 * 16 * c + 4 * 64 * 16 + 64 * c,
+    "gated": lambda c: 6 * (2 * c * (c // 2) + 9 * (c // 2) ** 2) + c**2,
+}
+
+
+@pytest.mark.parametrize("kind", BY_HAND)
+def test_every_kind_of_attention_is_counted(kind: str) -> None:
+    def synthesis(chosen: str) -> float:
+        return complexity(TINY.model_copy(update={"attention": AttentionConfig(kind=chosen, strides=(8, 16))}))[
+            "synthesis"
+        ][0]
+
+    by_hand = sum(BY_HAND[kind](width) / stride**2 for width, stride in ((16, 8), (24, 16)))
+    assert synthesis(kind) - synthesis("none") == pytest.approx(by_hand / 1000)

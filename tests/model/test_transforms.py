@@ -1,8 +1,10 @@
 import torch
 from conftest import TINY, photo
 
-from attncodec.config import ModelConfig
+from attncodec.config import AttentionConfig, ModelConfig
 from attncodec.images import to_tensor
+from attncodec.model.attention import Additive, Dot, Kernel, WindowAttention
+from attncodec.model.blocks import GatedAttention
 from attncodec.model.transforms import Analysis, HyperAnalysis, Synthesis, dct_basis
 
 
@@ -51,3 +53,17 @@ def test_the_hyper_analysis_has_stride_4_in_latents() -> None:
     for height, width in ((4, 8), (1, 5)):
         z = HyperAnalysis(TINY)(torch.randn(1, 24, height, width))
         assert z.shape == (1, 16, -(-height // 4), -(-width // 4))
+
+
+def test_attention_is_chosen_for_each_place_and_every_second_block_is_shifted() -> None:
+    attention = AttentionConfig(analysis=("dot", "gated"), synthesis=("kernel", "additive"))
+    config = TINY.model_copy(update={"attention": attention})
+
+    def blocks(transform: Analysis | Synthesis) -> list[torch.nn.Module]:
+        return [module for module in transform.network if isinstance(module, GatedAttention | WindowAttention)]
+
+    (dot, gated), (additive, kernel) = blocks(Analysis(config)), blocks(Synthesis(config))
+    assert isinstance(dot.scorer, Dot) and isinstance(gated, GatedAttention)
+    assert isinstance(additive.scorer, Additive) and isinstance(kernel.scorer, Kernel)
+    assert (dot.project.out_channels, additive.project.out_channels, kernel.project.out_channels) == (16, 24, 16)
+    assert [dot.shifted, additive.shifted, kernel.shifted] == [False, False, True]

@@ -1,0 +1,99 @@
+"""What the attention of a sealed codec does with a picture; for show_attention.py and study_attention.py."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from attncodec.images import RGB, to_tensor
+from attncodec.model.attention import Kernel, WindowAttention
+from attncodec.model.blocks import GatedAttention
+from attncodec.model.channel import Channel, Round
+from attncodec.model.sealed import SealedCodec
+from attncodec.model.transforms import STRIDE
+
+
+@dataclass(frozen=True)
+class Place:
+    """An attention block, and the map (1, C, H, W) that it was given."""
+
+    name: str
+    stride: int  # pixels to an element of the map
+    block: nn.Module
+    x: Tensor
+
+    @torch.inference_mode()
+    def weights(self) -> Tensor:
+        """(windows, heads, L, L), of a windowed block."""
+        found: Tensor = self.block.attend(self.x)[1]
+        return found
+
+    @torch.inference_mode()
+    def seen_from(self, row: int, column: int) -> Tensor:
+        """What an element of the map looks at: its weights on the whole map, means over heads, (H, W)."""
+        height, width = self.x.shape[-2:]
+        windows = self.block.windows(self.x)
+        places = torch.arange(1, height * width + 1).reshape(1, 1, height, width)  # 0 is padding
+        tokens = windows.split(places)[..., 0]
+        window, token = (tokens == 1 + row * width + column).nonzero()[0]
+        seen = torch.zeros(1 + height * width).index_add(0, tokens[window], self.weights()[window, :, token].mean(0))
+        return seen[1:].reshape(height, width)
+
+    @torch.inference_mode()
+    def mask(self) -> Tensor:
+        """What a gated block lets through, between 0 and 1, means over channels, (H, W)."""
+        return torch.sigmoid(self.block.mask(self.x))[0].mean(0)
+
+    @torch.inference_mode()
+    def added(self) -> float:
+        """How much the block adds to its input: the ratio of their root mean squares."""
+        difference = self.block(self.x) - self.x
+        return float(difference.square().mean().sqrt() / self.x.square().mean().sqrt())
+
+
+@torch.inference_mode()
+def look(sealed: SealedCodec, rgb: RGB, position: int, channel: Channel) -> list[Place]:
+    """Send a picture through the codec and the channel, and keep what came to each attention block on the way."""
+    found: list[Place] = []
+    hooks = []
+    for transform in ("analysis", "synthesis"):
+        for block in getattr(sealed.codec, transform).network:
+            if isinstance(block, GatedAttention | WindowAttention):
+
+                def keep(block: nn.Module, inputs: tuple[Tensor], transform: str = transform) -> None:
+                    stride = -(-rgb.shape[0] // STRIDE) * STRIDE // inputs[0].shape[-2]
+                    found.append(Place(f"{transform}, stride {stride}", stride, block, inputs[0]))
+
+                hooks.append(block.register_forward_pre_hook(keep))
+    try:
+        sealed.codec(to_tensor(rgb), channel, torch.tensor([position]))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
+
+
+def learned(sealed: SealedCodec, rgb: RGB, position: int) -> str:
+    """A line about what the attention blocks have come to do, the least to the most over their places."""
+    places = look(sealed, rgb, position, Round())
+    if not places:
+        return "-"
+    parts = [f"adds {_span([100 * place.added() for place in places])} % of its input"]
+    windowed = [place for place in places if isinstance(place.block, WindowAttention)]
+    gated = [place for place in places if isinstance(place.block, GatedAttention)]
+    if windowed:
+        weights = [place.weights() for place in windowed]
+        entropy = [-(w * w.clamp_min(1e-12).log()).sum(-1).mean() for w in weights]
+        spread = _span([float(value.exp()) for value in entropy])
+        parts.append(f"looks at {spread} of {max(w.shape[-1] for w in weights)} tokens")
+    if gated:
+        parts.append(f"lets {_span([100 * float(place.mask().mean()) for place in gated])} % through")
+    kernels = [place.block.scorer for place in windowed if isinstance(place.block.scorer, Kernel)]
+    if kernels:
+        sigmas = torch.cat([kernel.log_sigma.exp() for kernel in kernels])
+        parts.append(f"sigma {sigmas.min():.2f} to {sigmas.max():.2f}")
+    return "; ".join(parts)
+
+
+def _span(values: list[float]) -> str:
+    return f"{min(values):.0f} to {max(values):.0f}"

@@ -1,0 +1,127 @@
+"""What ablate.py and study_attention.py share: variants of a configuration, trained one after another, each in a
+process of its own, and measured on the pictures that their runs held out, through real files."""
+
+import argparse
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, median
+
+from attncodec.config import load_config
+from attncodec.environment import versions
+from attncodec.files import write_whole
+from attncodec.images import RGB, read_rgb
+from attncodec.metrics import bd_rate, bpp, psnr_db
+from attncodec.model.complexity import complexity
+from attncodec.model.encoding import Target
+from attncodec.model.sealed import SealedCodec, load_sealed
+from attncodec.training.data import centre
+
+QUALITIES = (1, 3, 5, 8)
+RESULT = "variant.json"
+SIDE = 768  # held-out pictures are cropped to this at the centre
+Results = dict[str, dict]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What differs: in the configuration, and in the code where no configuration should have it."""
+
+    overrides: tuple[str, ...] = ()
+    patch: Callable[[], None] | None = None
+
+
+def train_and_measure(variant: Variant, config: Path, pictures: Path, budget: str, run: Path) -> None:
+    """In a process of its own, for a patch stays, and so does the most memory that was ever in use."""
+    from attncodec.training.device import resolve_device
+    from attncodec.training.loop import train as train_run
+
+    if variant.patch:
+        variant.patch()
+    overrides = [f"data.train={pictures}", f"train.budget={budget}", "train.validations=1", *variant.overrides]
+    train_run(load_config(config, overrides), run, resolve_device("cpu"))
+    peak_gib = peak_memory_gib()
+    write_whole(run / RESULT, json.dumps({**measure(run, pictures), "peak_gib": peak_gib}).encode())
+
+
+def peak_memory_gib() -> float:
+    """The most that this process ever held, as Linux counts it. getrusage would count the parent's memory, too: a child
+    inherits its maximum."""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status["VmHWM"].split()[0]) / 1024**2
+
+
+def in_child(script: str, options: argparse.Namespace, name: str, run: Path) -> dict:
+    """The same script again, with `--train NAME` -> what it measured."""
+    arguments = [f"--{key}={value}" for key, value in vars(options).items() if key not in ("pictures", "train")]
+    subprocess.run([sys.executable, script, str(options.pictures), *arguments, "--train", name], check=True)
+    return json.loads((run / RESULT).read_text())
+
+
+def held_out(run: Path, pictures: Path) -> list[RGB]:
+    """The pictures that the run did not train on, their middle as validation takes it."""
+    with (run / "pictures.csv").open() as file:
+        names = [row["name"] for row in csv.DictReader(file) if row["role"] == "held out"]
+    return [centre(read_rgb(pictures / name), SIDE) for name in names]
+
+
+def measure(run: Path, pictures: Path) -> dict:
+    """Points on the held-out pictures, means over them, and what the variant costs."""
+    codec = load_sealed(run / "model.safetensors")
+    originals = held_out(run, pictures)
+    with (run / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    loss = [float(row["loss"]) for row in rows if row["kind"] == "sealed" and not row["quality"]]
+    costs = complexity(codec.header.config)
+    return {
+        "points": [point(codec, originals, quality) for quality in QUALITIES],
+        "loss": loss[-1],
+        "steps": codec.header.about["steps"],
+        "kmac_per_pixel": {part: kmac for part, (kmac, _) in costs.items()},
+        "parameters": sum(count for _, count in costs.values()),
+        "crops_per_s": median(float(row["crops_per_s"]) for row in rows if row["kind"] == "train"),
+        "held_out": len(originals),
+    }
+
+
+def point(codec: SealedCodec, originals: list[RGB], quality: float) -> dict[str, float]:
+    """Mean bpp and PSNR of files of a quality."""
+    rates_bpp, qualities_db = [], []
+    for rgb in originals:
+        data = codec.compress(rgb, Target(quality=quality))
+        rates_bpp.append(bpp(len(data), rgb.shape[1], rgb.shape[0]))
+        qualities_db.append(psnr_db(rgb, codec.decompress(data)))
+    return {"quality": quality, "bpp": fmean(rates_bpp), "psnr_db": fmean(qualities_db)}
+
+
+def change(reference: dict, found: dict) -> str:
+    """BD-rate of a variant against another."""
+    curves = [[(point["bpp"], point["psnr_db"]) for point in result["points"]] for result in (reference, found)]
+    percent = bd_rate(*curves)
+    return "none in common" if percent is None else f"{percent:+.1f} %"
+
+
+def each_way(found: dict) -> str:
+    """kMAC/pixel of encoding (with the context, which it runs too) and of decoding."""
+    kmac = found["kmac_per_pixel"]
+    encode = kmac["analysis"] + kmac["hyper_analysis"] + kmac["context"]
+    return f"{encode:.1f} / {kmac['synthesis'] + kmac['context']:.1f}"
+
+
+def load_results(file: Path, settings: dict[str, object]) -> Results:
+    """What an earlier call with the same settings left."""
+    if not file.exists():
+        return {}
+    found = json.loads(file.read_text())
+    if found["settings"] != settings:
+        raise SystemExit(f"{file} was made with {found['settings']}: delete it, or give another --out")
+    return found["variants"]
+
+
+def save_results(file: Path, settings: dict[str, object], results: Results) -> None:
+    text = json.dumps({"settings": settings, "variants": results, "versions": versions("cpu")}, indent=2)
+    write_whole(file, (text + "\n").encode())

@@ -1,0 +1,51 @@
+"""Every kind of attention through the whole of it: trained, sealed, written and read."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TINY, make_codec, photo
+
+from attncodec.config import AttentionConfig, Config
+from attncodec.model.attention import ATTENTION
+from attncodec.model.encoding import Encoding, Target
+from attncodec.model.sealed import load_sealed, seal
+from attncodec.training.loop import train
+
+SMALL = {"strides": (8, 16), "heads": 2, "window": 4, "hidden": 4}
+
+
+@pytest.mark.parametrize("kind", ATTENTION)
+def test_every_kind_trains_seals_and_decodes_what_it_wrote(kind: str, quick_config: Config, tmp_path: Path) -> None:
+    model = TINY.model_copy(update={"attention": AttentionConfig(kind=kind, **SMALL)})
+    options = quick_config.train.model_copy(update={"budget": "3", "validations": 1})
+    config = quick_config.model_copy(update={"model": model, "train": options})
+    outcome = train(config, tmp_path / "run", torch.device("cpu"), say=lambda text: None)
+    assert outcome.progress.finished
+    sealed = load_sealed(outcome.folder.model)
+    moved = [tensor for name, tensor in sealed.tensors.items() if name.endswith(("project.weight", "alpha"))]
+    assert len(moved) == (0 if kind == "none" else 4) and all(tensor.abs().max() > 0 for tensor in moved)
+    encoding = Encoding(sealed, photo(70, 150))
+    data = encoding.find(Target())
+    assert (sealed.decompress(data) == encoding.reconstruct(data)[0]).all()
+
+
+def test_a_sealed_model_of_mixed_kinds_loads_and_decodes_without_a_compiler(tmp_path: Path) -> None:
+    attention = AttentionConfig(analysis=("kernel", "additive"), synthesis=("dot", "gated"), **SMALL)
+    sealed = seal(make_codec(TINY.model_copy(update={"attention": attention})), {"steps": 0})
+    sealed.save(tmp_path / "model.safetensors")
+    rgb = photo(70, 150)
+    data = sealed.compress(rgb)
+    (tmp_path / "img.atc").write_bytes(data)
+    script = (
+        "import sys; from pathlib import Path; from attncodec import api\n"
+        "codec = api.load('model.safetensors'); rgb = codec.decompress(Path('img.atc').read_bytes())\n"
+        "assert codec.compress(rgb) and 'torch._dynamo' not in sys.modules\n"
+        "sys.stdout.buffer.write(rgb.tobytes())"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", script]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=True)
+    decoded = torch.frombuffer(bytearray(done.stdout), dtype=torch.uint8).reshape(rgb.shape)
+    assert (decoded.int() - torch.from_numpy(sealed.decompress(data)).int()).abs().max() <= 1  # the synthesis is float
