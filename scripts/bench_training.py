@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from usual_loop import RD_LAMBDA, usual_batches, usual_training
 
-from attncodec.config import load_config
+from attncodec.config import Config, load_config
 from attncodec.environment import has_bf16, versions
 from attncodec.files import write_whole
 from attncodec.images import find_pictures, read_rgb
@@ -42,9 +42,14 @@ def small_pictures(folder: Path) -> list[Path]:
     return [path for path in find_pictures(folder) if read_rgb(path).size <= 3 * MEGAPIXEL]
 
 
+def our_config() -> Config:
+    return load_config(Path("configs/default.yaml"), [f"data.crop={CROP}", f"train.batch={BATCH}"])
+
+
 def our_crops(folder: Path) -> Crops:
-    pictures = [Picture(path.name, "", read_rgb(path)) for path in small_pictures(folder)]
-    return Crops(pictures, CROP, BATCH, seed=0)
+    decoded = [(path, read_rgb(path)) for path in small_pictures(folder)]
+    pictures = [Picture(path, path.name, "", (rgb.shape[0], rgb.shape[1]), (rgb,)) for path, rgb in decoded]
+    return Crops(pictures, our_config(), CPU)
 
 
 def cheng2020() -> nn.Module:
@@ -86,8 +91,7 @@ def same_module(folder: Path, seconds: float, with_data: bool) -> float:
 
 
 def default(folder: Path, seconds: float, with_data: bool) -> float:
-    config = load_config(Path("configs/default.yaml"), [f"data.crop={CROP}", f"train.batch={BATCH}"])
-    learner, crops = Learner.build(config, CPU), our_crops(folder)
+    learner, crops = Learner.build(our_config(), CPU), our_crops(folder)
     learner.initialise(crops)
     return timed(lambda number, x: learner.step(number, 1e-4, x), crops, seconds, with_data)
 

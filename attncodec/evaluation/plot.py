@@ -18,8 +18,9 @@ def draw_rd(path: Path, curves: Mapping[str, Curve], title: str) -> None:
     axes = figure.subplots()
     for number, (name, curve) in enumerate(curves.items()):
         rates_bpp, qualities_db = zip(*curve, strict=True)
-        style = {"linewidth": 2.5, "marker": "o", "zorder": 3} if number == 0 else {"linewidth": 1.2, "marker": "."}
-        axes.plot(rates_bpp, qualities_db, label=name, color=COLOURS[number % len(COLOURS)], **style)
+        width, marker, zorder = (2.5, "o", 3) if number == 0 else (1.2, ".", 2)
+        colour = COLOURS[number % len(COLOURS)]
+        axes.plot(rates_bpp, qualities_db, label=name, color=colour, linewidth=width, marker=marker, zorder=zorder)
     axes.set(xlabel="bits per pixel", ylabel="PSNR, dB", title=title, xscale="log")
     axes.grid(alpha=0.3, which="both")
     axes.legend()

@@ -56,7 +56,8 @@ class Picture:
         if self.pieces is not None:
             return self.pieces[number]
         rgb = self.read()
-        return rgb[boxes_of(*rgb.shape[:2], self.sha256)[number]]
+        rows, columns = boxes_of(rgb.shape[0], rgb.shape[1], self.sha256)[number]
+        return rgb[rows, columns]
 
 
 @dataclass(frozen=True)
