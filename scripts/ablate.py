@@ -7,19 +7,15 @@ held out of training, through real files. The BD-rate is against the default, of
 rate at equal PSNR. Nothing should run beside it. A variant whose figures are there is not done again.
 """
 
-import argparse
 import math
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from variants import Results, Variant, change, each_way, in_child, load_results, save_results, train_and_measure
+from variants import Variant, compare
 
-from attncodec.files import write_whole
 from attncodec.model import context, transforms
 from attncodec.model.codec import Codec
-
-CONFIG = Path("configs/default.yaml")
 
 
 def usual_start() -> None:
@@ -62,47 +58,5 @@ VARIANTS = {
 }
 
 
-def folder_of(name: str) -> Path:
-    return Path("runs") / f"ablate-{name.replace(' ', '-')}"
-
-
-def table(results: Results) -> str:
-    """Markdown."""
-    first = next(iter(results.values()))
-    lines = [
-        "| variant | steps | loss | BD-rate | kMAC/pixel each way | parameters |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    for name, found in results.items():
-        lines.append(
-            f"| {name} | {found['steps']} | {found['loss']:.4f} | {change(first, found)} | {each_way(found)} "
-            f"| {found['parameters'] / 1e6:.1f} M |"
-        )
-    return "\n".join(lines) + "\n"
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("pictures", type=Path)
-    parser.add_argument("--minutes", type=float, default=5)
-    parser.add_argument("--out", type=Path, default=Path("results/ablation"))
-    parser.add_argument("--train", choices=VARIANTS, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.train:
-        budget, run = f"{round(options.minutes * 60)}s", folder_of(options.train)
-        return train_and_measure(VARIANTS[options.train], CONFIG, options.pictures, budget, run)
-    options.out.mkdir(parents=True, exist_ok=True)
-    file = options.out / "ablation.json"
-    settings = {"minutes": options.minutes}
-    results = load_results(file, settings)
-    for name in VARIANTS:
-        if name in results:
-            continue
-        results[name] = in_child(__file__, options, name, folder_of(name))
-        save_results(file, settings, results)
-        write_whole(options.out / "table.md", table(results).encode())
-    print(table(results))
-
-
 if __name__ == "__main__":
-    main()
+    compare(__doc__, __file__, VARIANTS, Path("results/ablation"))

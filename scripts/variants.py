@@ -1,5 +1,5 @@
-"""What ablate.py and study_attention.py share: variants of a configuration, trained one after another, each in a
-process of its own, and measured on the pictures that their runs held out, through real files."""
+"""What ablate.py, study_attention.py and study_optimisers.py share: variants of a configuration, trained one after
+another, each in a process of its own, and measured on the pictures that their runs held out, through real files."""
 
 import argparse
 import csv
@@ -21,6 +21,7 @@ from attncodec.model.encoding import Target
 from attncodec.model.sealed import SealedCodec, load_sealed
 from attncodec.training.data import centre
 
+CONFIG = Path("configs/default.yaml")
 QUALITIES = (1, 3, 5, 8)
 RESULT = "variant.json"
 SIDE = 768  # held-out pictures are cropped to this at the centre
@@ -125,3 +126,47 @@ def load_results(file: Path, settings: dict[str, object]) -> Results:
 def save_results(file: Path, settings: dict[str, object], results: Results) -> None:
     text = json.dumps({"settings": settings, "variants": results, "versions": versions("cpu")}, indent=2)
     write_whole(file, (text + "\n").encode())
+
+
+def compare(doc: str | None, script: str, variants: dict[str, Variant], out: Path) -> None:
+    """The whole of a script whose variants of configs/default.yaml are trained for equal time; the first is what the
+    others are compared with. OUT gets the figures, named as the folder, and table.md."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pictures", type=Path)
+    parser.add_argument("--minutes", type=float, default=5)
+    parser.add_argument("--only", default=",".join(variants), help="Names with commas between them; all if not given.")
+    parser.add_argument("--out", type=Path, default=out)
+    parser.add_argument("--train", choices=variants, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+
+    def run_of(name: str) -> Path:
+        return Path("runs") / f"{Path(script).stem}-{name.replace(' ', '-')}"
+
+    if options.train:
+        budget = f"{round(options.minutes * 60)}s"
+        return train_and_measure(variants[options.train], CONFIG, options.pictures, budget, run_of(options.train))
+    options.out.mkdir(parents=True, exist_ok=True)
+    file, settings = options.out / f"{options.out.name}.json", {"minutes": options.minutes}
+    results = load_results(file, settings)
+    for name in options.only.split(","):
+        if name not in results:
+            results[name] = in_child(script, options, name, run_of(name))
+            save_results(file, settings, results)
+            rows = {name: results[name] for name in variants if name in results}
+            write_whole(options.out / "table.md", table(rows, next(iter(variants))).encode())
+    print((options.out / "table.md").read_text())
+
+
+def table(results: Results, reference: str) -> str:
+    """Markdown."""
+    lines = [
+        "| variant | steps | loss | BD-rate | kMAC/pixel each way | parameters |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for name, found in results.items():
+        compared = change(results[reference], found) if reference in results else "-"
+        lines.append(
+            f"| {name} | {found['steps']} | {found['loss']:.4f} | {compared} | {each_way(found)} "
+            f"| {found['parameters'] / 1e6:.1f} M |"
+        )
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,72 @@
+"""How fast it learns: optimisers, rates of learning and batches, trained for equal time on the same pictures.
+
+    python scripts/study_optimisers.py PICTURES [--minutes 5] [--only NAME,NAME] [--out results/optimisers]
+
+A variant is configs/default.yaml but for what its name says, trained into runs/study_optimisers-NAME and measured on
+the pictures that its run held out of training, through real files. The BD-rate is against the default, of the mean over
+pictures; negative: less rate at equal PSNR. `usual` is the random start under Adam at 1e-4 of CompressAI's example.
+Nothing should run beside it. A variant whose figures are there is not done again. SOAP is that of the package
+pytorch-optimizer, which is needed for its rows alone.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from ablate import usual_start
+from torch import nn
+from variants import Variant, compare
+
+from attncodec.training import learner
+from attncodec.training.optim import Optimisers
+
+BETAS = (0.9, 0.95)
+
+
+def with_optimiser(build: Callable[[list[nn.Parameter], float], torch.optim.Optimizer]) -> Callable[[], None]:
+    """All parameters under one optimiser, in place of Muon and AdamW."""
+
+    def patch() -> None:
+        def build_optimisers(codec: nn.Module, lr: float, bf16: bool) -> Optimisers:
+            return {"one": build([p for p in codec.parameters() if p.requires_grad], lr)}
+
+        learner.build_optimisers = build_optimisers
+        learner.state_tensors = lambda optimisers: {}  # SOAP's are lists; no run of these is resumed
+
+    return patch
+
+
+def adamw(parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(parameters, lr, betas=BETAS, weight_decay=0.0, fused=True)
+
+
+def soap(parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+    from pytorch_optimizer import SOAP
+
+    return SOAP(parameters, lr, betas=BETAS, weight_decay=0.0)
+
+
+def usual() -> None:
+    usual_start()
+    with_optimiser(lambda parameters, lr: torch.optim.Adam(parameters, lr, fused=True))()
+
+
+def of(optimiser: Callable[..., torch.optim.Optimizer] | None, lr: float, batch: int = 8) -> Variant:
+    return Variant((f"train.lr={lr}", f"train.batch={batch}"), optimiser and with_optimiser(optimiser))
+
+
+VARIANTS = {
+    "default": Variant(),
+    "Muon batch 16": of(None, 2e-3, 16),
+    "AdamW 5e-4": of(adamw, 5e-4),
+    "AdamW 1e-3": of(adamw, 1e-3),
+    "AdamW 2e-3": of(adamw, 2e-3),
+    "AdamW 1e-3 batch 16": of(adamw, 1e-3, 16),
+    "SOAP 1e-3": of(soap, 1e-3),
+    "SOAP 1e-3 batch 16": of(soap, 1e-3, 16),
+    "larger crops at the end": Variant(("train.final_share=0.2",)),
+    "usual": Variant(("train.lr=1e-4",), usual),
+}
+
+if __name__ == "__main__":
+    compare(__doc__, __file__, VARIANTS, Path("results/optimisers"))
