@@ -4,13 +4,16 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
 from attncodec import __version__
 from attncodec.console import FAILURES, INTERRUPTED, each, fail, ours, run, say
 from attncodec.errors import AttncodecError, CheckError, ConfigError, ContainerError, ImageError
+
+if TYPE_CHECKING:
+    from attncodec.team import Team
 
 app = typer.Typer(
     name="attncodec",
@@ -75,6 +78,7 @@ def train(
         extension = Budget.parse(extend) if extend else None
     except ValueError as error:
         raise ConfigError(f"--extend {extend}: {error}") from None
+    from attncodec.team import team_of_torchrun
     from attncodec.training.device import resolve_device
 
     if dry:
@@ -85,19 +89,22 @@ def train(
         return
     from attncodec.training.loop import train as train_run
 
-    folder = out or Path("runs") / config.stem
-    outcome = train_run(resolved, folder, resolve_device(device), restart, extension, say)
+    folder, chosen = out or Path("runs") / config.stem, resolve_device(device)
+    with team_of_torchrun(chosen.type) as team:
+        tell = say if team.leads else _say_nothing
+        outcome = train_run(resolved, folder, chosen, restart, extension, tell, team)
     progress, model = outcome.progress, outcome.folder.model
     if not outcome.trained:
-        say(f"{folder} is finished: {progress.step} steps; model in {model}")
-        say("hint: --extend 2h trains on, --restart begins anew")
+        tell(f"{folder} is finished: {progress.step} steps; model in {model}")
+        tell("hint: --extend 2h trains on, --restart begins anew")
     elif progress.finished:
-        say(f"finished after {progress.step} steps; model sealed into {model}")
-        say(f"next: attncodec eval FOLDER --model {model}")
+        tell(f"finished after {progress.step} steps; model sealed into {model}")
+        tell(f"next: attncodec eval FOLDER --model {model}")
     else:
-        say(f"stopped at step {progress.step}; saved, and sealed as it stands into {model}")
-        say("hint: the same command goes on from here")
-        raise typer.Exit(INTERRUPTED)
+        tell(f"stopped at step {progress.step}; saved, and sealed as it stands into {model}")
+        tell("hint: the same command goes on from here")
+        if team.size == 1:  # torchrun would take it for a failure, and start all again
+            raise typer.Exit(INTERRUPTED)
 
 
 @app.command()
@@ -141,16 +148,11 @@ def compress(
     from attncodec.images import read_rgb
     from attncodec.metrics import bpp, psnr_db
     from attncodec.model.encoding import Encoding, Target
+    from attncodec.team import team_of_torchrun
 
     if sum(value is not None for value in (quality, target_bpp, target_bytes, target_psnr)) > 1:
         raise ConfigError("a quality and a target, or several targets, cannot be met at once", "give one of them")
     wish = Target(quality, target_bytes, target_bpp, target_psnr)
-    outputs, notes = plan_outputs(inputs, out, ".atc", force)
-    chosen = choose_model(model)
-    set_threads(threads)
-    codec = load(chosen, fast)
-    if model is None:
-        say(f"model: {chosen}")
 
     def one(source: Path, target: Path) -> str:
         rgb = read_rgb(source)
@@ -171,9 +173,15 @@ def compress(
             summary += "  verified, " + ("lossless" if quality is None else f"{quality:.2f} dB")
         return summary + (_timings(codec.stopwatch.take()) if timings else "")
 
-    for note in notes:
-        say(f"note: {note}")
-    each(inputs, outputs, one)
+    with team_of_torchrun() as team:
+        outputs, notes = team.from_lead(lambda: plan_outputs(inputs, out, ".atc", force))
+        chosen = team.from_lead(lambda: choose_model(model))
+        set_threads(threads)
+        codec = load(chosen, fast)
+        if team.leads and model is None:
+            say(f"model: {chosen}")
+        _tell(notes, team)
+        each(inputs, outputs, one, team)
 
 
 @app.command()
@@ -190,10 +198,8 @@ def decompress(
     from attncodec.api import ModelCache, set_threads
     from attncodec.files import STREAM, plan_outputs, read_input, write_output
     from attncodec.images import check_suffix, encode_rgb
+    from attncodec.team import team_of_torchrun
 
-    outputs, notes = plan_outputs(inputs, out, ".png", force)
-    for output in outputs:
-        check_suffix(output)
     set_threads(threads)
     models = ModelCache(model, fast)
 
@@ -204,9 +210,12 @@ def decompress(
         write_output(target, encode_rgb(rgb, ".png" if target == STREAM else target.suffix))
         return f"{rgb.shape[1]} x {rgb.shape[0]}" + (_timings(codec.stopwatch.take()) if timings else "")
 
-    for note in notes:
-        say(f"note: {note}")
-    each(inputs, outputs, one)
+    with team_of_torchrun() as team:
+        outputs, notes = team.from_lead(lambda: plan_outputs(inputs, out, ".png", force))
+        for output in outputs:
+            check_suffix(output)
+        _tell(notes, team)
+        each(inputs, outputs, one, team)
 
 
 @app.command()
@@ -245,44 +254,64 @@ def evaluate(
     from attncodec.api import choose_model, load, set_threads
     from attncodec.evaluation import records, report
     from attncodec.images import find_pictures
+    from attncodec.team import team_of_torchrun
 
     paths = find_pictures(folder)
-    chosen = choose_model(model)
     set_threads(threads)
-    codec = load(chosen, fast)
-    say(f"model: {chosen}")
-    qualities = sorted(set(quality or range(1, len(codec.header.config.levels) + 1)))
-    for wanted in qualities:
-        codec.position(wanted)  # refused before anything is measured
-    target = out or Path("runs") / "eval" / f"{folder.resolve().name}-{codec.header.digest.hex()[:8]}"
-    target.mkdir(parents=True, exist_ok=True)  # before the work, not after it
-    results, failed = [], 0
-    for path in _with_bar(paths):
-        try:
+    with team_of_torchrun() as team:
+        chosen = team.from_lead(lambda: choose_model(model))
+        codec = load(chosen, fast)
+        qualities = sorted(set(quality or range(1, len(codec.header.config.levels) + 1)))
+        for wanted in qualities:
+            codec.position(wanted)  # refused before anything is measured
+        target = out or Path("runs") / "eval" / f"{folder.resolve().name}-{codec.header.digest.hex()[:8]}"
+        target.mkdir(parents=True, exist_ok=True)  # before the work, not after it
+        if team.leads:
+            say(f"model: {chosen}")
+
+        def measure(path: Path) -> list[records.Record]:
             name = path.relative_to(folder).as_posix()
-            for wanted in qualities:
-                results += records.evaluate_picture(codec, path, name, wanted, effort)
-        except (AttncodecError, OSError) as error:
-            failed += 1
-            fail(ours(error), str(path))
-    if not results:
-        raise ImageError(f"none of the {len(paths)} pictures under {folder} could be measured")
-    if as_json:
-        print(json.dumps(report.as_json(codec, chosen, results), allow_nan=False))
-    else:
-        print(report.table(results))
-    report.save(target, codec, chosen, folder, results)
-    say(f"written: {target}/images.csv, {target}/run.json")
+            try:
+                return [r for wanted in qualities for r in records.evaluate_picture(codec, path, name, wanted, effort)]
+            except (AttncodecError, OSError) as error:
+                fail(ours(error), str(path))
+                return []
+
+        found = team.gather([measure(path) for path in _with_bar(team.share(paths), team.leads)])
+        failed = found.count([])
+
+        def conclude() -> None:
+            results = [record for part in found for record in part]
+            if not results:
+                raise ImageError(f"none of the {len(paths)} pictures under {folder} could be measured")
+            if as_json:
+                print(json.dumps(report.as_json(codec, chosen, results), allow_nan=False))
+            else:
+                print(report.table(results))
+            report.save(target, codec, chosen, folder, results)
+            say(f"written: {target}/images.csv, {target}/run.json")
+            if failed:
+                say(f"{failed} of {len(paths)} pictures failed")
+
+        team.from_lead(conclude)
     if failed:
-        say(f"{failed} of {len(paths)} pictures failed")
         raise typer.Exit(FAILURES)
+
+
+def _say_nothing(text: str) -> None:
+    """What a process beside the lead of a team says."""
+
+
+def _tell(notes: Sequence[str], team: "Team") -> None:
+    for note in notes if team.leads else []:
+        say(f"note: {note}")
 
 
 def _timings(seconds: dict[str, float]) -> str:
     return "  " + ", ".join(f"{part} {spent:.3f} s" for part, spent in seconds.items())
 
 
-def _with_bar(paths: Sequence[Path]) -> Iterable[Path]:
+def _with_bar(paths: Sequence[Path], shown: bool) -> Iterable[Path]:
     from tqdm import tqdm
 
-    return tqdm(paths, desc="measuring", unit="picture", disable=not sys.stderr.isatty(), leave=False)
+    return tqdm(paths, desc="measuring", unit="picture", disable=not (shown and sys.stderr.isatty()), leave=False)

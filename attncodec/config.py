@@ -177,6 +177,12 @@ class TrainConfig(Section):
     validation_share: float = Field(
         default=0.03, gt=0, le=1, description="Largest share of training that validations take; 1 is no limit."
     )
+    precision: Literal["auto", "float32"] = Field(
+        default="auto", description="auto: convolutions in bfloat16 where the hardware multiplies it itself."
+    )
+    compile: bool | Literal["auto"] = Field(
+        default="auto", description="torch.compile of the networks; auto: on a GPU. The first steps then take a minute."
+    )
     seed: int = Field(default=0, ge=0, lt=2**31, description="Seed of everything that is random.")
 
 

@@ -10,11 +10,14 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn, cast
+from typing import TYPE_CHECKING, NoReturn, cast
 
 import typer
 
-from attncodec.errors import AttncodecError, CheckError
+from attncodec.errors import AttncodecError, CheckError, FollowedError
+
+if TYPE_CHECKING:
+    from attncodec.team import Team  # it imports torch, and --help shall answer at once
 
 # ClickException, of Typer's own click or of the one beside it: both versions have it two above BadParameter.
 USAGE_ERROR = cast(type[Exception], typer.BadParameter.__mro__[2])
@@ -42,6 +45,8 @@ def run(app: typer.Typer) -> NoReturn:
     except (KeyboardInterrupt, typer.Abort):
         say("interrupted")
         code = INTERRUPTED
+    except FollowedError:
+        code = REFUSED
     except (AttncodecError, OSError, MemoryError) as error:
         if debug:
             raise
@@ -74,21 +79,23 @@ def fail(error: AttncodecError, name: str = "") -> int:
     return FAILURES if isinstance(error, CheckError) else REFUSED
 
 
-def each(inputs: Sequence[Path], outputs: Sequence[Path], run: Callable[[Path, Path], str]) -> None:
+def each(inputs: Sequence[Path], outputs: Sequence[Path], run: Callable[[Path, Path], str], team: "Team") -> None:
     """Run on each file, and tell of each: one that fails is named and the others go on, exit 1; where the only one or
-    all of them fail, exit 2."""
+    all of them fail, exit 2. In a team each process takes its share, and all wait for the last."""
     failed = 0
     to_stdout = any(str(target) == "-" for target in outputs)
-    for source, target in zip(inputs, outputs, strict=True):
+    for source, target in team.share(list(zip(inputs, outputs, strict=True))):
         try:
             summary = run(source, target)
         except (AttncodecError, OSError) as error:
-            if len(inputs) == 1:
+            if len(inputs) == 1 and team.size == 1:
                 raise
             failed += 1
             fail(ours(error), str(source))
         else:
             print(f"{source} -> {target}  {summary}", file=sys.stderr if to_stdout else sys.stdout)
+    failed = team.sum(failed)
     if failed:
-        say(f"{failed} of {len(inputs)} files failed")
+        if team.leads:
+            say(f"{failed} of {len(inputs)} files failed")
         raise typer.Exit(FAILURES if failed < len(inputs) else REFUSED)

@@ -33,6 +33,10 @@ class CheckpointError(AttncodecError):
     default_hint = "copy it again from where it came; attncodec train and seal make models"
 
 
+class FollowedError(AttncodecError):
+    """The lead of a team of processes cannot go on, and says why: this one has nothing to add."""
+
+
 class TrainingError(AttncodecError):
     """Training cannot go on."""
 

@@ -38,8 +38,11 @@ DAMAGE = (OSError, EOFError, struct.error, zlib.error, *WRONG_VALUES)
 Image.MAX_IMAGE_PIXELS = None  # the limit is the container's, checked before a pixel is decoded
 
 
-def find_pictures(folder: Path) -> list[Path]:
-    """All picture files under `folder`, in order of their relative names. Raises ConfigError where there are none."""
+def find_pictures(folder: Path, enough: bool = False) -> list[Path]:
+    """All picture files under `folder`, in order of their relative names.
+
+    Raises ConfigError where there is no folder, and where there are none, unless there is `enough` without them.
+    """
     if not folder.exists():
         raise ConfigError(f"there is no folder {folder}", "check the name, or the folder you are in")
     if not folder.is_dir():
@@ -48,7 +51,7 @@ def find_pictures(folder: Path) -> list[Path]:
         (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()),
         key=lambda path: path.relative_to(folder).as_posix(),
     )
-    if not paths:
+    if not paths and not enough:
         found = sum(path.is_file() for path in folder.rglob("*"))
         raise ConfigError(
             f"no pictures under {folder}: {found} other files found", "pictures end in " + " ".join(SUFFIXES)

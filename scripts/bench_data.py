@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 
 from attncodec.config import Config, DataConfig, TrainConfig
-from attncodec.images import find_pictures
-from attncodec.training.data import Crops, read_pictures, split_pictures
+from attncodec.training.data import Crops
+from attncodec.training.pictures import find_sources, read_pictures, split_pictures
 
 MODES = ("ram", "none")
 
@@ -26,13 +26,13 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--crop", type=int, default=256)
     options = parser.parse_args()
-    paths = find_pictures(options.pictures)
+    sources = find_sources(options.pictures)
     print(f"{'cache':<8}{'reading s':>12}{'crops/s':>12}{'ms a batch':>12}")
     for mode in MODES:
         data = DataConfig(train=str(options.pictures), crop=options.crop, cache=mode)
         config = Config(data=data, train=TrainConfig(batch=options.batch))
         start = time.perf_counter()
-        pictures = split_pictures(list(read_pictures(options.pictures, paths, data)), data)
+        pictures = split_pictures(list(read_pictures(sources, data)), data)
         crops = Crops(pictures.train, config, torch.device("cpu"))
         reading_s = time.perf_counter() - start
         crops.at(0)

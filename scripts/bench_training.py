@@ -27,9 +27,10 @@ from attncodec.config import Config, load_config
 from attncodec.environment import has_bf16, versions
 from attncodec.files import write_whole
 from attncodec.images import find_pictures, read_rgb
-from attncodec.training.data import Crops, Picture
+from attncodec.training.data import Crops
 from attncodec.training.learner import Learner
 from attncodec.training.optim import build_optimisers
+from attncodec.training.pictures import Picture, Source
 
 BATCH, CROP, WORKERS = 8, 256, 4
 MEGAPIXEL = 1 << 20
@@ -48,7 +49,7 @@ def our_config() -> Config:
 
 def our_crops(folder: Path) -> Crops:
     decoded = [(path, read_rgb(path)) for path in small_pictures(folder)]
-    pictures = [Picture(path, path.name, "", (rgb.shape[0], rgb.shape[1]), (rgb,)) for path, rgb in decoded]
+    pictures = [Picture(Source(path, path.name), "", (rgb.shape[0], rgb.shape[1]), (rgb,)) for path, rgb in decoded]
     return Crops(pictures, our_config(), CPU)
 
 

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parent.parent / "attncodec"
 # Each room may import those of the rows above it, and its own.
 ROWS = [
     {"attncodec", "errors"},
-    {"files", "environment", "config"},
+    {"files", "environment", "config", "team"},
     {"container"},
     {"images"},
     {"metrics"},

@@ -17,6 +17,7 @@ coded: the decoder takes their mean.
 import hashlib
 import math
 import zlib
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -47,8 +48,9 @@ class Channel(Protocol):
 class Noise:
     """Training: uniform noise for the rate, straight-through rounding for the synthesis (Minnen & Singh 2020)."""
 
-    def __init__(self, generator: torch.Generator) -> None:
-        self.generator = generator
+    def __init__(self, generators: Sequence[torch.Generator]) -> None:
+        """One for each picture, on the device of the latents: the noise of a picture depends on no other."""
+        self.generators = generators
         self.bits: Tensor = torch.zeros(())  # (B,) after a transmission
 
     def send_z(self, prior: FactorisedPrior | None, z: Tensor | None, shape: Shape) -> Tensor:
@@ -64,8 +66,8 @@ class Noise:
         return _straight_through(residual) + mean
 
     def _noise(self, like: Tensor) -> Tensor:
-        # Drawn on the CPU: the same numbers on every device.
-        return torch.rand(like.shape, generator=self.generator).to(like.device) - 0.5
+        rows = [torch.rand(like.shape[1:], generator=chance, device=like.device) for chance in self.generators]
+        return torch.stack(rows) - 0.5
 
 
 def _straight_through(x: Tensor) -> Tensor:

@@ -58,7 +58,10 @@ class ContextPrior(Protocol):
     """Gains are log2 of quantiser steps to a unit, (B, 4 M, 1, 1), laid out as the latents' cells: floats where the
     prior learns, integers in 1 / 4096 where it is exact."""
 
-    order: list[Tensor]
+    @property
+    def order(self) -> list[Tensor]:
+        """For each step the channels of the cells that it codes."""
+        ...
 
     def hyper(self, z_hat: Tensor, position: Tensor) -> Tensor:
         """z_hat (B, N, h, w), position (B,) in the levels -> features of each cell (B, F, 2 h, 2 w)."""
@@ -107,7 +110,13 @@ class FloatPrior(nn.Module):
         super().__init__()
         self.networks = ContextNetworks(config)
         self.quality_bias = nn.Parameter(torch.zeros(len(config.levels), config.context_width))
-        self.order = coding_order(config.context, config.latent_channels)
+        self.steps = len(self.networks.steps)
+        for step, order in enumerate(coding_order(config.context, config.latent_channels)):
+            self.register_buffer(f"order_{step}", order, persistent=False)  # on the device: a GPU waits for no copy
+
+    @property
+    def order(self) -> list[Tensor]:
+        return [getattr(self, f"order_{step}") for step in range(self.steps)]
 
     def hyper(self, z_hat: Tensor, position: Tensor) -> Tensor:
         return self.networks.hyper(z_hat).float() + interpolate(self.quality_bias, position)[..., None, None]

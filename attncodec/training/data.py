@@ -1,164 +1,39 @@
-"""A folder of pictures as random crops: kept in memory as uint8 as far as they fit, else decoded ahead by threads."""
+"""Pictures as random crops: kept in memory as uint8 as far as they fit, else decoded ahead by threads."""
 
-import hashlib
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from attncodec.config import Config, DataConfig
+from attncodec.config import Config
 from attncodec.errors import ConfigError, ImageError, TrainingError
-from attncodec.images import RGB, decode_rgb, picture_size
+from attncodec.images import RGB
+from attncodec.team import ALONE, Team
 from attncodec.training.memory import Room
+from attncodec.training.pictures import Picture, cores
 
-LARGE = 24_000_000  # pixels; of larger pictures a few fixed cuts are used, so that one cannot fill the memory
-CUT_SIDE, CUTS_MAX = 2048, 5
 TRIES = 100  # crops of pictures that turn out to be damaged, one after the other
-
-Box = tuple[slice, slice]  # rows, columns
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One file of the folder: its name relative to it, and its pieces: the whole of it, or cuts of a large one.
-
-    `pieces` is None where they are not kept in memory, and `problem` says why the file cannot be read at all.
-    """
-
-    path: Path
-    name: str
-    sha256: str
-    size: tuple[int, int] = (0, 0)  # height and width, or the other way round: EXIF may turn it
-    pieces: tuple[RGB, ...] | None = None
-    problem: str = ""
-
-    @property
-    def boxes(self) -> list[Box]:
-        """Of the pieces, as many and as large whichever way the picture is turned."""
-        return boxes_of(*self.size, self.sha256)
-
-    def read(self) -> RGB:
-        """The whole picture. Raises ImageError: damaged, or gone."""
-        if self.pieces is not None and len(self.pieces) == 1:
-            return self.pieces[0]
-        try:
-            return decode_rgb(self.path.read_bytes(), self.name)
-        except OSError as error:
-            raise ImageError(f"{self.name}: {error.strerror}") from None
-
-    def read_piece(self, number: int) -> RGB:
-        """Raises ImageError: damaged, or gone."""
-        if self.pieces is not None:
-            return self.pieces[number]
-        rgb = self.read()
-        rows, columns = boxes_of(rgb.shape[0], rgb.shape[1], self.sha256)[number]
-        return rgb[rows, columns]
-
-
-@dataclass(frozen=True)
-class PictureSet:
-    """What a run trains on (`train`), validates on (`held_out`), and could not read."""
-
-    train: list[Picture]
-    held_out: list[Picture]
-    unreadable: list[Picture]
-
-    @property
-    def listing(self) -> list[tuple[str, str, str]]:
-        """Name, role and SHA-256 of each file, in order of name: enough to repeat the run with the same pictures."""
-        roles = {"train": self.train, "held out": self.held_out, "unreadable": self.unreadable}
-        return sorted((p.name, role, p.sha256) for role, pictures in roles.items() for p in pictures)
-
-
-def boxes_of(height: int, width: int, sha256: str) -> list[Box]:
-    """The whole picture, or cuts of a large one that depend on nothing but its contents."""
-    if height * width <= LARGE:
-        return [(slice(height), slice(width))]
-    rows, columns = max(1, height // CUT_SIDE), max(1, width // CUT_SIDE)
-    rng = np.random.default_rng(int(sha256[:16], 16))
-    cells = rng.permutation(rows * columns)[:CUTS_MAX]
-    boxes = []
-    for row, column in (divmod(int(cell), columns) for cell in cells):
-        box = []
-        for number, count, length in ((row, rows, height), (column, columns, width)):
-            start, end = length * number // count, length * (number + 1) // count
-            start += int((end - start - min(CUT_SIDE, end - start)) * rng.random())
-            box.append(slice(start, min(start + CUT_SIDE, end)))
-        boxes.append((box[0], box[1]))
-    return boxes
-
-
-def read_pictures(folder: Path, paths: list[Path], config: DataConfig) -> Iterator[Picture]:
-    """Read `paths`, all under `folder`, in their order, on as many threads as there are cores.
-
-    Every file is decoded, so that damaged ones are known, and kept if there is room; with `data.cache=none` only the
-    header is looked at.
-    """
-    room = Room.of(config)
-
-    def read(path: Path) -> Picture:
-        name = path.relative_to(folder).as_posix()
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            return Picture(path, name, "", problem=f"{name}: {error.strerror}")
-        sha256 = hashlib.sha256(data).hexdigest()
-        try:
-            if config.cache == "none":
-                width, height = picture_size(data, name)
-                return Picture(path, name, sha256, (height, width))
-            rgb = decode_rgb(data, name)
-        except ImageError as error:
-            return Picture(path, name, sha256, problem=str(error))
-        height, width = rgb.shape[:2]
-        boxes = boxes_of(height, width, sha256)
-        pieces = tuple(rgb if len(boxes) == 1 else rgb[box].copy() for box in boxes)
-        kept = room.take(sum(piece.nbytes for piece in pieces))
-        return Picture(path, name, sha256, (height, width), pieces if kept else None)
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield from pool.map(read, paths)
-
-
-def split_pictures(pictures: list[Picture], config: DataConfig) -> PictureSet:
-    """Hold out the share of the configuration, at least one picture, chosen by a hash of its name.
-
-    A lone picture is trained and validated on. Raises ConfigError where none can be read.
-    """
-    readable = [picture for picture in pictures if not picture.problem]
-    unreadable = [picture for picture in pictures if picture.problem]
-    if not readable:
-        first = f"; {unreadable[0].problem}" if unreadable else ""
-        raise ConfigError(f"none of {len(pictures)} pictures under {config.train} can be read{first}")
-    if len(readable) == 1:
-        return PictureSet(readable, readable, unreadable)
-    count = min(max(1, round(config.held_out * len(readable))), config.held_out_max, len(readable) - 1)
-    shuffled = sorted(readable, key=lambda picture: hashlib.sha256(os.fsencode(picture.name)).digest())
-    held_out = {picture.name for picture in shuffled[:count]}
-    return PictureSet(
-        [picture for picture in readable if picture.name not in held_out],
-        [picture for picture in readable if picture.name in held_out],
-        unreadable,
-    )
 
 
 class Crops:
-    """Random crops and flips. A batch depends on the seed, the step and the generation alone, whatever is kept where,
-    so a resumed run sees what an unbroken one would. Every pixel is about equally likely; small pictures are extended
-    by their edges. Where a picture turns out to be damaged, another crop takes the place of its own.
+    """Random crops and flips. Sample i of a step depends on the seed, the step, i and the generation alone, whatever is
+    kept where and however many processes share the batch, so a resumed run sees what an unbroken one would. Every pixel
+    is about equally likely; small pictures are extended by their edges. Where a picture turns out to be damaged,
+    another crop takes the place of its own.
 
-    Raises ConfigError where pictures shall be kept on a GPU, and there is none.
+    Raises ConfigError where pictures shall be kept on a GPU, and there is none, and where some process would have no
+    crop.
     """
 
-    def __init__(self, pictures: Sequence[Picture], config: Config, device: torch.device) -> None:
+    def __init__(self, pictures: Sequence[Picture], config: Config, device: torch.device, team: Team = ALONE) -> None:
         if config.data.cache == "device" and device.type != "cuda":
             raise ConfigError("data.cache=device keeps pictures on a GPU", "data.cache=ram keeps them in memory")
-        self.config = config
+        self.config, self.team = config, team
+        fewest = min(self.count(), self.count(config.train.final_share > 0))
+        if fewest < team.size:
+            raise ConfigError(f"{team.size} processes cannot share {fewest} crops in a step", "raise train.batch")
         self.pieces = [(picture, number) for picture in pictures for number in range(len(picture.boxes))]
         side = config.data.crop
         shapes = [(_length(rows), _length(columns)) for picture in pictures for rows, columns in picture.boxes]
@@ -167,14 +42,26 @@ class Crops:
         self.on_device = self._move(device) if device.type == "cuda" else {}
         self.device = device if self.on_device else torch.device("cpu")  # of the batches
         self.problems: dict[str, str] = {}  # of pictures that could not be read any more, by name
-        self.threads = None if all(picture.pieces is not None for picture in pictures) else Ahead(self._make)
+        kept = all(picture.pieces is not None for picture in pictures)
+        self.threads = None if kept else Ahead(self._make, cores(team))
 
     def at(self, step: int, generation: int = 0, final: bool = False) -> Tensor:
-        """(batch, 3, side, side) uint8; in the final phase crops are larger, and fewer, for about as many pixels.
+        """This process's share of the batch, (B, 3, side, side) uint8; in the final phase crops are larger, and fewer,
+        for about as many pixels.
 
         Raises TrainingError where no picture can be read any more.
         """
         return (self.threads.get if self.threads else self._make)(step, generation, final)
+
+    def first(self, count: int) -> Tensor:
+        """The first crops of the run, of all processes, (count, 3, side, side) uint8."""
+        samples = (divmod(number, self.config.train.batch) for number in range(count))
+        return torch.stack([self._sample(step, i, 0, self.config.data.crop) for step, i in samples])
+
+    def count(self, final: bool = False) -> int:
+        """Crops in a step, over all processes."""
+        batch, data = self.config.train.batch, self.config.data
+        return max(1, round(batch * (data.crop / data.final_crop) ** 2)) if final else batch
 
     def close(self) -> None:
         """End the threads."""
@@ -182,14 +69,12 @@ class Crops:
             self.threads.close()
 
     def _make(self, step: int, generation: int, final: bool) -> Tensor:
-        side, batch = self.config.data.crop, self.config.train.batch
-        if final:
-            batch = max(1, round(batch * (side / self.config.data.final_crop) ** 2))
-            side = self.config.data.final_crop
-        seeds = ([self.config.train.seed, step, i, generation] for i in range(batch))
-        return torch.stack([self._crop(np.random.default_rng(seed), side) for seed in seeds])
+        side = self.config.data.final_crop if final else self.config.data.crop
+        samples = self.team.share(range(self.count(final)))
+        return torch.stack([self._sample(step, i, generation, side) for i in samples])
 
-    def _crop(self, rng: np.random.Generator, side: int) -> Tensor:
+    def _sample(self, step: int, i: int, generation: int, side: int) -> Tensor:
+        rng = np.random.default_rng([self.config.train.seed, step, i, generation])
         for _ in range(TRIES):
             number = min(int(np.searchsorted(self.share, rng.random(), side="right")), len(self.pieces) - 1)
             try:
@@ -229,9 +114,8 @@ class Crops:
 class Ahead:
     """Makes the next batches on threads while one is trained on; Pillow decodes outside Python's lock."""
 
-    def __init__(self, make: Callable[[int, int, bool], Tensor]) -> None:
-        self.make = make
-        self.count = max(2, os.cpu_count() or 1)
+    def __init__(self, make: Callable[[int, int, bool], Tensor], cores: int) -> None:
+        self.make, self.count = make, max(2, cores)
         self.pool = ThreadPoolExecutor(self.count)
         self.batches: dict[tuple[int, int, bool], Future[Tensor]] = {}
 

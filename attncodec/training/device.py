@@ -1,14 +1,25 @@
 """Which device to train on."""
 
+import os
+
 import torch
 
 from attncodec.errors import ConfigError
 
 
 def resolve_device(name: str) -> torch.device:
-    """`auto`, `cpu` or `cuda` -> a device. Raises ConfigError for cuda where there is none."""
+    """`auto`, `cpu` or `cuda` -> a device; of several GPUs the one that torchrun means for this process.
+
+    Raises ConfigError for cuda where there is none.
+    """
     if name == "cuda" and not torch.cuda.is_available():
         raise ConfigError("--device cuda: torch finds no CUDA device here", "--device cpu, or auto, trains on the CPU")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+    if name == "cpu":
+        return torch.device(name)
+    number = int(os.environ.get("LOCAL_RANK", "0"))
+    if number >= torch.cuda.device_count():
+        raise ConfigError(f"there is no GPU for process {number} of this machine", "start as many as it has GPUs")
+    torch.cuda.set_device(number)
+    return torch.device("cuda", number)

@@ -9,7 +9,7 @@ import torch
 
 from attncodec.config import Budget, Config
 from attncodec.model.complexity import complexity
-from attncodec.training.loop import begin, load_held_out, load_pictures
+from attncodec.training.begin import begin, load_held_out, load_pictures
 from attncodec.training.optim import learning_rate
 
 

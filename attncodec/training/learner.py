@@ -1,38 +1,47 @@
 """What learns: the codec, the average of its weights, and the optimisers."""
 
 import copy
+import warnings
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from torch import Tensor
+import torch.distributed as dist
+from torch import Tensor, nn
 
 from attncodec.config import QUALITY_STEPS, Config
 from attncodec.environment import has_bf16
 from attncodec.metrics import rd_loss
 from attncodec.model.channel import Noise
 from attncodec.model.codec import Codec, rd_lambda_at
+from attncodec.model.context import FloatPrior
+from attncodec.team import ALONE, Team
 from attncodec.training.checkpoint import AVERAGE, MODEL, OPTIMISER, Checkpoint, build_codec, load_weights
 from attncodec.training.data import Crops
 from attncodec.training.optim import (
     Optimisers,
     build_optimisers,
     load_state_tensors,
+    set_found_inf,
     set_learning_rate,
     state_tensors,
 )
 
 INITIALISATION_CROPS = 32
+LEVEL_AND_NOISE = 1  # what tells their randomness from that of the crops
 AVERAGE_WARMUP = 10  # the average follows closely at first: its decay at step s is at most (1 + s) / (10 + s)
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step did; where its loss or gradient was not finite, `taken` is False, and nothing has moved."""
+    """What a step did, left on the device, so that nobody waits for it; where its loss or gradient was not finite,
+    `taken` is False, and nothing has moved."""
 
-    taken: bool
-    loss: float
-    gradient_norm: float
-    level: Tensor  # (B,) on the CPU, as the two below: the quality level nearest to each crop's, from 0
+    taken: Tensor  # () as the two below, over the whole batch, equal in every process
+    loss: Tensor
+    gradient_norm: Tensor
+    level: Tensor  # (B,) as the two below, of this process: the quality level nearest to each crop's, from 0
     rate_bpp: Tensor
     mse_255: Tensor
 
@@ -46,67 +55,108 @@ class Learner:
     codec: Codec
     averaged: Codec
     optimisers: Optimisers
+    network: nn.Module  # the codec, in a team with its gradients averaged over the processes
+    bf16: bool
+    team: Team
 
     @classmethod
-    def build(cls, config: Config, device: torch.device) -> "Learner":
+    def build(
+        cls, config: Config, device: torch.device, team: Team = ALONE, say: Callable[[str], None] = print
+    ) -> "Learner":
         """Weights from the seed; `initialise`, `begin_from` or `restore` must follow."""
         torch.manual_seed(config.train.seed)
         codec = build_codec(config.model)
         codec.to(device).to(memory_format=torch.channels_last)
         averaged = copy.deepcopy(codec).requires_grad_(False)
-        return cls(config, device, codec, averaged, build_optimisers(codec, config.train.lr, has_bf16(device)))
+        bf16 = config.train.precision == "auto" and has_bf16(device)
+        if config.train.compile is True or (config.train.compile == "auto" and device.type == "cuda"):
+            compile_networks(codec, device, say)
+        network: nn.Module = codec
+        if team.size > 1:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # newer torch has another name for the last one
+                network = nn.parallel.DistributedDataParallel(
+                    codec, gradient_as_bucket_view=True, broadcast_buffers=False
+                )
+        return cls(config, device, codec, averaged, build_optimisers(codec, config.train.lr, bf16), network, bf16, team)
 
     def initialise(self, crops: Crops) -> None:
         """Before the first step: units and gains from the pictures."""
-        batches = [self.to_float(crops.at(step)) for step in range(-(-INITIALISATION_CROPS // self.config.train.batch))]
-        self.codec.initialise(torch.cat(batches))
-        self.averaged.load_state_dict(self.codec.state_dict())
+
+        def initialised() -> dict[str, Tensor]:
+            self.codec.initialise(self.to_float(crops.first(INITIALISATION_CROPS)))
+            return {name: tensor.cpu() for name, tensor in self.codec.state_dict().items()}
+
+        weights = self.team.from_lead(initialised)  # and not found by each: sums differ from machine to machine
+        for mine in (self.codec, self.averaged):
+            mine.load_state_dict(weights)
 
     def begin_from(self, codec: Codec) -> None:
         """The weights of another codec of the same shape, in place of `initialise`."""
         for mine in (self.codec, self.averaged):
             mine.load_state_dict(codec.state_dict())
 
-    def step(self, step: int, lr: float, crops: Tensor, generation: int = 0) -> StepResult:
-        """One step on uint8 crops (B, 3, H, W). It depends on the seed, the step and the generation alone."""
-        options = self.config.train
+    def step(
+        self, step: int, lr: float, crops: Tensor, generation: int = 0, whole_batch: int | None = None
+    ) -> StepResult:
+        """One step on uint8 crops (B, 3, H, W): those of this process, of `whole_batch` (None: these are all). It
+        depends on the seed, the step and the generation alone."""
+        options, levels = self.config.train, self.config.model.levels
+        count = len(crops) if whole_batch is None else whole_batch
         x = self.to_float(crops)
-        generator = torch.Generator().manual_seed(options.seed * 1_000_003 + step + (generation << 52))
-        levels = self.config.model.levels
-        position = torch.randint(QUALITY_STEPS * (len(levels) - 1) + 1, (x.shape[0],), generator=generator)
-        rd_lambda = torch.tensor([rd_lambda_at(levels, int(p)) for p in position], device=self.device)
-        channel = Noise(generator)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=has_bf16(self.device)):
-            x_hat = self.codec(x, channel, position.to(self.device))
+        positions, generators = self._draw(step, generation, self.team.share(range(count)))
+        rd_lambda = self._to_device(torch.tensor([rd_lambda_at(levels, position) for position in positions]))
+        position, channel = self._to_device(torch.tensor(positions)), Noise(generators)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            x_hat = self.network(x, channel, position)
         result = rd_loss(x, x_hat, channel.bits, rd_lambda, options.ms_ssim_share)
         for optimiser in self.optimisers.values():
             optimiser.zero_grad(set_to_none=True)
-        result.loss.backward()  # type: ignore[no-untyped-call]
+        share = result.loss * (len(crops) / count)
+        (share * self.team.size).backward()  # type: ignore[no-untyped-call]
+        loss = share.detach()
+        if self.team.size > 1:
+            dist.all_reduce(loss)
         norm = torch.nn.utils.clip_grad_norm_(self.codec.parameters(), options.clip)
-        taken = bool(torch.isfinite(norm) & torch.isfinite(result.loss))
-        if taken:
-            self._move(step, lr)
-        return StepResult(
-            taken,
-            float(result.loss.detach()),
-            float(norm),
-            torch.round(position / QUALITY_STEPS).long(),
-            result.rate_bpp.detach().cpu(),
-            result.mse_255.detach().cpu(),
-        )
+        taken = torch.isfinite(norm) & torch.isfinite(loss)
+        self._move(step, lr, taken)
+        level = torch.round(position / QUALITY_STEPS).long()
+        return StepResult(taken, loss, norm, level, result.rate_bpp.detach(), result.mse_255.detach())
 
-    def _move(self, step: int, lr: float) -> None:
-        """The weights by their gradients, and the averaged weights after them."""
+    def _draw(self, step: int, generation: int, samples: Iterable[int]) -> tuple[list[int], list[torch.Generator]]:
+        """The quality of each sample, as a position in the levels, and what its noise comes from."""
+        top = QUALITY_STEPS * (len(self.config.model.levels) - 1)
+        positions, generators = [], []
+        for sample in samples:
+            rng = np.random.default_rng([self.config.train.seed, step, sample, generation, LEVEL_AND_NOISE])
+            positions.append(int(rng.integers(top + 1)))
+            generators.append(torch.Generator(self.device).manual_seed(int(rng.integers(2**32))))
+        return positions, generators
+
+    def _move(self, step: int, lr: float, taken: Tensor) -> None:
+        """The weights by their gradients, and the averaged weights after them; nothing where the step is not taken."""
+        weight: float | Tensor = 1 - min(self.config.train.ema, (1 + step) / (AVERAGE_WARMUP + step))
+        if self.device.type == "cpu":
+            if not taken:
+                return
+        else:  # a GPU is not waited for: its kernels look at the flag
+            weight = weight * taken
+            set_found_inf(self.optimisers, (~taken).float())
         set_learning_rate(self.optimisers, lr)
         for optimiser in self.optimisers.values():
             optimiser.step()
-        weight = 1 - min(self.config.train.ema, (1 + step) / (AVERAGE_WARMUP + step))
         for average, parameter in zip(self.averaged.parameters(), self.codec.parameters(), strict=True):
             average.lerp_(parameter.detach(), weight)
 
     def to_float(self, crops: Tensor) -> Tensor:
         """uint8 -> [0, 1] on the device, channels last."""
-        return crops.to(self.device).float().div(255).contiguous(memory_format=torch.channels_last)
+        return self._to_device(crops).float().div(255).contiguous(memory_format=torch.channels_last)
+
+    def _to_device(self, tensor: Tensor) -> Tensor:
+        """Without waiting for a GPU: it fetches from pinned memory when it is ready."""
+        if self.device.type == "cuda" and tensor.device.type == "cpu":
+            tensor = tensor.pin_memory()
+        return tensor.to(self.device, non_blocking=True)
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything that must be kept to go on."""
@@ -121,3 +171,19 @@ class Learner:
         load_weights(self.codec, checkpoint.part(MODEL))
         load_weights(self.averaged, checkpoint.part(AVERAGE))
         load_state_tensors(self.optimisers, checkpoint.part(OPTIMISER))
+
+
+def compile_networks(codec: Codec, device: torch.device, say: Callable[[str], None]) -> None:
+    """torch.compile of the networks, in place; where it does not work they stay as they are, which is said."""
+    try:
+        torch.compile(lambda x: x.sin() + 1)(torch.ones(8, device=device))
+    except Exception as error:  # a compiler is missing, most often, or too old: each backend raises its own
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        say(f"torch.compile does not work here, so training goes without it: {reason}")
+        return
+    torch._dynamo.config.recompile_limit = 64  # that of one piece of code, which the context networks share
+    assert isinstance(codec.prior, FloatPrior)
+    context = codec.prior.networks
+    # Not the hyper analysis: it pads by repeating edges, whose backward pass torch 2.14 does not compile.
+    for network in (codec.analysis, codec.synthesis, context.hyper, *context.steps):
+        network.compile(dynamic=False)

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from attncodec.metrics import mse_to_psnr_db
+from attncodec.team import Team
 from attncodec.training.learner import StepResult
 from attncodec.training.validation import Point
 
@@ -24,11 +25,15 @@ class Means:
         """A step that was taken."""
         self.steps += 1
         self.seconds += seconds
-        self.loss += result.loss
-        self.norm += result.gradient_norm
+        self.loss += float(result.loss)
+        self.norm += float(result.gradient_norm)
         ones = torch.ones_like(result.rate_bpp)
         rows = torch.stack([ones, result.rate_bpp, result.mse_255], dim=1).double()
-        self.sums.index_add_(0, result.level, rows)
+        self.sums.index_add_(0, result.level.cpu(), rows.cpu())
+
+    def share(self, team: Team) -> None:
+        """Count the crops of all processes."""
+        self.sums = team.total(self.sums)
 
     def mean(self) -> tuple[Point, float, float]:
         """Mean loss, bpp and PSNR (of the mean MSE); crops a second, of the steps alone; mean norm of the gradient."""

@@ -33,11 +33,11 @@ class Room:
         self.lock = threading.Lock()
 
     @classmethod
-    def of(cls, config: DataConfig) -> "Room":
-        """For decoded pictures in memory."""
+    def of(cls, config: DataConfig, processes: int = 1) -> "Room":
+        """For decoded pictures in memory; each of the processes on a machine gets its part."""
         if config.cache == "none":
             return cls(0)
-        return cls(config.memory_share * available_bytes() if config.cache == "auto" else math.inf)
+        return cls(config.memory_share * available_bytes() / processes if config.cache == "auto" else math.inf)
 
     def take(self, amount: int) -> bool:
         """Whether there was so much."""

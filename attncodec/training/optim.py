@@ -34,7 +34,13 @@ def orthogonalise(matrices: Tensor, dtype: torch.dtype = torch.bfloat16) -> Tens
 
 
 class Muon(torch.optim.Optimizer):
-    """For weights of convolutions (out, in, k, k), taken as (out, in k k) matrices; equal shapes go in one batch."""
+    """For weights of convolutions (out, in, k, k), taken as (out, in k k) matrices; equal shapes go in one batch.
+
+    found_inf: as torch's fused optimisers take it from a GradScaler, () float on the device; where it is 1, a step
+    moves nothing.
+    """
+
+    found_inf: Tensor | None = None
 
     def __init__(self, params: list[nn.Parameter], lr: float, dtype: torch.dtype = torch.bfloat16) -> None:
         super().__init__(params, {"lr": lr})
@@ -51,6 +57,8 @@ class Muon(torch.optim.Optimizer):
             for shape, parameters in by_shape.items():
                 updates = torch.stack([self._nesterov(parameter).flatten(1) for parameter in parameters])
                 updates = orthogonalise(updates, self.dtype)
+                if self.found_inf is not None:
+                    updates = updates * (1 - self.found_inf)
                 size = group["lr"] * ADAM_RMS * math.sqrt(max(shape))
                 for parameter, update in zip(parameters, updates, strict=True):
                     parameter.sub_(update.view_as(parameter), alpha=size)
@@ -60,8 +68,11 @@ class Muon(torch.optim.Optimizer):
         if "momentum" not in state:
             state["momentum"] = torch.zeros_like(parameter)
         assert parameter.grad is not None
-        momentum: Tensor = state["momentum"].lerp_(parameter.grad, 1 - MOMENTUM)
-        return parameter.grad.lerp(momentum, MOMENTUM)
+        momentum: Tensor = state["momentum"]
+        gradient = parameter.grad
+        if self.found_inf is not None:
+            gradient = torch.where(self.found_inf > 0, momentum, gradient)
+        return gradient.lerp(momentum.lerp_(gradient, 1 - MOMENTUM), MOMENTUM)
 
 
 Optimisers = dict[str, torch.optim.Optimizer]
@@ -82,6 +93,12 @@ def learning_rate(peak: float, warmup: int, step: int, progress: float) -> float
     """Linear warm-up over `warmup` steps, then a cosine that reaches zero at progress 1."""
     rise = min(1.0, (step + 1) / (warmup + 1))
     return peak * rise * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+def set_found_inf(optimisers: Optimisers, found_inf: Tensor) -> None:
+    """Whether the next step shall move nothing, 0 or 1, known on the device alone."""
+    for optimiser in optimisers.values():
+        optimiser.found_inf = found_inf  # type: ignore[attr-defined]
 
 
 def set_learning_rate(optimisers: Optimisers, lr: float) -> None:

@@ -60,14 +60,15 @@ class Clock:
 class Display:
     """A bar on a terminal; a line a minute elsewhere, so that logs stay readable."""
 
-    def __init__(self, budget: Budget, done: float) -> None:
-        self.budget = budget
+    def __init__(self, budget: Budget, done: float, quiet: bool = False) -> None:
+        """quiet: shows nothing of its own accord, as beside the lead of a team."""
+        self.budget, self.quiet = budget, quiet
         self.figures: dict[str, str] = {}
         self.done = self.first = done
         self.start = self.last_line = time.monotonic()
         unit = "step" if budget.unit == "steps" else "s"
         form = "{percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} " + unit + " [{elapsed}<{remaining}{postfix}]"
-        self.bar = tqdm(total=budget.amount, initial=done, bar_format=form, disable=not sys.stderr.isatty())
+        self.bar = tqdm(total=budget.amount, initial=done, bar_format=form, disable=quiet or not sys.stderr.isatty())
 
     def show(self, **figures: str) -> None:
         """Figures to stand beside the progress from now on."""
@@ -79,7 +80,7 @@ class Display:
         self.bar.update(min(done, self.budget.amount) - self.done)
         self.done = min(done, self.budget.amount)
         now = time.monotonic()
-        if self.bar.disable and now - self.last_line >= LINE_EVERY_S:
+        if self.bar.disable and not self.quiet and now - self.last_line >= LINE_EVERY_S:
             self.last_line = now
             left_s = (self.budget.amount - done) * (now - self.start) / max(done - self.first, 1e-9)
             shown = "  ".join(f"{name} {value}" for name, value in self.figures.items())
@@ -94,7 +95,8 @@ class Display:
 
 
 class StopRequest:
-    """Ctrl-C and SIGTERM set `asked` instead of stopping mid-step; a second one stops at once."""
+    """Ctrl-C and SIGTERM set `asked` instead of stopping mid-step; a second Ctrl-C stops at once. A second SIGTERM does
+    not: a scheduler sends one to every process, and torchrun, which gets one too, sends another."""
 
     def __init__(self) -> None:
         self.asked = False
@@ -108,6 +110,6 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
+        if self.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.asked = True

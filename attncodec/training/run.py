@@ -21,7 +21,7 @@ from attncodec.errors import CheckpointError, ConfigError
 from attncodec.files import write_whole
 from attncodec.images import RGB
 from attncodec.training.checkpoint import Checkpoint, load_checkpoint, peek, writing
-from attncodec.training.data import PictureSet
+from attncodec.training.pictures import PictureSet
 
 # A folder that moved (its pictures are compared by name and SHA-256 instead), and what changes no crop.
 IGNORED_CHANGES = ("data.train", "data.cache", "data.memory_share")

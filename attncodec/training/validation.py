@@ -1,5 +1,6 @@
 """Validation: how good the averaged weights are on pictures that are not trained on, and when it is time to look."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -11,6 +12,7 @@ from attncodec.config import QUALITY_STEPS, Config
 from attncodec.images import RGB
 from attncodec.metrics import MS_SSIM_MIN_SIDE, level_weight, mixed_distortion, ms_ssim, psnr_db
 from attncodec.model.codec import rd_lambda_at
+from attncodec.team import ALONE, Team
 from attncodec.training.data import extend
 from attncodec.training.progress import Clock
 
@@ -39,26 +41,37 @@ def positions_of(config: Config) -> list[int]:
 
 
 def validate(
-    config: Config, reconstruct: Reconstruct, pictures: Sequence[RGB], stopped: Callable[[], bool]
+    config: Config,
+    reconstruct: Reconstruct,
+    pictures: Sequence[RGB],
+    stopped: Callable[[], bool],
+    team: Team = ALONE,
 ) -> list[Point] | None:
-    """Rate (estimated) and PSNR of 8-bit pictures, at each quality; None where it was stopped between two pictures."""
+    """Rate (estimated) and PSNR of 8-bit pictures, at each quality; None where it was stopped between two pictures.
+
+    In a team each process does its share of the pictures, and all know all points.
+    """
     points = []
     for position in positions_of(config):
-        rate_bpp, distortion, quality_db, shown = [], [], [], []
-        for rgb in pictures:
-            if stopped():
-                return None
-            decoded, bits = reconstruct(rgb, position)
-            rate_bpp.append(bits / (rgb.shape[0] * rgb.shape[1]))
-            distortion.append(_distortion(rgb, decoded, config.train.ms_ssim_share))
-            quality_db.append(psnr_db(decoded, rgb) or LOSSLESS_DB)
-            shown.append(decoded)
+        mine = [
+            None if stopped() else _measure(config, reconstruct, rgb, position) for rgb in team.share(pictures)
+        ]  # a process that is stopped still meets the others
+        found = [figures for figures in team.gather(mine) if figures is not None]
+        if len(found) < len(pictures):
+            return None
+        rate_bpp, distortion, quality_db, decoded = zip(*found, strict=True)
         rd_lambda = rd_lambda_at(config.model.levels, position)
         weight = float(level_weight(torch.tensor(rd_lambda)))
         loss = (fmean(rate_bpp) + rd_lambda * fmean(distortion)) * weight
-        quality = 1 + position / QUALITY_STEPS
-        points.append(Point(quality, loss, fmean(rate_bpp), fmean(quality_db), tuple(shown)))
+        points.append(Point(1 + position / QUALITY_STEPS, loss, fmean(rate_bpp), fmean(quality_db), decoded))
     return points
+
+
+def _measure(config: Config, reconstruct: Reconstruct, rgb: RGB, position: int) -> tuple[float, float, float, RGB]:
+    """bpp, distortion, PSNR and the decoded picture."""
+    decoded, bits = reconstruct(rgb, position)
+    quality_db = psnr_db(decoded, rgb) or LOSSLESS_DB
+    return bits / math.prod(rgb.shape[:2]), _distortion(rgb, decoded, config.train.ms_ssim_share), quality_db, decoded
 
 
 def _distortion(rgb: RGB, decoded: RGB, ms_ssim_share: float) -> float:

@@ -1,3 +1,5 @@
+import io
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -8,20 +10,22 @@ from PIL import Image
 
 from attncodec.config import Config, DataConfig, TrainConfig
 from attncodec.errors import ConfigError, TrainingError
-from attncodec.images import find_pictures
-from attncodec.training import data, memory
-from attncodec.training.data import Crops, Picture, boxes_of, centre, extend, read_pictures, split_pictures
+from attncodec.team import Team
+from attncodec.training import memory
+from attncodec.training import pictures as pictures_module
+from attncodec.training.data import Crops, centre, extend
 from attncodec.training.memory import Room, available_bytes
+from attncodec.training.pictures import Picture, Source, boxes_of, find_sources, read_pictures, split_pictures
 
 CPU = torch.device("cpu")
 
 
 def load(folder: Path, **options: object) -> list[Picture]:
-    return list(read_pictures(folder, find_pictures(folder), DataConfig(**options)))
+    return list(read_pictures(find_sources(folder), DataConfig(**options)))
 
 
 def kept(name: str, rgb: np.ndarray) -> Picture:
-    return Picture(Path(name), name, "0" * 64, rgb.shape[:2], (rgb,))
+    return Picture(Source(Path(name), name), "0" * 64, rgb.shape[:2], (rgb,))
 
 
 def test_unreadable_pictures_are_counted_and_named_and_do_not_stop(pictures: Path) -> None:
@@ -138,8 +142,8 @@ def test_all_kinds_of_pictures_give_the_same_crops_whether_they_are_kept_or_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large: tuple[int, int]
 ) -> None:
     if large[0] < 1000:
-        monkeypatch.setattr(data, "LARGE", 50_000)
-        monkeypatch.setattr(data, "CUT_SIDE", 128)
+        monkeypatch.setattr(pictures_module, "LARGE", 50_000)
+        monkeypatch.setattr(pictures_module, "CUT_SIDE", 128)
     good = strange_pictures(tmp_path / "p", large)
     found = {}
     for cache, room in (("ram", 1e12), ("auto", 100_000), ("auto", 0)):
@@ -170,6 +174,71 @@ def test_without_a_cache_damage_is_met_on_the_way_and_repeats(tmp_path: Path) ->
         two.at(100)
     one.close()
     two.close()
+
+
+def pack(folder: Path, shard: Path) -> None:
+    """The files of a folder, and what a shard may hold besides pictures."""
+    with tarfile.open(shard, "w") as tar:
+        for path in sorted(folder.iterdir()):
+            tar.add(path, f"set/{path.name}")
+        for name, content in (("set/a.cls", b"7"), ("set/a.pyd", b"no picture")):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+
+
+def test_a_shard_gives_the_crops_of_the_folder_it_was_packed_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "p").mkdir()
+    for number in range(4):
+        Image.fromarray(photo(90 + number, 80, number)).save(tmp_path / "p" / f"{number}.png")
+    pack(tmp_path / "p", tmp_path / "0.tar")
+    batches = []
+    for folder, cache in (("p", "ram"), ("0.tar", "ram"), ("0.tar", "none"), ("0.tar", "auto")):
+        monkeypatch.setattr(memory, "available_bytes", lambda: 100_000)
+        pictures = load(tmp_path / folder, cache=cache)
+        assert [Path(picture.name).name for picture in pictures] == [f"{number}.png" for number in range(4)]
+        some = crops_of(pictures, cache=cache)
+        batches.append(torch.stack([some.at(step) for step in range(20)]))
+        some.close()
+    assert all(torch.equal(batches[0], other) for other in batches[1:])
+    assert load(tmp_path / "0.tar", cache="none")[0].pieces is None
+    assert [picture.name for picture in load(tmp_path)] == [
+        *(f"p/{number}.png" for number in range(4)),
+        *(f"0.tar/set/{number}.png" for number in range(4)),
+    ]
+
+
+def test_what_is_wrong_with_a_shard_does_not_depend_on_the_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strange_pictures(tmp_path / "p", (300, 400))
+    pack(tmp_path / "p", tmp_path / "0.tar")
+    listings = []
+    for cache, room in (("ram", 1e12), ("auto", 50_000), ("none", 0)):
+        monkeypatch.setattr(memory, "available_bytes", lambda room=room: room)
+        found = split_pictures(load(tmp_path / "0.tar", cache=cache), DataConfig())
+        assert [picture.name for picture in found.unreadable] == ["0.tar/set/nothing.png"]
+        listings.append(found.listing)
+    assert listings[0] == listings[1] == listings[2]
+    data = (tmp_path / "0.tar").read_bytes()
+    (tmp_path / "0.tar").write_bytes(data[: len(data) // 2])
+    assert any("shard ends" in picture.problem for picture in load(tmp_path / "0.tar", cache="none"))
+    (tmp_path / "0.tar").write_bytes(b"no shard" * 1000)
+    with pytest.raises(ConfigError, match=r"the shard .*0\.tar cannot be read"):
+        find_sources(tmp_path / "0.tar")
+
+
+def test_processes_share_a_batch_sample_by_sample() -> None:
+    pictures, config = [kept("x", photo(200, 150))], Config(data=DataConfig(crop=64), train=TrainConfig(batch=5))
+    whole = Crops(pictures, config, CPU)
+    parts = [Crops(pictures, config, CPU, Team(rank=rank, size=2)) for rank in (0, 1)]
+    assert torch.equal(whole.at(3)[0::2], parts[0].at(3)) and torch.equal(whole.at(3)[1::2], parts[1].at(3))
+    assert torch.equal(whole.first(7), parts[1].first(7))
+    assert torch.equal(whole.first(7), torch.cat([whole.at(0), whole.at(1)])[:7])
+    with pytest.raises(ConfigError, match="6 processes cannot share 5 crops"):
+        Crops(pictures, config, CPU, Team(size=6))
 
 
 def test_cuts_of_large_pictures_lie_inside_do_not_overlap_and_stay() -> None:

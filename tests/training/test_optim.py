@@ -12,6 +12,7 @@ from attncodec.training.optim import (
     learning_rate,
     load_state_tensors,
     orthogonalise,
+    set_found_inf,
     state_tensors,
 )
 
@@ -43,6 +44,28 @@ def test_muon_agrees_with_torch_s_own_on_a_matrix() -> None:
         reference.step()
     assert torch.allclose(ours[..., 0, 0], theirs, atol=1e-3)  # both iterate in bf16
     assert (theirs - start).abs().mean() > 2e-3
+
+
+def test_a_step_told_of_on_the_device_that_its_gradient_is_bad_moves_nothing() -> None:
+    codec = make_codec()
+    optimisers = build_optimisers(codec, 1e-2, bf16=False)
+
+    def step(gradient: float, found_inf: float) -> dict[str, torch.Tensor]:
+        for number, parameter in enumerate(codec.parameters()):
+            noise = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number))
+            parameter.grad = noise * gradient
+        set_found_inf(optimisers, torch.tensor(found_inf))
+        for optimiser in optimisers.values():
+            optimiser.step()
+        state = {f"optimiser.{name}": tensor for name, tensor in state_tensors(optimisers).items()}
+        return {name: tensor.clone() for name, tensor in {**codec.state_dict(), **state}.items()}
+
+    before = step(1.0, 0.0)
+    after = step(float("nan"), 1.0)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    moved = step(-1.0, 0.0)
+    assert all(torch.isfinite(tensor).all() for tensor in moved.values())
+    assert not torch.equal(moved["analysis.head.weight"], before["analysis.head.weight"])
 
 
 def test_the_two_optimisers_share_no_parameter_and_leave_none_out() -> None:

@@ -39,7 +39,7 @@ def disturb(
     another a signal to stop."""
     blown = []
 
-    def stepping(self: Learner, step: int, lr: float, crops: torch.Tensor, generation: int = 0) -> object:
+    def stepping(self: Learner, step: int, lr: float, crops: torch.Tensor, generation: int, whole: int) -> object:
         if step == blow_up and not blown:
             blown.append(step)
             with torch.no_grad():
@@ -50,7 +50,7 @@ def disturb(
         with pytest.MonkeyPatch.context() as patch:
             if step in bad and generation < generations:
                 patch.setattr(self, "to_float", lambda crops: torch.full(crops.shape, float("nan")))
-            return original(self, step, lr, crops, generation)
+            return original(self, step, lr, crops, generation, whole)
 
     monkeypatch.setattr(Learner, "step", stepping)
 
@@ -92,8 +92,8 @@ def test_a_run_that_was_stopped_before_it_jumped_ends_as_an_unbroken_one(
     monkeypatch.setattr("attncodec.training.guard.SNAPSHOT_MIN", 32)
     disturb(monkeypatch, bad, generations=1)
     whole = run(config, tmp_path / "whole")
-    disturb(monkeypatch, bad, stop=46, generations=1)
-    assert run(config, tmp_path / "broken").progress.step == 47
+    disturb(monkeypatch, bad, stop=43, generations=1)
+    assert run(config, tmp_path / "broken").progress.step == 44
     disturb(monkeypatch, bad, generations=1)
     broken = run(config, tmp_path / "broken")
     for outcome in (whole, broken):

@@ -1,0 +1,73 @@
+"""What a run needs before its first step: pictures, and what learns."""
+
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from attncodec.config import Config
+from attncodec.errors import ConfigError, ImageError
+from attncodec.images import RGB
+from attncodec.team import ALONE, Team
+from attncodec.training import validation
+from attncodec.training.checkpoint import Checkpoint
+from attncodec.training.data import Crops, centre
+from attncodec.training.initial import load_initial
+from attncodec.training.learner import Learner
+from attncodec.training.pictures import PictureSet, find_sources, read_pictures, split_pictures
+
+
+def load_pictures(config: Config, say: Callable[[str], None], team: Team = ALONE) -> PictureSet:
+    """Read the folder, and say what was found and what could not be read."""
+    sources = find_sources(Path(config.data.train))
+    reading = read_pictures(sources, config.data, team)
+    shown = team.leads and sys.stderr.isatty()
+    bar = tqdm(reading, total=len(sources), desc="reading pictures", disable=not shown, leave=False)
+    pictures = split_pictures(list(bar), config.data)
+    for picture in pictures.unreadable:
+        say(f"left out: {picture.problem}")
+    pixels = sum(math.prod(picture.size) for picture in pictures.train)
+    kept = sum(picture.pieces is not None for picture in pictures.train)
+    where = "" if kept == len(pictures.train) else f", {kept} of them in memory, the others decoded for every crop"
+    say(
+        f"{len(pictures.train)} pictures to train on ({pixels / 1e6:.1f} megapixels{where}), "
+        f"{len(pictures.held_out)} held out, {len(pictures.unreadable)} unreadable"
+    )
+    return pictures
+
+
+def load_held_out(pictures: PictureSet, say: Callable[[str], None]) -> list[RGB]:
+    """The middles of the pictures to validate on. Raises ConfigError where none can be read."""
+    held_out = []
+    for picture in pictures.held_out:
+        try:
+            held_out.append(centre(picture.read(), validation.SIDE))
+        except ImageError as error:
+            say(f"left out of validation: {error}")
+    if not held_out:
+        raise ConfigError("none of the held-out pictures can be read", "data.cache=auto looks at every picture first")
+    return held_out
+
+
+def begin(
+    config: Config,
+    device: torch.device,
+    pictures: PictureSet,
+    say: Callable[[str], None],
+    checkpoint: Checkpoint | None = None,
+    team: Team = ALONE,
+) -> tuple[Learner, Crops]:
+    """What learns, as it stands before the next step, and what from."""
+    init = team.from_lead(lambda: load_initial(config)) if config.train.init and not checkpoint else None
+    learner, crops = Learner.build(config, device, team, say), Crops(pictures.train, config, device, team)
+    if checkpoint:
+        learner.restore(checkpoint)
+    elif init:
+        learner.begin_from(init.codec)
+        say(f"{config.train.init}: {init.inherited}")
+    else:
+        learner.initialise(crops)
+    return learner, crops

@@ -1,0 +1,46 @@
+"""Commands in two processes that torchrun starts."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from conftest import Result, attncodec
+
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "attncodec")
+
+
+def in_two(*arguments: object, cwd: Path) -> Result:
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, *TORCHRUN, *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=environment, timeout=200)
+
+
+def test_two_processes_write_the_files_of_one_and_wait_for_each_other(
+    pictures: Path, model_file: Path, tmp_path: Path
+) -> None:
+    (pictures / "damaged.png").write_bytes(b"no picture")
+    sources = sorted(path for path in pictures.rglob("*") if path.is_file())
+    for out, run in (("one", attncodec), ("two", in_two)):
+        done = run("compress", *sources, "-o", out, "-m", model_file, cwd=tmp_path)
+        assert done.returncode == 1
+    assert "1 of 5 files failed" in done.stderr and done.stderr.count("error: ") == 1
+    assert sorted(done.stdout.splitlines()) and done.stdout.count(" bytes ") == 4
+    written = [{path.name: path.read_bytes() for path in (tmp_path / out).iterdir()} for out in ("one", "two")]
+    assert written[0] == written[1] and len(written[0]) == 4
+    again = in_two("compress", *sources, "-o", "two", "-m", model_file, cwd=tmp_path)
+    assert again.returncode != 0 and again.stderr.count("exists already") == 1
+
+
+def test_two_processes_measure_what_one_does(pictures: Path, model_file: Path, tmp_path: Path) -> None:
+    found = []
+    for out, run in (("one", attncodec), ("two", in_two)):
+        done = run("eval", pictures, "-q", 2, "-m", model_file, "-o", out, "--json", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        points = json.loads(done.stdout)["points"]
+        for image in (points[0], *points[0]["images"]):
+            del image["encode_s"], image["decode_s"]
+        found.append(points)
+        assert (tmp_path / out / "images.csv").exists()
+    assert found[0] == found[1] and [image["name"] for image in found[0][0]["images"]][-1] == "more/d.png"

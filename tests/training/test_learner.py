@@ -1,0 +1,54 @@
+import pytest
+import torch
+from test_loop import CPU, changed
+
+from attncodec.config import Config
+from attncodec.training.learner import Learner
+
+
+def crops(count: int = 2) -> torch.Tensor:
+    return torch.randint(0, 256, (count, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def test_quality_and_noise_of_a_sample_do_not_depend_on_the_others(quick_config: Config) -> None:
+    learner = Learner.build(quick_config, CPU)
+    positions, generators = learner._draw(5, 0, range(4))
+    noise = [torch.rand(3, generator=generator) for generator in generators]
+    (alone,), (generator,) = learner._draw(5, 0, [2])
+    assert alone == positions[2] and torch.equal(torch.rand(3, generator=generator), noise[2])
+    assert len({float(first[0]) for first in noise}) == 4
+    for other in (learner._draw(6, 0, [2]), learner._draw(5, 1, [2])):
+        assert not torch.equal(torch.rand(3, generator=other[1][0]), noise[2])
+
+
+def test_float32_is_kept_to_where_it_is_asked_for(quick_config: Config) -> None:
+    learner = Learner.build(changed(quick_config, precision="float32"), CPU)
+    dtypes = set()
+    learner.codec.synthesis.register_forward_hook(lambda module, args, output: dtypes.add(output.dtype))
+    learner.codec.analysis.register_forward_hook(lambda module, args, output: dtypes.add(output.dtype))
+    learner.step(0, 1e-3, crops())
+    assert dtypes == {torch.float32} and not learner.bf16
+
+
+def test_where_nothing_compiles_training_goes_on_and_says_so(
+    quick_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object, **options: object) -> object:
+        raise RuntimeError("no compiler here\nsecond line")
+
+    monkeypatch.setattr(torch, "compile", refuse)
+    said: list[str] = []
+    learner = Learner.build(changed(quick_config, compile=True), CPU, say=said.append)
+    assert said == ["torch.compile does not work here, so training goes without it: no compiler here"]
+    assert learner.step(0, 1e-3, crops()).taken
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.filterwarnings("ignore")  # of the compiler's own
+def test_compiled_networks_lose_what_the_others_do(quick_config: Config) -> None:
+    losses = []
+    for compiled in (False, True):
+        learner = Learner.build(changed(quick_config, compile=compiled, precision="float32"), CPU)
+        losses.append([float(learner.step(step, 1e-3, crops()).loss) for step in range(4)])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
