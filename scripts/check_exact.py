@@ -1,15 +1,17 @@
 """Do files decode to the encoder's latents under other kernels, thread counts and instruction sets?
 
-    python scripts/check_exact.py MODEL PICTURES [--out results/exact.json] [--python OTHER_PYTHON ...]
+    python scripts/check_exact.py MODEL PICTURES [--out results/exact.json] [--python OTHER_PYTHON ...] [--files FOLDER]
 
 Writes every picture at qualities 1, 4 and 8 (or what the model has), with 25 pictures of noise and 25 of text and flat
-graphics besides, then reads the latents of all of them again in a process of its own for each variant. A file holds a
-checksum of the encoder's latents, so a mismatch is noticed by the decoder itself. --python adds variants: interpreters
-of other environments, with another torch. The control puts the float networks in place of the integers: it must show
-mismatches, or the test would test nothing.
+graphics besides, then reads the latents of all of them again in a process of its own for each variant; where there is a
+GPU, on that too. A file holds a checksum of the encoder's latents, so a mismatch is noticed by the decoder itself.
+--python adds variants: interpreters of other environments, with another torch. --files keeps the files in a folder;
+where it has them already, from another machine, they are read here, on the CPU and the GPU. The control puts the float
+networks in place of the integers: it must show mismatches, or the test would test nothing.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
@@ -20,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
-from torch import Tensor
+from torch import Tensor, nn
 
 from attncodec.container import unpack
 from attncodec.environment import versions
@@ -44,6 +46,9 @@ VARIANTS: dict[str, dict[str, str]] = {
     "contiguous": {"CHECK_CONTIGUOUS": "1"},
 }
 CONTROL = {name: VARIANTS[name] for name in ("oneDNN off", "oneDNN SSE4.1", "1 thread")}
+ELSEWHERE: dict[str, dict[str, str]] = {"another machine": {}}
+if torch.cuda.is_available():
+    VARIANTS["GPU"] = CONTROL["GPU"] = ELSEWHERE["GPU"] = {"CHECK_GPU": "1"}
 SYNTHETIC = 25
 
 
@@ -60,6 +65,24 @@ class FloatTwin(FloatPrior):
 
     def to_units(self, y_hat: Tensor, gain: Tensor) -> Tensor:
         return super().to_units(y_hat, gain.float() / ONE)
+
+
+class OnGPU(nn.Module):
+    """A prior whose networks run on a GPU, between tensors that do not live there."""
+
+    def __init__(self, prior: nn.Module) -> None:
+        super().__init__()
+        self.prior, self.order = prior.to("cuda"), [order.cpu() for order in prior.order]
+
+    def hyper(self, *given: Tensor) -> Tensor:
+        return self.prior.hyper(*(x.to("cuda") for x in given)).cpu()
+
+    def means_and_levels(self, step: int, *given: Tensor) -> tuple[Tensor, Tensor]:
+        mean, level = self.prior.means_and_levels(step, *(x.to("cuda") for x in given))
+        return mean.cpu(), level.cpu()
+
+    def to_units(self, *given: Tensor) -> Tensor:
+        return self.prior.to_units(*(x.to("cuda") for x in given)).cpu()
 
 
 def load(model: Path, control: bool) -> SealedCodec:
@@ -86,8 +109,9 @@ def synthetic() -> dict[str, RGB]:
     return pictures
 
 
-def write_all(codec: SealedCodec, pictures: dict[str, RGB], folder: str) -> int:
-    """Every picture at every quality that is looked at -> number of files."""
+def write_all(codec: SealedCodec, pictures: dict[str, RGB], folder: str) -> None:
+    """Every picture at every quality that is looked at."""
+    Path(folder).mkdir(parents=True)
     levels = len(codec.header.config.levels)
     qualities = sorted({1, min(4, levels), levels})
     for name, rgb in pictures.items():
@@ -95,7 +119,6 @@ def write_all(codec: SealedCodec, pictures: dict[str, RGB], folder: str) -> int:
         for quality in qualities:
             data = encoding.write(codec.position(quality))
             (Path(folder) / f"{name}-{quality}.atc").write_bytes(data)
-    return len(pictures) * len(qualities)
 
 
 def read_all(model: Path, folder: Path, control: bool) -> None:
@@ -106,6 +129,8 @@ def read_all(model: Path, folder: Path, control: bool) -> None:
     codec = load(model, control)
     if "CHECK_CONTIGUOUS" in os.environ:
         codec.codec.to(memory_format=torch.contiguous_format)
+    if "CHECK_GPU" in os.environ:
+        codec.codec.prior = OnGPU(codec.codec.prior)
     bad = 0
     for path in sorted(folder.glob("*.atc")):
         try:
@@ -129,26 +154,34 @@ def main() -> None:
     parser.add_argument("pictures", type=Path)
     parser.add_argument("--out", type=Path, default=Path("results/exact.json"))
     parser.add_argument("--python", action="append", default=[])
+    parser.add_argument("--files", type=Path)
     parser.add_argument("--read", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--control", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.read:
         return read_all(options.model, options.pictures, options.control)
     codec = load_sealed(options.model)
-    pictures = {path.stem: read_rgb(path) for path in find_pictures(options.pictures)} | synthetic()
-    with tempfile.TemporaryDirectory() as folder:
-        files = write_all(codec, pictures, folder)
-        variants = {name: read(sys.executable, options.model, folder, v) for name, v in VARIANTS.items()}
-        variants |= {f"other torch {n}": read(p, options.model, folder, {}) for n, p in enumerate(options.python)}
-        write_all(load(options.model, control=True), pictures, folder)
-        controls = {f"control, {n}": read(sys.executable, options.model, folder, v, True) for n, v in CONTROL.items()}
+    with contextlib.ExitStack() as stack:
+        folder = options.files or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        exact, floats = str(folder / "exact"), str(folder / "floats")
+        here = not Path(exact).exists()
+        if here:
+            pictures = {path.stem: read_rgb(path) for path in find_pictures(options.pictures)} | synthetic()
+            write_all(codec, pictures, exact)
+            write_all(load(options.model, control=True), pictures, floats)
+        chosen, control = (VARIANTS, CONTROL) if here else (ELSEWHERE, ELSEWHERE)
+        files = len(list(Path(exact).iterdir()))
+        variants = {name: read(sys.executable, options.model, exact, v) for name, v in chosen.items()}
+        variants |= {f"other torch {n}": read(p, options.model, exact, {}) for n, p in enumerate(options.python)}
+        controls = {f"control, {n}": read(sys.executable, options.model, floats, v, True) for n, v in control.items()}
     result = {
         "model": codec.header.digest.hex(),
         "pictures": options.pictures.resolve().name,
         "files": files,
+        "written": "here" if here else "on another machine",
         "variants": variants,
         "controls": controls,
-        "versions": versions("cpu"),
+        "versions": versions("cuda" if torch.cuda.is_available() else "cpu"),
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     write_whole(options.out, (json.dumps(result, indent=2) + "\n").encode())

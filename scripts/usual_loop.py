@@ -39,7 +39,9 @@ def usual_batches(paths: list[Path], batch: int, crop: int, workers: int) -> Ite
         yield from loader
 
 
-def usual_training(net: nn.Module, batches: Iterable[Tensor], seconds: float) -> tuple[int, float]:
+def usual_training(
+    net: nn.Module, batches: Iterable[Tensor], seconds: float, device: torch.device | str = "cpu"
+) -> tuple[int, float]:
     """Train a model of compressai's zoo -> crops seen, and the seconds that they took."""
     from compressai.losses import RateDistortionLoss
     from compressai.optimizers import net_aux_optimizer
@@ -48,7 +50,8 @@ def usual_training(net: nn.Module, batches: Iterable[Tensor], seconds: float) ->
     optimisers = net_aux_optimizer(net, {"net": {"type": "Adam", "lr": 1e-4}, "aux": {"type": "Adam", "lr": 1e-3}})
     net.train()
     start, crops = time.monotonic(), 0
-    for batch in batches:
+    for cpu_batch in batches:
+        batch = cpu_batch.to(device)
         optimisers["net"].zero_grad()
         optimisers["aux"].zero_grad()
         loss_of(net(batch), batch)["loss"].backward()
@@ -59,4 +62,6 @@ def usual_training(net: nn.Module, batches: Iterable[Tensor], seconds: float) ->
         crops += len(batch)
         if time.monotonic() - start > seconds:
             break
+    if str(device) != "cpu":
+        torch.cuda.synchronize()
     return crops, time.monotonic() - start

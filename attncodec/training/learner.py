@@ -65,6 +65,8 @@ class Learner:
     ) -> "Learner":
         """Weights from the seed; `initialise`, `begin_from` or `restore` must follow."""
         torch.manual_seed(config.train.seed)
+        torch.backends.cudnn.benchmark = True  # shapes stay the same
+        torch.backends.cudnn.allow_tf32 = False  # what is not in bf16 needs all of float32: see blocks.full_precision
         codec = build_codec(config.model)
         codec.to(device).to(memory_format=torch.channels_last)
         averaged = copy.deepcopy(codec).requires_grad_(False)
