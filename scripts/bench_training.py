@@ -4,12 +4,12 @@
 
 Batch 8 of 256 x 256, the same pictures of at most a megapixel. The usual loop (usual_loop.py, 4 workers) trains
 compressai's Cheng2020Attention(N = 128), unchanged; `same module` is that very module through our data, precision,
-memory format, compiler and optimisers (and our codecs need no auxiliary loss); `default` is configs/default.yaml
-through `Learner`. They take turns, each in a process of its own; medians over the pairs. Each also once on one batch,
-over and over, which leaves the data side out.
+memory format, CUDA graph and optimisers (and our codecs need no auxiliary loss); `default` is configs/default.yaml
+through `Learner`. They take turns, each in a process of its own; medians over the pairs. The first time each also
+trains on one batch, over and over, which leaves the data side out.
 
-On a GPU also what share of the wall time its kernels run, over 200 steps under torch's profiler, and how many crops
-`default` sees a second in larger batches.
+On a GPU also the share of the wall time in which its kernels run: what they take over 200 steps, as torch's profiler
+sees it, by what 200 steps take without the profiler, which slows the launches. And `default` in a larger batch.
 """
 
 import argparse
@@ -35,12 +35,13 @@ from attncodec.training.data import Crops
 from attncodec.training.learner import Learner
 from attncodec.training.optim import build_optimisers
 from attncodec.training.pictures import Picture, Source
+from attncodec.training.replay import Replay
 
 BATCH, CROP, WORKERS = 8, 256, 4
 MEGAPIXEL = 1 << 20
 WARM_STEPS = {"cpu": 2, "cuda": 20}
 BUSY_STEPS = 200
-LARGER = (32, 64)  # batches that a GPU has room for
+LARGER = 32  # a batch that a GPU has room for
 READ_EVERY = 16  # steps: the loop waits for a GPU once in so many
 
 
@@ -74,76 +75,93 @@ class Trial:
     seconds: float
     device: torch.device
     batch: int
-    with_data: bool
-    busy: bool  # the share of the time in which kernels run, in place of crops a second
+    brief: bool  # only with the data side
 
 
-def usual(trial: Trial) -> float:
+Figures = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a step is given, and what it returns."""
+
+    crops: Tensor
+
+
+def usual(trial: Trial) -> Figures:
     batches: Iterable[Tensor] = iter(usual_batches(small_pictures(trial.folder), trial.batch, CROP, WORKERS))
-    if not trial.with_data:
-        batches = itertools.repeat(next(batches).to(trial.device))
     net = cheng2020().to(trial.device)
     warm = itertools.islice(batches, WARM_STEPS[trial.device.type])
     usual_training(net, warm, float("inf"), trial.device)
-    crops, spent_s = usual_training(net, batches, trial.seconds, trial.device)
-    return crops / spent_s
+    kinds = {"crops_per_s": batches, "without_data": itertools.repeat(next(batches).to(trial.device))}
+    figures = {}
+    for name, given in list(kinds.items())[: 1 if trial.brief else 2]:
+        crops, spent_s = usual_training(net, given, trial.seconds, trial.device)
+        figures[name] = crops / spent_s
+    return figures
 
 
-def same_module(trial: Trial) -> float:
+def same_module(trial: Trial) -> Figures:
     device = trial.device
     bf16 = has_bf16(device)
     # On a CPU contiguous: oneDNN under torch 2.14 corrupts the heap with this module in channels_last.
     form = torch.channels_last if device.type == "cuda" else torch.contiguous_format
     net = cheng2020().to(device).to(memory_format=form).train()
     optimisers = build_optimisers(net, 1e-4, bf16)
-    if device.type == "cuda":
-        for network in (net.g_a, net.g_s, net.h_a, net.h_s):
-            network.compile(dynamic=False)
 
-    def step(number: int, crops: Tensor) -> None:
-        x = crops.to(device, non_blocking=True).float().div(255).contiguous(memory_format=form)
+    def take(batch: Batch) -> Batch:
+        x = batch.crops.float().div(255).contiguous(memory_format=form)
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             out = net(x)
         bits = sum(-torch.log2(likelihoods.float()).sum() for likelihoods in out["likelihoods"].values())
         mse = (out["x_hat"].float() - x).square().mean()
-        loss = bits / (len(crops) * CROP**2) + RD_LAMBDA * 255**2 * mse
+        loss = bits / (len(x) * CROP**2) + RD_LAMBDA * 255**2 * mse
         for optimiser in optimisers.values():
             optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         for optimiser in optimisers.values():
             optimiser.step()
+        return Batch(loss.detach())
 
-    return timed(step, our_crops(trial.folder, trial.batch, device), trial)
+    step = Replay(take, device, sys.exit) if device.type == "cuda" else take
+    crops = our_crops(trial.folder, trial.batch, device)
+    return timed(lambda number, x: step(Batch(x.to(device))), crops, trial)
 
 
-def default(trial: Trial) -> float:
+def default(trial: Trial) -> Figures:
     learner = Learner.build(our_config(trial.batch), trial.device)
     crops = our_crops(trial.folder, trial.batch, trial.device)
     learner.initialise(crops)
     return timed(lambda number, x: learner.step(number, 1e-4, x), crops, trial)
 
 
-def timed(step: Callable[[int, Tensor], object], crops: Crops, trial: Trial) -> float:
-    """Crops a second after the first steps, or what share of the time kernels ran."""
-    warm = WARM_STEPS[trial.device.type]
-    for number in range(warm):
-        step(number, batch := crops.at(number))
-    wait(trial.device)
+def timed(step: Callable[[int, Tensor], object], crops: Crops, trial: Trial) -> Figures:
+    """After the first steps."""
+    steps = itertools.count()
 
-    def one(number: int) -> None:
-        step(number, crops.at(number) if trial.with_data else batch)
+    def take(batch: Tensor | None = None) -> None:
+        number = next(steps)
+        step(number, crops.at(number) if batch is None else batch)
         if number % READ_EVERY == 0:
             wait(trial.device)
 
-    if trial.busy:
-        return busy_share(one, range(warm, warm + BUSY_STEPS))
-    start, number = time.monotonic(), warm
-    while time.monotonic() - start < trial.seconds:
-        one(number)
-        number += 1
-    wait(trial.device)
-    return trial.batch * (number - warm) / (time.monotonic() - start)
+    def crops_per_s(batch: Tensor | None) -> float:
+        wait(trial.device)
+        start, first = time.monotonic(), next(steps)
+        while time.monotonic() - start < trial.seconds:
+            take(batch)
+        wait(trial.device)
+        return trial.batch * (next(steps) - first - 1) / (time.monotonic() - start)
+
+    for _ in range(WARM_STEPS[trial.device.type]):
+        take()
+    figures = {"crops_per_s": crops_per_s(None)}
+    if not trial.brief:
+        figures["without_data"] = crops_per_s(crops.at(0))
+        if trial.device.type == "cuda":
+            figures["busy_share"] = busy_share(take)
+    return figures
 
 
 def wait(device: torch.device) -> None:
@@ -151,19 +169,22 @@ def wait(device: torch.device) -> None:
         torch.cuda.synchronize()
 
 
-def busy_share(step: Callable[[int], None], numbers: range) -> float:
-    """Seconds in which kernels ran over seconds in all. All run in one stream, one after the other; the profiler slows
-    the launches down, so the share is a little more without it."""
+def busy_share(take: Callable[[], None]) -> float:
+    """All kernels run in one stream, one after the other, so that their times add up."""
     from torch.profiler import ProfilerActivity, profile
 
-    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
-        start = time.monotonic()
-        for number in numbers:
-            step(number)
+    def spent_s() -> float:
         torch.cuda.synchronize()
-        spent_s = time.monotonic() - start
-    kernels_us = sum(row.self_device_time_total for row in profiler.key_averages())
-    return kernels_us / 1e6 / spent_s
+        start = time.monotonic()
+        for _ in range(BUSY_STEPS):
+            take()
+        torch.cuda.synchronize()
+        return time.monotonic() - start
+
+    without = spent_s()
+    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+        spent_s()
+    return sum(row.self_device_time_total for row in profiler.key_averages()) / 1e6 / without
 
 
 CONTENDERS = {"usual": usual, "same module": same_module, "default": default}
@@ -178,39 +199,33 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--one", choices=CONTENDERS, help=argparse.SUPPRESS)
     parser.add_argument("--batch", type=int, default=BATCH, help=argparse.SUPPRESS)
-    parser.add_argument("--no-data", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--busy", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--brief", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_flush_denormal(True)
     if options.one:
-        device, with_data = torch.device(options.device), not options.no_data
-        trial = Trial(options.pictures, options.seconds, device, options.batch, with_data, options.busy)
-        return print(CONTENDERS[options.one](trial))
+        trial = Trial(options.pictures, options.seconds, torch.device(options.device), options.batch, options.brief)
+        return print(json.dumps(CONTENDERS[options.one](trial)))
 
-    def measure(name: str, *flags: str) -> float:
+    def measure(name: str, *flags: str) -> Figures:
         command = [sys.executable, "-W", "ignore", __file__, str(options.pictures), "--seconds", str(options.seconds)]
         command += ["--device", options.device, "--one", name, *flags]
-        found = float(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
-        print(f"{name} {' '.join(flags)}: {found:.2f}", flush=True)
+        found = json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
+        print(name, *flags, found, flush=True)
         return found
 
     runs = {name: [] for name in CONTENDERS}
-    for _ in range(options.pairs):
+    for pair in range(options.pairs):
         for name, found in runs.items():
-            found.append(measure(name))
-    rates = {name: median(found) for name, found in runs.items()}
+            found.append(measure(name, *(["--brief"] if pair else [])))
+    rates = {name: median(figures["crops_per_s"] for figures in found) for name, found in runs.items()}
+    if options.device == "cuda":
+        runs[f"default, batch {LARGER}"] = [measure("default", "--batch", str(LARGER))]
     result = {
         "crops_per_s": rates,
         "times_usual": {name: rate / rates["usual"] for name, rate in rates.items()},
-        "crops_per_s_without_data": {name: measure(name, "--no-data") for name in CONTENDERS},
         "runs": runs,
         "versions": versions(options.device),
     }
-    if options.device == "cuda":
-        batches = {f"default, batch {batch}": ("default", "--batch", str(batch)) for batch in LARGER}
-        result["crops_per_s"] |= {name: measure(*command) for name, command in batches.items()}
-        batches |= {name: (name,) for name in ("same module", "default")}
-        result["busy_share"] = {name: measure(*command, "--busy") for name, command in batches.items()}
     out = options.out or Path(f"results/bench_training_{options.device}.json")
     write_whole(out, (json.dumps(result, indent=2) + "\n").encode())
     print(json.dumps(result["times_usual"]))

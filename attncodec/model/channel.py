@@ -17,7 +17,6 @@ coded: the decoder takes their mean.
 import hashlib
 import math
 import zlib
-from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -26,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from attncodec.model.coder import Index, SymbolReader, Symbols, SymbolWriter, TableSet
+from attncodec.model.noise import uniform
 from attncodec.model.prior import FactorisedPrior, clamp_symbols, gaussian_bits
 from attncodec.model.stopwatch import Stopwatch
 
@@ -48,9 +48,9 @@ class Channel(Protocol):
 class Noise:
     """Training: uniform noise for the rate, straight-through rounding for the synthesis (Minnen & Singh 2020)."""
 
-    def __init__(self, generators: Sequence[torch.Generator]) -> None:
-        """One for each picture, on the device of the latents: the noise of a picture depends on no other."""
-        self.generators = generators
+    def __init__(self, seeds: Tensor) -> None:
+        """seeds (B,) int64, on the device of the latents: the noise of a picture depends on no other."""
+        self.seeds, self.sent = seeds, 0
         self.bits: Tensor = torch.zeros(())  # (B,) after a transmission
 
     def send_z(self, prior: FactorisedPrior | None, z: Tensor | None, shape: Shape) -> Tensor:
@@ -66,8 +66,8 @@ class Noise:
         return _straight_through(residual) + mean
 
     def _noise(self, like: Tensor) -> Tensor:
-        rows = [torch.rand(like.shape[1:], generator=chance, device=like.device) for chance in self.generators]
-        return torch.stack(rows) - 0.5
+        self.sent += 1
+        return uniform(self.seeds, self.sent, like.shape[1:]) - 0.5
 
 
 def _straight_through(x: Tensor) -> Tensor:

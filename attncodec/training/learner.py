@@ -27,10 +27,23 @@ from attncodec.training.optim import (
     set_learning_rate,
     state_tensors,
 )
+from attncodec.training.replay import Replay
 
 INITIALISATION_CROPS = 32
 LEVEL_AND_NOISE = 1  # what tells their randomness from that of the crops
 AVERAGE_WARMUP = 10  # the average follows closely at first: its decay at step s is at most (1 + s) / (10 + s)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """All that a step depends on beside the state of what learns, on the device."""
+
+    crops: Tensor  # (B, 3, H, W) uint8
+    position: Tensor  # (B,) int64, the quality of each, in 1 / 64 of a level above the first
+    rd_lambda: Tensor  # (B,) of each
+    seeds: Tensor  # (B,) int64, of the noise of each
+    lr: Tensor  # ()
+    average_weight: Tensor  # () of the new weights in their average
 
 
 @dataclass(frozen=True)
@@ -58,6 +71,7 @@ class Learner:
     network: nn.Module  # the codec, in a team with its gradients averaged over the processes
     bf16: bool
     team: Team
+    replay: Replay[Inputs, StepResult] | None = None  # on a GPU
 
     @classmethod
     def build(
@@ -80,7 +94,11 @@ class Learner:
                 network = nn.parallel.DistributedDataParallel(
                     codec, gradient_as_bucket_view=True, broadcast_buffers=False
                 )
-        return cls(config, device, codec, averaged, build_optimisers(codec, config.train.lr, bf16), network, bf16, team)
+        optimisers = build_optimisers(codec, config.train.lr, bf16)
+        learner = cls(config, device, codec, averaged, optimisers, network, bf16, team)
+        if device.type == "cuda" and team.size == 1:  # the gradients of a team meet while they are made
+            learner.replay = Replay(learner._take, device, say)
+        return learner
 
     def initialise(self, crops: Crops) -> None:
         """Before the first step: units and gains from the pictures."""
@@ -103,52 +121,60 @@ class Learner:
     ) -> StepResult:
         """One step on uint8 crops (B, 3, H, W): those of this process, of `whole_batch` (None: these are all). It
         depends on the seed, the step and the generation alone."""
-        options, levels = self.config.train, self.config.model.levels
+        levels = self.config.model.levels
         count = len(crops) if whole_batch is None else whole_batch
-        x = self.to_float(crops)
-        positions, generators = self._draw(step, generation, self.team.share(range(count)))
-        rd_lambda = self._to_device(torch.tensor([rd_lambda_at(levels, position) for position in positions]))
-        position, channel = self._to_device(torch.tensor(positions)), Noise(generators)
+        positions, seeds = self._draw(step, generation, self.team.share(range(count)))
+        weight = 1 - min(self.config.train.ema, (1 + step) / (AVERAGE_WARMUP + step))
+        rd_lambda = [rd_lambda_at(levels, position) for position in positions]
+        figures = (torch.tensor(given) for given in (positions, rd_lambda, seeds, lr, weight))
+        inputs = Inputs(*map(self._to_device, (crops, *figures)))
+        return self.replay(inputs) if self.replay else self._take(inputs, len(crops) / count)
+
+    def _draw(self, step: int, generation: int, samples: Iterable[int]) -> tuple[list[int], list[int]]:
+        """The quality of each sample, as a position in the levels, and the seed of its noise."""
+        top = QUALITY_STEPS * (len(self.config.model.levels) - 1)
+        positions, seeds = [], []
+        for sample in samples:
+            rng = np.random.default_rng([self.config.train.seed, step, sample, generation, LEVEL_AND_NOISE])
+            positions.append(int(rng.integers(top + 1)))
+            seeds.append(int(rng.integers(2**63)))
+        return positions, seeds
+
+    def _take(self, inputs: Inputs, share: float = 1.0) -> StepResult:
+        """A step on what is this share of the whole batch."""
+        options = self.config.train
+        x, channel = self.to_float(inputs.crops), Noise(inputs.seeds)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            x_hat = self.network(x, channel, position)
-        result = rd_loss(x, x_hat, channel.bits, rd_lambda, options.ms_ssim_share)
+            x_hat = self.network(x, channel, inputs.position)
+        result = rd_loss(x, x_hat, channel.bits, inputs.rd_lambda, options.ms_ssim_share)
         for optimiser in self.optimisers.values():
             optimiser.zero_grad(set_to_none=True)
-        share = result.loss * (len(crops) / count)
-        (share * self.team.size).backward()  # type: ignore[no-untyped-call]
-        loss = share.detach()
+        weighted = result.loss * share
+        (weighted * self.team.size).backward()  # type: ignore[no-untyped-call]
+        loss = weighted.detach()
         if self.team.size > 1:
             dist.all_reduce(loss)
         norm = torch.nn.utils.clip_grad_norm_(self.codec.parameters(), options.clip)
         taken = torch.isfinite(norm) & torch.isfinite(loss)
-        self._move(step, lr, taken)
-        level = torch.round(position / QUALITY_STEPS).long()
+        self._move(inputs.lr, inputs.average_weight, taken)
+        level = torch.round(inputs.position / QUALITY_STEPS).long()
         return StepResult(taken, loss, norm, level, result.rate_bpp.detach(), result.mse_255.detach())
 
-    def _draw(self, step: int, generation: int, samples: Iterable[int]) -> tuple[list[int], list[torch.Generator]]:
-        """The quality of each sample, as a position in the levels, and what its noise comes from."""
-        top = QUALITY_STEPS * (len(self.config.model.levels) - 1)
-        positions, generators = [], []
-        for sample in samples:
-            rng = np.random.default_rng([self.config.train.seed, step, sample, generation, LEVEL_AND_NOISE])
-            positions.append(int(rng.integers(top + 1)))
-            generators.append(torch.Generator(self.device).manual_seed(int(rng.integers(2**32))))
-        return positions, generators
-
-    def _move(self, step: int, lr: float, taken: Tensor) -> None:
+    def _move(self, lr: Tensor, average_weight: Tensor, taken: Tensor) -> None:
         """The weights by their gradients, and the averaged weights after them; nothing where the step is not taken."""
-        weight: float | Tensor = 1 - min(self.config.train.ema, (1 + step) / (AVERAGE_WARMUP + step))
         if self.device.type == "cpu":
             if not taken:
                 return
         else:  # a GPU is not waited for: its kernels look at the flag
-            weight = weight * taken
+            average_weight = average_weight * taken
             set_found_inf(self.optimisers, (~taken).float())
         set_learning_rate(self.optimisers, lr)
         for optimiser in self.optimisers.values():
             optimiser.step()
-        for average, parameter in zip(self.averaged.parameters(), self.codec.parameters(), strict=True):
-            average.lerp_(parameter.detach(), weight)
+        averages: list[Tensor] = list(self.averaged.parameters())
+        weights = [parameter.detach() for parameter in self.codec.parameters()]
+        torch._foreach_mul_(averages, 1 - average_weight)
+        torch._foreach_add_(averages, list(torch._foreach_mul(weights, average_weight)))
 
     def to_float(self, crops: Tensor) -> Tensor:
         """uint8 -> [0, 1] on the device, channels last."""
@@ -173,6 +199,8 @@ class Learner:
         load_weights(self.codec, checkpoint.part(MODEL))
         load_weights(self.averaged, checkpoint.part(AVERAGE))
         load_state_tensors(self.optimisers, checkpoint.part(OPTIMISER))
+        if self.replay:
+            self.replay.forget()
 
 
 def compile_networks(codec: Codec, device: torch.device, say: Callable[[str], None]) -> None:

@@ -25,7 +25,7 @@ from attncodec.training.run import MetricsRow, Recorder, RunFolder
 from attncodec.training.validation import Point, Reconstruct, Schedule
 from attncodec.training.view import show
 
-REPORT_EVERY = 20  # steps
+REPORT_EVERY = {"cpu": 20, "cuda": 160}  # steps
 READ_EVERY = {"cpu": 1, "cuda": 16}  # steps; reading what a GPU found means to wait for it
 CHECKPOINT_EVERY_S = 120.0
 STOP, FINISH, CHECK, STEP = range(4)  # what the lead of a team may decide before a step
@@ -213,7 +213,7 @@ def fit(run: Run) -> None:
     schedule = Schedule(clock, learner.config, run.held_out)
     display = Display(run.budget, clock.spent(), quiet=not team.leads)
     means = Means(len(learner.config.model.levels))
-    read_every = READ_EVERY[learner.device.type]
+    read_every, report_every = READ_EVERY[learner.device.type], REPORT_EVERY[learner.device.type]
     unread: list[StepResult] = []
     saved = began = time.monotonic()
 
@@ -272,7 +272,7 @@ def fit(run: Run) -> None:
             batch = run.crops.at(progress.step, progress.generation, final)
             unread.append(learner.step(progress.step, run.lr, batch, progress.generation, run.crops.count(final)))
             clock.tick()
-            reporting = progress.step % REPORT_EVERY == 0
+            reporting = progress.step % report_every == 0
             if progress.step % read_every == 0 or reporting:
                 read()
             if progress.step % read_every == 0 and guard.jumped(progress):

@@ -7,6 +7,7 @@ al. 2025, arXiv 2502.16982), so one rate of learning serves both.
 
 import math
 from collections import defaultdict
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +30,7 @@ def orthogonalise(matrices: Tensor, dtype: torch.dtype = torch.bfloat16) -> Tens
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(NEWTON_SCHULZ_STEPS):
         gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)  # (a + b g + c g g) x
     return (x.mT if tall else x).to(matrices.dtype)
 
 
@@ -42,7 +43,7 @@ class Muon(torch.optim.Optimizer):
 
     found_inf: Tensor | None = None
 
-    def __init__(self, params: list[nn.Parameter], lr: float, dtype: torch.dtype = torch.bfloat16) -> None:
+    def __init__(self, params: list[nn.Parameter], lr: float | Tensor, dtype: torch.dtype = torch.bfloat16) -> None:
         super().__init__(params, {"lr": lr})
         self.dtype = dtype
 
@@ -50,42 +51,49 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """One step; no closure is taken."""
         for group in self.param_groups:
-            by_shape: dict[torch.Size, list[Tensor]] = defaultdict(list)
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    by_shape[parameter.flatten(1).shape].append(parameter)
-            for shape, parameters in by_shape.items():
-                updates = torch.stack([self._nesterov(parameter).flatten(1) for parameter in parameters])
-                updates = orthogonalise(updates, self.dtype)
+            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+            by_shape: dict[torch.Size, list[tuple[Tensor, Tensor]]] = defaultdict(list)
+            for parameter, update in zip(parameters, self._nesterov(parameters), strict=True):
+                by_shape[parameter.flatten(1).shape].append((parameter, update.flatten(1)))
+            for shape, pairs in by_shape.items():
+                size = group["lr"] * (ADAM_RMS * math.sqrt(max(shape)))
                 if self.found_inf is not None:
-                    updates = updates * (1 - self.found_inf)
-                size = group["lr"] * ADAM_RMS * math.sqrt(max(shape))
-                for parameter, update in zip(parameters, updates, strict=True):
-                    parameter.sub_(update.view_as(parameter), alpha=size)
+                    size = size * (1 - self.found_inf)
+                updates = size * orthogonalise(torch.stack([update for _, update in pairs]), self.dtype)
+                for (parameter, _), update in zip(pairs, updates, strict=True):
+                    parameter.sub_(update.view_as(parameter))
 
-    def _nesterov(self, parameter: Tensor) -> Tensor:
-        state = self.state[parameter]
-        if "momentum" not in state:
-            state["momentum"] = torch.zeros_like(parameter)
-        assert parameter.grad is not None
-        momentum: Tensor = state["momentum"]
-        gradient = parameter.grad
+    def _nesterov(self, parameters: list[Tensor]) -> Sequence[Tensor]:
+        for parameter in parameters:
+            if "momentum" not in self.state[parameter]:
+                self.state[parameter]["momentum"] = torch.zeros_like(parameter)
+        momenta: list[Tensor] = [self.state[parameter]["momentum"] for parameter in parameters]
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         if self.found_inf is not None:
-            gradient = torch.where(self.found_inf > 0, momentum, gradient)
-        return gradient.lerp(momentum.lerp_(gradient, 1 - MOMENTUM), MOMENTUM)
+            bad = self.found_inf > 0
+            gradients = [torch.where(bad, *pair) for pair in zip(momenta, gradients, strict=True)]
+        torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
+        return torch._foreach_lerp(gradients, momenta, MOMENTUM)
 
 
 Optimisers = dict[str, torch.optim.Optimizer]
 
 
 def build_optimisers(codec: nn.Module, lr: float, bf16: bool) -> Optimisers:
-    """Two optimisers whose parameters are disjoint and, together, all that learn."""
+    """Two optimisers whose parameters are disjoint and, together, all that learn. On a GPU the rate of learning is a
+    tensor of each, so that a captured step (replay.py) does not hold that of its capture."""
     learning = [parameter for parameter in codec.parameters() if parameter.requires_grad]
     matrices = [parameter for parameter in learning if parameter.dim() == 4]
     others = [parameter for parameter in learning if parameter.dim() != 4]
+    device = learning[0].device
+    on_gpu = device.type == "cuda"
+
+    def rate() -> float | Tensor:
+        return torch.tensor(lr, device=device) if on_gpu else lr
+
     return {
-        "muon": Muon(matrices, lr, torch.bfloat16 if bf16 else torch.float32),
-        "adamw": torch.optim.AdamW(others, lr, betas=(0.9, 0.95), weight_decay=0.0, fused=True),
+        "muon": Muon(matrices, rate(), torch.bfloat16 if bf16 else torch.float32),
+        "adamw": torch.optim.AdamW(others, rate(), betas=(0.9, 0.95), weight_decay=0.0, fused=True, capturable=on_gpu),
     }
 
 
@@ -101,10 +109,13 @@ def set_found_inf(optimisers: Optimisers, found_inf: Tensor) -> None:
         optimiser.found_inf = found_inf  # type: ignore[attr-defined]
 
 
-def set_learning_rate(optimisers: Optimisers, lr: float) -> None:
+def set_learning_rate(optimisers: Optimisers, lr: Tensor) -> None:
     for optimiser in optimisers.values():
         for group in optimiser.param_groups:
-            group["lr"] = lr
+            if isinstance(group["lr"], Tensor):
+                group["lr"].copy_(lr)
+            else:
+                group["lr"] = float(lr)
 
 
 def state_tensors(optimisers: Optimisers) -> dict[str, Tensor]:

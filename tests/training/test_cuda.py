@@ -1,6 +1,8 @@
 """What only a GPU can show."""
 
+import math
 import signal
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +16,12 @@ from attncodec.config import Config
 from attncodec.images import to_rgb, to_tensor
 from attncodec.model.channel import Round
 from attncodec.model.sealed import SealedCodec, load_sealed
+from attncodec.training import learner as learner_module
 from attncodec.training.begin import load_pictures
 from attncodec.training.data import Crops
 from attncodec.training.learner import Learner
 from attncodec.training.loop import Outcome, train
+from attncodec.training.replay import BEFORE, Replay
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),
@@ -25,6 +29,11 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),  # of the compiler's own
 ]
 GPU = torch.device("cuda", 0)
+
+
+@dataclass(frozen=True)
+class Pair:
+    x: torch.Tensor
 
 
 def run(config: Config, out: Path) -> Outcome:
@@ -68,19 +77,49 @@ def test_compiled_steps_lose_what_the_others_do(quick_config: Config) -> None:
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
 
 
-def test_a_step_that_is_not_finite_moves_nothing(quick_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_replayed_steps_do_what_single_kernels_do(quick_config: Config) -> None:
+    found = []
+    for replayed in (False, True):
+        learner = begun(changed(quick_config, compile=False, precision="float32"))
+        if not replayed:
+            learner.replay = None
+        results = [learner.step(step, 1e-3 * (1 + step % 3), crops(seed=step).to(GPU)) for step in range(12)]
+        assert not learner.replay or learner.replay.graph is not None
+        found.append([float(figure) for r in results for figure in (r.loss, r.gradient_norm, r.rate_bpp.sum())])
+    assert found[1] == pytest.approx(found[0], rel=1e-2)
+    assert found[1][: 3 * BEFORE + 3] == pytest.approx(found[0][: 3 * BEFORE + 3], rel=1e-4)
+
+
+@pytest.mark.parametrize("bad", [1, 8])
+def test_a_step_that_is_not_finite_moves_nothing(
+    quick_config: Config, monkeypatch: pytest.MonkeyPatch, bad: int
+) -> None:
+    """Whether its kernels are launched one by one or replayed."""
     learner = begun(changed(quick_config, compile=False))
-    for step in range(3):
+    for step in range(bad):
         assert learner.step(step, 1e-3, crops().to(GPU)).taken
     before = {name: tensor.clone() for name, tensor in learner.tensors().items()}
-    monkeypatch.setattr(learner, "to_float", lambda batch: torch.full(batch.shape, torch.nan, device=GPU))
-    assert not learner.step(3, 1e-3, crops().to(GPU)).taken
+    monkeypatch.setattr(learner_module, "rd_lambda_at", lambda levels, position: math.nan)
+    assert not learner.step(bad, 1e-3, crops().to(GPU)).taken
     after = learner.tensors()
     for name, tensor in before.items():
         assert torch.equal(tensor, after[name]), name
     monkeypatch.undo()
-    assert learner.step(4, 1e-3, crops().to(GPU)).taken
+    assert learner.step(bad + 1, 1e-3, crops().to(GPU)).taken
     assert all(torch.isfinite(tensor).all() for tensor in learner.tensors().values())
+    assert any(not torch.equal(tensor, learner.tensors()[name]) for name, tensor in before.items())
+
+
+def test_what_cannot_be_captured_is_taken_as_it_comes(quick_config: Config) -> None:
+    said: list[str] = []
+
+    def take(batch: Pair) -> Pair:
+        return Pair(batch.x * float(batch.x.sum()))  # waits for the GPU
+
+    replay = Replay(take, GPU, said.append)
+    for step in range(BEFORE + 3):
+        assert replay(Pair(torch.full((2,), float(step), device=GPU))).x.tolist() == [2.0 * step**2] * 2
+    assert len(said) == 1 and "CUDA graph" in said[0]
 
 
 def test_a_run_on_the_gpu_stops_goes_on_and_ends_with_a_model(

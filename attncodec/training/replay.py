@@ -1,0 +1,82 @@
+"""A step as one CUDA graph.
+
+A step is some thousands of small kernels, and launching them one by one takes a CPU several times as long as the GPU
+needs to run them. Captured once, they are launched together.
+"""
+
+from collections.abc import Callable
+from dataclasses import fields
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+BEFORE = 3  # steps that are taken as they come: they compile, choose kernels, and make the optimisers' state
+
+Given = TypeVar("Given", bound="DataclassInstance")
+Found = TypeVar("Found", bound="DataclassInstance")
+Copied = TypeVar("Copied", bound="DataclassInstance")
+
+
+class Replay(Generic[Given, Found]):
+    """Takes steps by `take`, and once it has seen a few of the same shapes, by replaying one. What a step is given and
+    what it returns are dataclasses of tensors on the device; beside these it reads and writes what stays in its place.
+
+    Where capturing does not work, steps are taken as they come, which is said.
+    """
+
+    def __init__(self, take: Callable[[Given], Found], device: torch.device, say: Callable[[str], None]) -> None:
+        self.take, self.say = take, say
+        # A capture wants a stream of its own, and what it repeats must have begun there.
+        self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self.works = True
+        self.forget()
+
+    def forget(self) -> None:
+        """What was captured: tensors that it moves are others now."""
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.shapes: list[torch.Size] = []
+        self.steps = 0
+
+    def __call__(self, inputs: Given) -> Found:
+        shapes = [tensor.shape for tensor in _tensors(inputs)]
+        if shapes != self.shapes:
+            self.forget()
+            self.shapes = shapes
+        if self.graph is None and self.works and self.steps >= BEFORE:
+            self._capture(inputs)
+        if self.graph is None:
+            self.steps += 1
+            self.stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(self.stream):
+                result = self.take(inputs)
+            torch.cuda.current_stream().wait_stream(self.stream)
+            return result
+        for mine, given in zip(_tensors(self.inputs), _tensors(inputs), strict=True):
+            mine.copy_(given, non_blocking=True)
+        self.graph.replay()
+        return _copy(self.result)
+
+    def _capture(self, inputs: Given) -> None:
+        self.inputs = _copy(inputs)
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph, stream=self.stream):
+                self.result = self.take(self.inputs)
+        except RuntimeError as error:
+            self.works = False
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            self.say(f"steps cannot be captured as a CUDA graph here, so training goes without it: {reason}")
+            return
+        self.graph = graph
+
+
+def _tensors(of: "DataclassInstance") -> list[Tensor]:
+    return [getattr(of, field.name) for field in fields(of)]
+
+
+def _copy(of: Copied) -> Copied:
+    return type(of)(*(tensor.clone() for tensor in _tensors(of)))
