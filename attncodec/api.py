@@ -1,6 +1,6 @@
 """What a program calls, and what the command line is made of.
 
-codec = attncodec.api.load("model.safetensors")
+codec = attncodec.api.load()         # the shipped model; or load("model.safetensors")
 data = codec.compress(rgb)           # (H, W, 3) uint8 -> bytes of an .atc file
 rgb = codec.decompress(data)
 """
@@ -20,9 +20,11 @@ from attncodec.model.sealed import SealedCodec, load_sealed, read_header
 
 MODELS_VARIABLE = "ATTNCODEC_MODELS"
 RUNS_PATTERN = "runs/*/model.safetensors"
+SHIPPED = Path(__file__).parent / "weights"
+DEFAULT = SHIPPED / "default.safetensors"
 
 
-def load(model: str | os.PathLike[str], fast: bool = False) -> SealedCodec:
+def load(model: str | os.PathLike[str] = DEFAULT, fast: bool = False) -> SealedCodec:
     """Load a model file. fast: transforms in bfloat16. Raises CheckpointError."""
     codec = load_sealed(Path(model))
     codec.fast = fast
@@ -36,19 +38,15 @@ def set_threads(threads: int | None) -> None:
 
 
 def choose_model(model: Path | None) -> Path:
-    """The model to write with: the one named, or the newest of the runs here. Raises CheckpointError."""
-    if model is not None:
-        if model.is_dir():
-            model = model / "model.safetensors"
-        return model
-    runs = sorted(Path().glob(RUNS_PATTERN), key=lambda path: path.stat().st_mtime)
-    if not runs:
-        raise CheckpointError(f"no --model given, and no {RUNS_PATTERN} here", "attncodec train makes one")
-    return runs[-1]
+    """The model to write with: the file or run folder that is named, or the shipped one."""
+    if model is None:
+        return DEFAULT
+    return model / "model.safetensors" if model.is_dir() else model
 
 
 def find_models(digest: bytes, model: Path | None) -> list[Path]:
-    """Copies of the model that a file was written with: `model` (a file or folder), $ATTNCODEC_MODELS, the runs here.
+    """Copies of the model that a file was written with: the shipped ones, `model` (a file or folder),
+    $ATTNCODEC_MODELS, the runs here.
 
     Raises CheckpointError that says where it looked.
     """
@@ -56,14 +54,14 @@ def find_models(digest: bytes, model: Path | None) -> list[Path]:
         raise CheckpointError(f"there is no model file or folder {model}")
     if model is not None and model.is_file() and read_header(model).digest == digest:
         return [model]
-    places = [model] if model else []
+    places = [SHIPPED, *([model] if model else [])]
     places += [Path(place) for place in os.environ.get(MODELS_VARIABLE, "").split(os.pathsep) if place]
     candidates = [c for place in places for c in (sorted(place.rglob("*.safetensors")) if place.is_dir() else [place])]
     found = [c for c in [*candidates, *sorted(Path().glob(RUNS_PATTERN))] if _has_digest(c, digest)]
     if not found:
         raise CheckpointError(
             f"model {digest.hex()}, which the file was written with, is not in "
-            + ", ".join([*map(str, places), RUNS_PATTERN]),
+            + ", ".join(["the shipped models", *map(str, places[1:]), RUNS_PATTERN]),
             f"give it to --model, or its folder to ${MODELS_VARIABLE}",
         )
     return found

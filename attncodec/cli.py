@@ -24,7 +24,7 @@ app = typer.Typer(
 )
 
 ModelOption = Annotated[
-    Path | None, typer.Option("--model", "-m", help="Model file or run folder; the newest of runs/* if not given.")
+    Path | None, typer.Option("--model", "-m", help="Model file or run folder; the shipped model if not given.")
 ]
 OutOption = Annotated[str | None, typer.Option("--out", "-o", help="Output file, folder, or - for stdout.")]
 EffortOption = Annotated[

@@ -133,7 +133,7 @@ def save(out: Path, title: str, figures: dict[str, pyplot.Figure]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("picture", type=Path)
-    parser.add_argument("--model", "-m", type=Path, help="model file or run folder; the newest of runs/* if not given")
+    parser.add_argument("--model", "-m", type=Path, help="model file or run folder; the shipped model if not given")
     parser.add_argument("--quality", "-q", type=float)
     parser.add_argument("--at", nargs="+", metavar="X,Y", help="queries, in pixels")
     parser.add_argument("--out", "-o", type=Path)

@@ -1,4 +1,3 @@
-import os
 from pathlib import Path
 
 import pytest
@@ -6,6 +5,7 @@ from conftest import photo
 
 from attncodec import api
 from attncodec.errors import CheckpointError
+from attncodec.metrics import psnr_db
 
 
 def test_the_example_of_the_docstring_runs(model_file: Path) -> None:
@@ -15,22 +15,23 @@ def test_the_example_of_the_docstring_runs(model_file: Path) -> None:
     assert codec.decompress(data).shape == rgb.shape
 
 
-def test_the_newest_run_is_chosen(model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(CheckpointError, match="no --model given"):
-        api.choose_model(None)
-    for age, name in enumerate(["new", "old"]):
-        path = tmp_path / "runs" / name / "model.safetensors"
-        path.parent.mkdir(parents=True)
-        path.write_bytes(b"")
-        os.utime(path, (1e9 - age, 1e9 - age))
-    assert api.choose_model(None) == Path("runs/new/model.safetensors")
-    assert api.choose_model(tmp_path / "runs" / "old") == tmp_path / "runs" / "old" / "model.safetensors"
+def test_without_a_name_the_shipped_model_is_chosen(model_file: Path, tmp_path: Path) -> None:
+    assert api.choose_model(None) == api.DEFAULT
+    assert api.choose_model(tmp_path) == tmp_path / "model.safetensors"
     assert api.choose_model(model_file) == model_file
+
+
+def test_the_shipped_model_is_small_and_its_files_decode_without_its_name(tmp_path: Path) -> None:
+    assert api.DEFAULT.stat().st_size <= 32_000_000
+    codec, rgb = api.load(), photo(90, 120)
+    assert list(codec.qualities)[-1] == 8 * 64
+    data = codec.compress(rgb)
+    decoded = api.ModelCache(None).codec_for(data).decompress(data)
+    assert psnr_db(rgb, decoded) > 28 and 8 * len(data) / (90 * 120) < 3
 
 
 def test_a_missing_model_says_where_it_was_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(api.MODELS_VARIABLE, "here:there")
-    with pytest.raises(CheckpointError, match=r"0102.*here, there, runs/\*/model\.safetensors"):
+    with pytest.raises(CheckpointError, match=r"0102.*the shipped models, here, there, runs/\*/model\.safetensors"):
         api.find_models(b"\x01\x02", None)

@@ -163,23 +163,27 @@ def test_the_suffix_of_the_output_chooses_the_format(place: Path, cli: Cli, mode
         assert image.format == {".png": "PNG", ".webp": "WEBP", ".tif": "TIFF", ".jpg": "JPEG"}[suffix]
 
 
-def test_the_newest_run_is_the_model_where_none_is_named(place: Path, cli: Cli, model_file: Path) -> None:
-    for age, name in enumerate(["new", "old"]):
-        folder = place / "runs" / name
-        folder.mkdir(parents=True)
-        (folder / "model.safetensors").write_bytes(model_file.read_bytes() if name == "new" else b"broken")
-        os.utime(folder / "model.safetensors", (1e9 - age, 1e9 - age))
-    result = cli("compress", "img.png", cwd=place)
-    assert result.returncode == 0 and b"model: runs/new/model.safetensors" in result.stderr
+def test_without_a_model_the_shipped_one_is_used_and_said(place: Path, cli: Cli) -> None:
+    result = cli("compress", "img.png", "--verify", cwd=place)
+    assert result.returncode == 0 and b"weights/default.safetensors" in result.stderr and b"verified" in result.stdout
     assert cli("decompress", "img.atc", cwd=place).returncode == 0
     assert cli("info", "img.atc", cwd=place).returncode == 0
+
+
+def test_the_models_of_the_runs_here_decode_what_they_wrote(place: Path, cli: Cli, model_file: Path) -> None:
+    for name in ("mine", "broken"):
+        (place / "runs" / name).mkdir(parents=True)
+        (place / "runs" / name / "model.safetensors").write_bytes(model_file.read_bytes() if name == "mine" else b"")
+    assert cli("compress", "img.png", "-m", "runs/mine", cwd=place).returncode == 0
+    assert cli("decompress", "img.atc", cwd=place).returncode == 0
 
 
 def test_a_model_is_looked_for_in_the_folder_that_the_variable_names(
     place: Path, cli: Cli, model_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cli("compress", "img.png", "-m", model_file, cwd=place)
-    assert_refused(cli("decompress", "img.atc", cwd=place), "is not in runs/*/model.safetensors", "ATTNCODEC_MODELS")
+    places = "is not in the shipped models, runs/*/model.safetensors"
+    assert_refused(cli("decompress", "img.atc", cwd=place), places, "ATTNCODEC_MODELS")
     monkeypatch.setenv("ATTNCODEC_MODELS", str(model_file.parent))
     assert cli("decompress", "img.atc", cwd=place).returncode == 0
 
@@ -220,7 +224,6 @@ def test_every_mistake_has_its_own_line_and_exit_code_2(place: Path, cli: Cli, m
     assert "cannot be written as '.xyz'" in refused("decompress", "img.atc", *m, "-o", "x.xyz")
     assert "there is no file" in refused("compress", "img.png", "-m", "none.safetensors", "-o", "y.atc")
     assert "damaged, or not" in refused("compress", "img.png", "-m", "evil.safetensors", "-o", "y.atc")
-    assert "no --model given" in refused("compress", "img.png", "-o", "y.atc")
     assert "no pictures" in refused("eval", "folder")
     assert "no folder" in refused("eval", "nowhere", *m)
     assert "is a file" in refused("eval", "img.png", *m)

@@ -23,7 +23,7 @@ from attncodec.training.optim import learning_rate
 from attncodec.training.progress import Clock, Display, Progress, StopRequest
 from attncodec.training.run import MetricsRow, Recorder, RunFolder
 from attncodec.training.validation import Point, Reconstruct, Schedule
-from attncodec.training.view import show
+from attncodec.training.view import measure_anchors, show
 
 REPORT_EVERY = {"cpu": 20, "cuda": 160}  # steps
 READ_EVERY = {"cpu": 1, "cuda": 16}  # steps; reading what a GPU found means to wait for it
@@ -239,6 +239,8 @@ def fit(run: Run) -> None:
         unread.clear()
 
     def check() -> bool:
+        if run.recorder:  # the first time it takes longer than a validation, and says nothing about the next one
+            measure_anchors(run.folder, run.recorder, run.held_out, lambda: run.stop.asked)
         start = clock.spent()
         row = run.validate(learner.averaged.reconstruct, "validation", team)
         if row is None:

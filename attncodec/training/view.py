@@ -27,17 +27,17 @@ def show(
     middle = points[len(points) // 2]
     for number, rgb in enumerate(middle.decoded[:SHOWN]):
         recorder.add_picture(f"{kind}/{number}@{middle.quality:.3g}", rgb, step)
-    curves = _anchors(folder, recorder, pictures, stopped)
+    curves = measure_anchors(folder, recorder, pictures, stopped)
     if curves is not None:
         ours = {"attncodec, estimated rate": [(point.bpp, point.psnr_db) for point in points]}
         with writing(folder.rd_plot):
             draw_rd(folder.rd_plot, {**ours, **curves}, f"{len(pictures)} held-out pictures, step {step}, {kind}")
 
 
-def _anchors(
+def measure_anchors(
     folder: RunFolder, recorder: Recorder, pictures: Sequence[RGB], stopped: Callable[[], bool]
 ) -> dict[str, Curve] | None:
-    """Measured once in a run."""
+    """The curves of the classic codecs, measured once in a run; None where it was stopped on the way."""
     if folder.anchors.exists():
         curves: dict[str, Curve] = json.loads(folder.anchors.read_text())
         return curves
