@@ -26,6 +26,9 @@ app = typer.Typer(
 ModelOption = Annotated[
     Path | None, typer.Option("--model", "-m", help="Model file or run folder; the shipped model if not given.")
 ]
+DecoderOption = Annotated[
+    Path | None, typer.Option("--model", "-m", help="Model file, or folder of them, to look in as well.")
+]
 OutOption = Annotated[str | None, typer.Option("--out", "-o", help="Output file, folder, or - for stdout.")]
 EffortOption = Annotated[
     int, typer.Option(min=0, max=3, help="Refine the latents of each picture: 1 takes seconds, 3 a minute or more.")
@@ -64,7 +67,7 @@ def train(
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to train.")] = "auto",
     restart: Annotated[bool, typer.Option("--restart", help="Begin the run anew.")] = False,
     extend: Annotated[str | None, typer.Option(help="Train on for so much longer: 2h, or steps.")] = None,
-    dry: Annotated[bool, typer.Option("--dry-run", help="Run two steps, say what a run takes, write nothing.")] = False,
+    dry: Annotated[bool, typer.Option("--dry-run", help="Run a few steps, say what it takes, write nothing.")] = False,
 ) -> None:
     """Train a codec on a folder of pictures. The same command again resumes; Ctrl-C saves first."""
     from attncodec.config import Budget, load_config
@@ -188,7 +191,7 @@ def compress(
 def decompress(
     inputs: Annotated[list[Path], typer.Argument(help=".atc files, or - for stdin.", readable=False)],
     out: OutOption = None,
-    model: ModelOption = None,
+    model: DecoderOption = None,
     timings: TimingsOption = False,
     fast: FastOption = False,
     threads: ThreadsOption = None,
@@ -224,7 +227,7 @@ def info(
     latents: Annotated[
         bool, typer.Option("--latents", help="Print the SHA-256 of an .atc file's decoded integer latents.")
     ] = False,
-    model: ModelOption = None,
+    model: DecoderOption = None,
 ) -> None:
     """Say what is in an .atc file or a model file."""
     from attncodec.api import ModelCache, describe_file, latents_sha256

@@ -46,7 +46,7 @@ VARIANTS: dict[str, dict[str, str]] = {
     "contiguous": {"CHECK_CONTIGUOUS": "1"},
 }
 CONTROL = {name: VARIANTS[name] for name in ("oneDNN off", "oneDNN SSE4.1", "1 thread")}
-ELSEWHERE: dict[str, dict[str, str]] = {"another machine": {}}
+ELSEWHERE: dict[str, dict[str, str]] = {"CPU": {}}
 if torch.cuda.is_available():
     VARIANTS["GPU"] = CONTROL["GPU"] = ELSEWHERE["GPU"] = {"CHECK_GPU": "1"}
 SYNTHETIC = 25
@@ -171,6 +171,8 @@ def main() -> None:
             write_all(load(options.model, control=True), pictures, floats)
         chosen, control = (VARIANTS, CONTROL) if here else (ELSEWHERE, ELSEWHERE)
         files = len(list(Path(exact).iterdir()))
+        if len(list(Path(floats).iterdir())) != files:
+            sys.exit(f"{folder} is not whole: delete it, or copy it again")
         variants = {name: read(sys.executable, options.model, exact, v) for name, v in chosen.items()}
         variants |= {f"other torch {n}": read(p, options.model, exact, {}) for n, p in enumerate(options.python)}
         controls = {f"control, {n}": read(sys.executable, options.model, floats, v, True) for n, v in control.items()}
@@ -189,6 +191,8 @@ def main() -> None:
         print(f"{name:<24} {found['mismatches']} of {files} files differ (torch {found['torch']})")
     if any(found["mismatches"] for found in variants.values()):
         sys.exit("the integers are not exact")
+    if not any(found["mismatches"] for found in controls.values()):
+        sys.exit("nothing differs in the controls, so this shows nothing")
 
 
 if __name__ == "__main__":

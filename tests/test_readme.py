@@ -1,7 +1,11 @@
+import json
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
+
+from attncodec.api import DEFAULT
+from attncodec.model.sealed import read_header
 
 TABLES = sorted((ROOT / "results").glob("*/table.md"))
 
@@ -12,3 +16,14 @@ def test_the_tables_of_the_readme_are_those_that_scripts_wrote(path: Path) -> No
     rows = [line for line in path.read_text().splitlines() if line.startswith("|")]
     assert rows and all(row in readme for row in rows)
     assert f"results/{path.parent.name}" in "\n".join(readme)
+
+
+def test_the_curve_of_the_shipped_model_is_the_one_that_eval_wrote() -> None:
+    run = json.loads((ROOT / "results" / "shipped" / "kodak" / "run.json").read_text())
+    assert run["model"]["digest"] == read_header(DEFAULT).digest.hex()
+    curves = {"": run["points"], "WebP, ": run["classic"]["webp"], "JPEG, ": run["classic"]["jpeg"]}
+    rows = [("bpp", [f"{point['bpp']:.3f}" for point in run["points"]])]
+    rows += [(f"{name}PSNR dB", [f"{point['psnr_db']:.2f}" for point in curve]) for name, curve in curves.items()]
+    readme = (ROOT / "README.md").read_text()
+    for name, cells in rows:
+        assert f"| {name} | {' | '.join(cells)} |" in readme

@@ -1,5 +1,5 @@
-"""Uniform noise from seeds alone: the same on every device, in any order, and by nothing but integer arithmetic, which
-a CUDA graph can replay."""
+"""Uniform noise from seeds alone, by integer arithmetic: the same on every device and in any order, and a CUDA graph
+can replay it."""
 
 import math
 from collections.abc import Sequence

@@ -11,6 +11,7 @@ from attncodec.config import Config
 from attncodec.errors import ConfigError, ImageError, TrainingError
 from attncodec.images import RGB
 from attncodec.team import ALONE, Team
+from attncodec.training.device import to_device
 from attncodec.training.memory import Room
 from attncodec.training.pictures import Picture, cores
 
@@ -86,7 +87,7 @@ class Crops:
             left = int(rng.integers(piece.shape[1] - side + 1))
             crop = piece[top : top + side, left : left + side].permute(2, 0, 1)
             flips = [dimension for dimension in (1, 2) if rng.random() < 0.5]
-            return crop.flip(flips).contiguous().to(self.device)
+            return to_device(crop.flip(flips).contiguous(), self.device)
         first = next(iter(self.problems.values()))
         raise TrainingError(f"the pictures cannot be read any more: {first}", "see whether the folder is still there")
 

@@ -12,7 +12,7 @@ from attncodec.model.complexity import complexity
 from attncodec.training.begin import begin, load_held_out, load_pictures
 from attncodec.training.optim import learning_rate
 
-# The first ones are slow, they choose kernels, and more on a GPU, which captures one after that: see replay.py.
+# The first ones are slow: kernels are chosen, and on a GPU a step is captured after three (replay.py).
 STEPS = {"cpu": (1, 1), "cuda": (8, 16)}
 
 

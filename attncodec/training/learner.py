@@ -2,7 +2,7 @@
 
 import copy
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,7 @@ from attncodec.model.context import FloatPrior
 from attncodec.team import ALONE, Team
 from attncodec.training.checkpoint import AVERAGE, MODEL, OPTIMISER, Checkpoint, build_codec, load_weights
 from attncodec.training.data import Crops
+from attncodec.training.device import to_device
 from attncodec.training.optim import (
     Optimisers,
     build_optimisers,
@@ -48,15 +49,31 @@ class Inputs:
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step did, left on the device, so that nobody waits for it; where its loss or gradient was not finite,
-    `taken` is False, and nothing has moved."""
+    """What a step did, left on the device, so that nobody waits for it. Where its loss or gradient was not finite it
+    was not taken, and nothing has moved."""
 
-    taken: Tensor  # () as the two below, over the whole batch, equal in every process
-    loss: Tensor
-    gradient_norm: Tensor
-    level: Tensor  # (B,) as the two below, of this process: the quality level nearest to each crop's, from 0
-    rate_bpp: Tensor
-    mse_255: Tensor
+    figures: Tensor  # (3,) 1 where it was taken, the loss, the gradient's norm; of the whole batch, in every process
+    samples: Tensor  # (B, 3) of this process: the quality level nearest to each crop's, from 0, its bpp and its MSE
+
+    @property
+    def taken(self) -> bool:
+        return bool(self.figures[0])
+
+    @property
+    def loss(self) -> float:
+        return float(self.figures[1])
+
+    @property
+    def gradient_norm(self) -> float:
+        return float(self.figures[2])
+
+
+def fetch(results: Sequence[StepResult]) -> list[StepResult]:
+    """The same on the CPU: a GPU is waited for once, and not for every number."""
+    figures = torch.stack([result.figures for result in results]).cpu()
+    samples = torch.cat([result.samples for result in results]).cpu()
+    parts = torch.split(samples, [len(result.samples) for result in results])
+    return [StepResult(*pair) for pair in zip(figures, parts, strict=True)]
 
 
 @dataclass
@@ -79,7 +96,7 @@ class Learner:
     ) -> "Learner":
         """Weights from the seed; `initialise`, `begin_from` or `restore` must follow."""
         torch.manual_seed(config.train.seed)
-        torch.backends.cudnn.benchmark = True  # shapes stay the same
+        torch.backends.cudnn.benchmark = True  # crops have one shape
         torch.backends.cudnn.allow_tf32 = False  # what is not in bf16 needs all of float32: see blocks.full_precision
         codec = build_codec(config.model)
         codec.to(device).to(memory_format=torch.channels_last)
@@ -96,7 +113,8 @@ class Learner:
                 )
         optimisers = build_optimisers(codec, config.train.lr, bf16)
         learner = cls(config, device, codec, averaged, optimisers, network, bf16, team)
-        if device.type == "cuda" and team.size == 1:  # the gradients of a team meet while they are made
+        # The gradients of a team meet while they are made, and MS-SSIM copies its window to the GPU in every step.
+        if device.type == "cuda" and team.size == 1 and not config.train.ms_ssim_share:
             learner.replay = Replay(learner._take, device, say)
         return learner
 
@@ -127,7 +145,7 @@ class Learner:
         weight = 1 - min(self.config.train.ema, (1 + step) / (AVERAGE_WARMUP + step))
         rd_lambda = [rd_lambda_at(levels, position) for position in positions]
         figures = (torch.tensor(given) for given in (positions, rd_lambda, seeds, lr, weight))
-        inputs = Inputs(*map(self._to_device, (crops, *figures)))
+        inputs = Inputs(*(to_device(given, self.device) for given in (crops, *figures)))
         return self.replay(inputs) if self.replay else self._take(inputs, len(crops) / count)
 
     def _draw(self, step: int, generation: int, samples: Iterable[int]) -> tuple[list[int], list[int]]:
@@ -157,8 +175,9 @@ class Learner:
         norm = torch.nn.utils.clip_grad_norm_(self.codec.parameters(), options.clip)
         taken = torch.isfinite(norm) & torch.isfinite(loss)
         self._move(inputs.lr, inputs.average_weight, taken)
-        level = torch.round(inputs.position / QUALITY_STEPS).long()
-        return StepResult(taken, loss, norm, level, result.rate_bpp.detach(), result.mse_255.detach())
+        level = torch.round(inputs.position / QUALITY_STEPS)
+        samples = torch.stack([level, result.rate_bpp.detach(), result.mse_255.detach()], dim=1)
+        return StepResult(torch.stack([taken.float(), loss, norm]), samples)
 
     def _move(self, lr: Tensor, average_weight: Tensor, taken: Tensor) -> None:
         """The weights by their gradients, and the averaged weights after them; nothing where the step is not taken."""
@@ -178,13 +197,7 @@ class Learner:
 
     def to_float(self, crops: Tensor) -> Tensor:
         """uint8 -> [0, 1] on the device, channels last."""
-        return self._to_device(crops).float().div(255).contiguous(memory_format=torch.channels_last)
-
-    def _to_device(self, tensor: Tensor) -> Tensor:
-        """Without waiting for a GPU: it fetches from pinned memory when it is ready."""
-        if self.device.type == "cuda" and tensor.device.type == "cpu":
-            tensor = tensor.pin_memory()
-        return tensor.to(self.device, non_blocking=True)
+        return to_device(crops, self.device).float().div(255).contiguous(memory_format=torch.channels_last)
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything that must be kept to go on."""

@@ -17,7 +17,7 @@ from attncodec.training import guard, validation
 from attncodec.training.begin import begin, load_held_out, load_pictures
 from attncodec.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, seal_checkpoint
 from attncodec.training.data import Crops
-from attncodec.training.learner import Learner, StepResult
+from attncodec.training.learner import Learner, StepResult, fetch
 from attncodec.training.means import Means
 from attncodec.training.optim import learning_rate
 from attncodec.training.progress import Clock, Display, Progress, StopRequest
@@ -228,12 +228,13 @@ def fit(run: Run) -> None:
 
     def read() -> None:
         """Look at the steps since the last time."""
+        results = fetch(unread) if unread else []
         spent_s = (time.monotonic() - began) / max(len(unread), 1)
         if unread and read_every > 1:
-            clock.step_s = spent_s  # what the clock saw was no more than the launch
-        for result in unread:
+            clock.step_s = spent_s
+        for result in results:
             progress.skipped += not result.taken
-            guard.watch(progress, float(result.loss) if result.taken else None)
+            guard.watch(progress, result.loss if result.taken else None)
             if result.taken:
                 means.add(result, spent_s)
         unread.clear()
@@ -273,7 +274,7 @@ def fit(run: Run) -> None:
             final = fraction > 1 - options.final_share
             batch = run.crops.at(progress.step, progress.generation, final)
             unread.append(learner.step(progress.step, run.lr, batch, progress.generation, run.crops.count(final)))
-            clock.tick()
+            clock.tick(timed=read_every == 1)  # elsewhere this was a launch, or the compiler; `read` knows better
             reporting = progress.step % report_every == 0
             if progress.step % read_every == 0 or reporting:
                 read()

@@ -25,11 +25,11 @@ class Means:
         """A step that was taken."""
         self.steps += 1
         self.seconds += seconds
-        self.loss += float(result.loss)
-        self.norm += float(result.gradient_norm)
-        ones = torch.ones_like(result.rate_bpp)
-        rows = torch.stack([ones, result.rate_bpp, result.mse_255], dim=1).double()
-        self.sums.index_add_(0, result.level.cpu(), rows.cpu())
+        self.loss += result.loss
+        self.norm += result.gradient_norm
+        rows = result.samples.double()
+        level, rows[:, 0] = rows[:, 0].long(), 1
+        self.sums.index_add_(0, level, rows)
 
     def share(self, team: Team) -> None:
         """Count the crops of all processes."""

@@ -54,7 +54,8 @@ class Muon(torch.optim.Optimizer):
             parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
             by_shape: dict[torch.Size, list[tuple[Tensor, Tensor]]] = defaultdict(list)
             for parameter, update in zip(parameters, self._nesterov(parameters), strict=True):
-                by_shape[parameter.flatten(1).shape].append((parameter, update.flatten(1)))
+                matrix = update.flatten(1)
+                by_shape[matrix.shape].append((parameter, matrix))
             for shape, pairs in by_shape.items():
                 size = group["lr"] * (ADAM_RMS * math.sqrt(max(shape)))
                 if self.found_inf is not None:

@@ -51,10 +51,11 @@ class Clock:
         next_step = self.step_s if self.budget.unit == "seconds" else 1
         return (self.spent() + next_step) / self.budget.amount
 
-    def tick(self) -> None:
-        """A step is done: the next one will take about as long. Call `spent` at its start."""
+    def tick(self, timed: bool = True) -> None:
+        """A step is done; where it was `timed` the next one will take about as long. Call `spent` at its start."""
         self.progress.step += 1
-        self.step_s = time.monotonic() - self.zero - self.progress.elapsed_s
+        if timed:
+            self.step_s = time.monotonic() - self.zero - self.progress.elapsed_s
 
 
 class Display:

@@ -36,8 +36,10 @@ class Replay(Generic[Given, Found]):
         self.forget()
 
     def forget(self) -> None:
-        """What was captured: tensors that it moves are others now."""
+        """Drop the captured step: the tensors that it works on have been replaced."""
         self.graph: torch.cuda.CUDAGraph | None = None
+        self.inputs: Given | None = None
+        self.result: Found | None = None
         self.shapes: list[torch.Size] = []
         self.steps = 0
 
@@ -48,7 +50,7 @@ class Replay(Generic[Given, Found]):
             self.shapes = shapes
         if self.graph is None and self.works and self.steps >= BEFORE:
             self._capture(inputs)
-        if self.graph is None:
+        if self.graph is None or self.inputs is None or self.result is None:
             self.steps += 1
             self.stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(self.stream):
@@ -61,17 +63,19 @@ class Replay(Generic[Given, Found]):
         return _copy(self.result)
 
     def _capture(self, inputs: Given) -> None:
-        self.inputs = _copy(inputs)
-        graph = torch.cuda.CUDAGraph()
+        before, mine, graph = torch.cuda.current_stream(), _copy(inputs), torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(graph, stream=self.stream):
-                self.result = self.take(self.inputs)
-        except RuntimeError as error:
+            # Other threads may cut crops meanwhile, and allocate memory for them.
+            with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
+                result = self.take(mine)
+        except Exception as error:  # of the driver, of a compiled network, of what a step calls
             self.works = False
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             self.say(f"steps cannot be captured as a CUDA graph here, so training goes without it: {reason}")
-            return
-        self.graph = graph
+        else:
+            self.graph, self.inputs, self.result = graph, mine, result
+        finally:
+            torch.cuda.set_stream(before)  # a capture that fails leaves its own behind
 
 
 def _tensors(of: "DataclassInstance") -> list[Tensor]:

@@ -20,7 +20,7 @@ def test_a_row_depends_on_its_seed_and_its_stream_alone() -> None:
     assert not any(torch.equal(rows[i], other[i]) for other in others for i in range(3))
 
 
-def test_streams_do_not_meet() -> None:
+def test_a_stream_begins_2_to_the_40_numbers_after_the_one_before() -> None:
     gamma = 0x9E3779B97F4A7C15
     shifted = (5 + (gamma << STREAM_BITS)) % 2**64  # where stream 1 of seed 5 begins
     seed = shifted - 2**64 if shifted >= 2**63 else shifted

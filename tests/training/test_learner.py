@@ -3,7 +3,7 @@ import torch
 from test_loop import CPU, changed
 
 from attncodec.config import Config
-from attncodec.training.learner import Learner
+from attncodec.training.learner import Learner, fetch
 
 
 def crops(count: int = 2, seed: int = 0) -> torch.Tensor:
@@ -16,6 +16,15 @@ def test_quality_and_noise_of_a_sample_do_not_depend_on_the_others(quick_config:
     assert learner._draw(5, 0, [2]) == ([positions[2]], [seeds[2]])
     others = [learner._draw(6, 0, [2])[1][0], learner._draw(5, 1, [2])[1][0]]
     assert len({*seeds, *others}) == 6
+
+
+def test_results_are_fetched_together_and_stay_what_they_were(quick_config: Config) -> None:
+    learner = Learner.build(quick_config, CPU)
+    results = [learner.step(step, 1e-3, crops(count)) for step, count in enumerate([2, 3, 1])]
+    fetched = fetch(results)
+    assert [result.loss for result in fetched] == [result.loss for result in results]
+    assert all(torch.equal(one.samples, other.samples) for one, other in zip(fetched, results, strict=True))
+    assert [len(result.samples) for result in fetched] == [2, 3, 1] and all(result.taken for result in fetched)
 
 
 def test_float32_is_kept_to_where_it_is_asked_for(quick_config: Config) -> None:

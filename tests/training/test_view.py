@@ -30,8 +30,8 @@ def test_a_run_can_be_looked_at(quick_config: Config, tmp_path: Path) -> None:
 def test_means_are_over_crops_and_by_level() -> None:
     means = Means(levels=3)
     for loss, level in ((1.0, [0, 0]), (3.0, [2, 0])):
-        rates = torch.tensor([1.0, 2.0])
-        means.add(StepResult(True, loss, 2 * loss, torch.tensor(level), rates, torch.tensor([65.025, 65.025])), 0.5)
+        samples = torch.tensor([[level[0], 1.0, 65.025], [level[1], 2.0, 65.025]])
+        means.add(StepResult(torch.tensor([1.0, loss, 2 * loss]), samples), 0.5)
     point, crops_per_s, norm = means.mean()
     assert (point.loss, point.bpp, crops_per_s, norm) == (2.0, 1.5, 4.0, 4.0)
     assert point.psnr_db == pytest.approx(30.0)
