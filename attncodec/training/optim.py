@@ -15,6 +15,7 @@ from torch import Tensor, nn
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 NEWTON_SCHULZ_STEPS = 5
 MOMENTUM = 0.95
+REUSE = 4  # steps for which a CPU, where it is a third of the work, uses an orthogonalised matrix
 ADAM_RMS = 0.2  # the usual root mean square of an Adam step, in rates of learning
 
 
@@ -39,30 +40,52 @@ class Muon(torch.optim.Optimizer):
 
     found_inf: as torch's fused optimisers take it from a GradScaler, () float on the device; where it is 1, a step
     moves nothing.
+
+    reuse: for how many steps a matrix, once orthogonalised, is used; in each step they are made anew for every
+    `reuse`th parameter. The momentum changes by a twentieth in a step, so little is lost. Above 1 it is for devices
+    that know a bad gradient before the step: found_inf stays None.
     """
 
     found_inf: Tensor | None = None
 
-    def __init__(self, params: list[nn.Parameter], lr: float | Tensor, dtype: torch.dtype = torch.bfloat16) -> None:
+    def __init__(
+        self, params: list[nn.Parameter], lr: float | Tensor, dtype: torch.dtype = torch.bfloat16, reuse: int = 1
+    ) -> None:
         super().__init__(params, {"lr": lr})
-        self.dtype = dtype
+        self.dtype, self.reuse = dtype, reuse
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """One step; no closure is taken."""
         for group in self.param_groups:
             parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+            momenta = self._nesterov(parameters)
             by_shape: dict[torch.Size, list[tuple[Tensor, Tensor]]] = defaultdict(list)
-            for parameter, update in zip(parameters, self._nesterov(parameters), strict=True):
-                matrix = update.flatten(1)
-                by_shape[matrix.shape].append((parameter, matrix))
-            for shape, pairs in by_shape.items():
-                size = group["lr"] * (ADAM_RMS * math.sqrt(max(shape)))
+            for number, (parameter, momentum) in enumerate(zip(parameters, momenta, strict=True)):
+                if self._its_turn(parameter, number):
+                    matrix = momentum.flatten(1)
+                    by_shape[matrix.shape].append((parameter, matrix))
+            updates: dict[Tensor, Tensor] = {}
+            for pairs in by_shape.values():
+                matrices = orthogonalise(torch.stack([matrix for _, matrix in pairs]), self.dtype)
+                for (parameter, _), matrix in zip(pairs, matrices, strict=True):
+                    updates[parameter] = matrix.view_as(parameter)
+            for parameter in parameters:
+                if self.reuse > 1 and parameter in updates:
+                    self.state[parameter]["update"] = updates[parameter].clone()
+                update = self.state[parameter]["update"] if self.reuse > 1 else updates[parameter]
+                size = group["lr"] * (ADAM_RMS * math.sqrt(max(parameter.shape[0], parameter[0].numel())))
                 if self.found_inf is not None:
                     size = size * (1 - self.found_inf)
-                updates = size * orthogonalise(torch.stack([update for _, update in pairs]), self.dtype)
-                for (parameter, _), update in zip(pairs, updates, strict=True):
-                    parameter.sub_(update.view_as(parameter))
+                parameter.sub_(size * update)
+
+    def _its_turn(self, parameter: Tensor, number: int) -> bool:
+        """Whether the matrix of this parameter, one of many, is to be made anew; asked once a step."""
+        if self.reuse == 1:
+            return True
+        state = self.state[parameter]
+        state["turn"] = state.get("turn", torch.tensor(float(number))) + 1
+        return "update" not in state or int(state["turn"]) % self.reuse == 0
 
     def _nesterov(self, parameters: list[Tensor]) -> Sequence[Tensor]:
         for parameter in parameters:
@@ -93,7 +116,7 @@ def build_optimisers(codec: nn.Module, lr: float, bf16: bool) -> Optimisers:
         return torch.tensor(lr, device=device) if on_gpu else lr
 
     return {
-        "muon": Muon(matrices, rate(), torch.bfloat16 if bf16 else torch.float32),
+        "muon": Muon(matrices, rate(), torch.bfloat16 if bf16 else torch.float32, 1 if on_gpu else REUSE),
         "adamw": torch.optim.AdamW(others, rate(), betas=(0.9, 0.95), weight_decay=0.0, fused=True, capturable=on_gpu),
     }
 

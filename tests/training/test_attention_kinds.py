@@ -20,7 +20,7 @@ SMALL = {"strides": (8, 16), "heads": 2, "window": 4, "hidden": 4}
 @pytest.mark.parametrize("kind", ATTENTION)
 def test_every_kind_trains_seals_and_decodes_what_it_wrote(kind: str, quick_config: Config, tmp_path: Path) -> None:
     model = TINY.model_copy(update={"attention": AttentionConfig(kind=kind, **SMALL)})
-    options = quick_config.train.model_copy(update={"budget": "3", "validations": 1})
+    options = quick_config.train.model_copy(update={"budget": "6", "validations": 1})
     config = quick_config.model_copy(update={"model": model, "train": options})
     outcome = train(config, tmp_path / "run", torch.device("cpu"), say=lambda text: None)
     assert outcome.progress.finished

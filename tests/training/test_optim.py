@@ -6,6 +6,7 @@ import torch
 from conftest import make_codec
 from torch import nn
 
+from attncodec.training import optim
 from attncodec.training.optim import (
     Muon,
     build_optimisers,
@@ -49,6 +50,7 @@ def test_muon_agrees_with_torch_s_own_on_a_matrix() -> None:
 def test_a_step_told_of_on_the_device_that_its_gradient_is_bad_moves_nothing() -> None:
     codec = make_codec()
     optimisers = build_optimisers(codec, 1e-2, bf16=False)
+    optimisers["muon"].reuse = 1  # as on a GPU; a CPU looks at the gradient first, and takes no step
 
     def step(gradient: float, found_inf: float) -> dict[str, torch.Tensor]:
         for number, parameter in enumerate(codec.parameters()):
@@ -97,3 +99,35 @@ def test_the_rate_of_learning_rises_linearly_then_falls_to_zero_inside_the_budge
     assert rates[-1] == pytest.approx(0, abs=1e-12)
     assert all(a > b for a, b in itertools.pairwise(rates[12:]))
     assert learning_rate(1.0, 0, 50, 0.5) == pytest.approx(0.5 * (1 + math.cos(math.pi / 2)))
+
+
+def test_a_matrix_is_used_for_four_steps_and_a_quarter_are_made_anew_in_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+
+    def counting(matrices: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        made.append(len(matrices))
+        return orthogonalise(matrices, dtype)
+
+    def run(reuse: int) -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        parameters = [nn.Parameter(torch.randn(6, 8, 1, 1)) for _ in range(8)]
+        muon, moves = Muon(parameters, lr=0.01, reuse=reuse), []
+        for _ in range(9):
+            made.clear()
+            before = [parameter.detach().clone() for parameter in parameters]
+            for parameter in parameters:
+                parameter.grad = torch.randn(6, 8, 1, 1)
+            muon.step()
+            moves.append(torch.stack([a - b for a, b in zip(before, parameters, strict=True)]).detach())
+            counts.append(sum(made))
+        return moves
+
+    monkeypatch.setattr(optim, "orthogonalise", counting)
+    counts: list[int] = []
+    reused = run(4)
+    assert counts == [8, *[2] * 8]
+    anew = run(1)
+    assert torch.equal(reused[0], anew[0]) and counts[9:] == [8] * 9
+    fresh = [torch.isclose(a, b, atol=1e-6).flatten(1).all(1).sum() for a, b in zip(reused, anew, strict=True)]
+    assert fresh == [8, *[2] * 8]
+    assert all(float(move.abs().flatten(1).max(1).values.min()) > 1e-4 for move in reused)
