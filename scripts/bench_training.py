@@ -33,6 +33,7 @@ from attncodec.files import write_whole
 from attncodec.images import find_pictures, read_rgb
 from attncodec.training.data import Crops
 from attncodec.training.learner import Learner
+from attncodec.training.loop import READ_EVERY
 from attncodec.training.optim import build_optimisers
 from attncodec.training.pictures import Picture, Source
 
@@ -41,7 +42,6 @@ MEGAPIXEL = 1 << 20
 WARM_STEPS = {"cpu": 2, "cuda": 20}
 BUSY_STEPS = 200
 LARGER = 32  # a batch that a GPU has room for
-READ_EVERY = 16  # steps: the loop waits for a GPU once in so many
 
 
 def small_pictures(folder: Path) -> list[Path]:
@@ -133,7 +133,7 @@ def timed(step: Callable[[int, Tensor], object], crops: Crops, trial: Trial) -> 
     def take(batch: Tensor | None = None) -> None:
         number = next(steps)
         step(number, crops.at(number) if batch is None else batch)
-        if number % READ_EVERY == 0:
+        if number % READ_EVERY[trial.device.type] == 0:
             wait(trial.device)
 
     def crops_per_s(batch: Tensor | None) -> float:
