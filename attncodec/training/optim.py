@@ -35,8 +35,21 @@ def orthogonalise(matrices: Tensor, dtype: torch.dtype = torch.bfloat16) -> Tens
     return (x.mT if tall else x).to(matrices.dtype)
 
 
+def orthogonalise_each(weights: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
+    """Weights (out, in, k, k), taken as (out, in k k) matrices -> as `orthogonalise`; equal shapes go in one batch."""
+    matrices = [weight.flatten(1) for weight in weights]
+    by_shape: dict[torch.Size, list[int]] = defaultdict(list)
+    for number, matrix in enumerate(matrices):
+        by_shape[matrix.shape].append(number)
+    found: dict[int, Tensor] = {}
+    for numbers in by_shape.values():
+        batch = orthogonalise(torch.stack([matrices[number] for number in numbers]), dtype)
+        found.update((number, matrix.view_as(weights[number])) for number, matrix in zip(numbers, batch, strict=True))
+    return [found[number] for number in range(len(weights))]
+
+
 class Muon(torch.optim.Optimizer):
-    """For weights of convolutions (out, in, k, k), taken as (out, in k k) matrices; equal shapes go in one batch.
+    """For weights of convolutions, (out, in, k, k), taken as (out, in k k) matrices.
 
     found_inf: as torch's fused optimisers take it from a GradScaler, () float on the device; where it is 1, a step
     moves nothing.
@@ -59,30 +72,24 @@ class Muon(torch.optim.Optimizer):
         """One step; no closure is taken."""
         for group in self.param_groups:
             parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
-            momenta = self._nesterov(parameters)
-            by_shape: dict[torch.Size, list[tuple[Tensor, Tensor]]] = defaultdict(list)
-            for number, (parameter, momentum) in enumerate(zip(parameters, momenta, strict=True)):
-                if self._its_turn(parameter, number):
-                    matrix = momentum.flatten(1)
-                    by_shape[matrix.shape].append((parameter, matrix))
-            updates: dict[Tensor, Tensor] = {}
-            for pairs in by_shape.values():
-                matrices = orthogonalise(torch.stack([matrix for _, matrix in pairs]), self.dtype)
-                for (parameter, _), matrix in zip(pairs, matrices, strict=True):
-                    updates[parameter] = matrix.view_as(parameter)
-            for parameter in parameters:
-                if self.reuse > 1 and parameter in updates:
-                    self.state[parameter]["update"] = updates[parameter].clone()
-                update = self.state[parameter]["update"] if self.reuse > 1 else updates[parameter]
+            updates = self._updates(parameters, self._nesterov(parameters))
+            for parameter, update in zip(parameters, updates, strict=True):
                 size = group["lr"] * (ADAM_RMS * math.sqrt(max(parameter.shape[0], parameter[0].numel())))
                 if self.found_inf is not None:
                     size = size * (1 - self.found_inf)
                 parameter.sub_(size * update)
 
+    def _updates(self, parameters: list[Tensor], momenta: Sequence[Tensor]) -> list[Tensor]:
+        """The orthogonalised momenta: all of them, or those whose turn it is and what the others had last."""
+        if self.reuse == 1:
+            return orthogonalise_each(momenta, self.dtype)
+        due = [number for number, parameter in enumerate(parameters) if self._its_turn(parameter, number)]
+        for number, update in zip(due, orthogonalise_each([momenta[n] for n in due], self.dtype), strict=True):
+            self.state[parameters[number]]["update"] = update.clone()  # and not the whole batch that it is a part of
+        return [self.state[parameter]["update"] for parameter in parameters]
+
     def _its_turn(self, parameter: Tensor, number: int) -> bool:
         """Whether the matrix of this parameter, one of many, is to be made anew; asked once a step."""
-        if self.reuse == 1:
-            return True
         state = self.state[parameter]
         state["turn"] = state.get("turn", torch.tensor(float(number))) + 1
         return "update" not in state or int(state["turn"]) % self.reuse == 0
