@@ -130,7 +130,7 @@ def seal(
 
 @app.command()
 def compress(
-    inputs: Annotated[list[Path], typer.Argument(help="Pictures, or - for stdin.", readable=False)],
+    inputs: Annotated[list[Path], typer.Argument(help="Pictures, folders of them, or - for stdin.", readable=False)],
     out: OutOption = None,
     model: ModelOption = None,
     quality: Annotated[float | None, typer.Option("--quality", "-q", help="1 to 8; 4 by default.")] = None,
@@ -147,8 +147,8 @@ def compress(
 ) -> None:
     """Compress pictures into .atc files."""
     from attncodec.api import choose_model, load, set_threads
-    from attncodec.files import STREAM, plan_outputs, read_input, write_output
-    from attncodec.images import read_rgb
+    from attncodec.files import STREAM, plan, read_input, write_output
+    from attncodec.images import SUFFIXES, read_rgb
     from attncodec.metrics import bpp, psnr_db
     from attncodec.model.encoding import Encoding, Target
     from attncodec.team import team_of_torchrun
@@ -177,19 +177,19 @@ def compress(
         return summary + (_timings(codec.stopwatch.take()) if timings else "")
 
     with team_of_torchrun() as team:
-        outputs, notes = team.from_lead(lambda: plan_outputs(inputs, out, ".atc", force))
+        files, outputs, notes = team.from_lead(lambda: plan(inputs, out, SUFFIXES, ".atc", force))
         chosen = team.from_lead(lambda: choose_model(model))
         set_threads(threads)
         codec = load(chosen, fast)
         if team.leads and model is None:
             say(f"model: {chosen}")
         _tell(notes, team)
-        each(inputs, outputs, one, team)
+        each(files, outputs, one, team)
 
 
 @app.command()
 def decompress(
-    inputs: Annotated[list[Path], typer.Argument(help=".atc files, or - for stdin.", readable=False)],
+    inputs: Annotated[list[Path], typer.Argument(help=".atc files, folders, or - for stdin.", readable=False)],
     out: OutOption = None,
     model: DecoderOption = None,
     timings: TimingsOption = False,
@@ -199,7 +199,7 @@ def decompress(
 ) -> None:
     """Decompress .atc files into pictures: PNG, unless the suffix of -o says otherwise."""
     from attncodec.api import ModelCache, set_threads
-    from attncodec.files import STREAM, plan_outputs, read_input, write_output
+    from attncodec.files import STREAM, plan, read_input, write_output
     from attncodec.images import check_suffix, encode_rgb
     from attncodec.team import team_of_torchrun
 
@@ -214,11 +214,11 @@ def decompress(
         return f"{rgb.shape[1]} x {rgb.shape[0]}" + (_timings(codec.stopwatch.take()) if timings else "")
 
     with team_of_torchrun() as team:
-        outputs, notes = team.from_lead(lambda: plan_outputs(inputs, out, ".png", force))
+        files, outputs, notes = team.from_lead(lambda: plan(inputs, out, (".atc",), ".png", force))
         for output in outputs:
             check_suffix(output)
         _tell(notes, team)
-        each(inputs, outputs, one, team)
+        each(files, outputs, one, team)
 
 
 @app.command()

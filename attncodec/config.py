@@ -42,6 +42,10 @@ class Budget(BaseModel):
             )
         return Budget(amount=self.amount + other.amount, unit=self.unit)
 
+    def at_least(self, spent: float) -> "Budget":
+        """Or what was spent, where that is more: the last validation comes after the budget."""
+        return Budget(amount=max(self.amount, spent), unit=self.unit)
+
 
 def _budget_text(text: str) -> str:
     Budget.parse(text)
@@ -143,8 +147,9 @@ class DataConfig(Section):
     held_out_max: int = Field(default=12, ge=1, description="At most so many pictures are held out.")
     cache: Literal["auto", "ram", "device", "none"] = Field(
         default="auto",
-        description="Decoded pictures: auto keeps as many as fit memory_share (on a GPU first), ram all, device all on "
-        "the GPU, none decodes for every crop. What is not kept is decoded ahead by threads; crops are the same.",
+        description="Decoded pictures: auto keeps as many as fit memory_share, on the GPU as far as they fit there, "
+        "ram all, device all on the GPU, none decodes for every crop. What is not kept is decoded ahead by threads; "
+        "crops are the same.",
     )
     memory_share: float = Field(default=0.5, gt=0, lt=1, description="Of the memory that is free at the start.")
 
@@ -157,6 +162,9 @@ class TrainConfig(Section):
     batch: int = Field(default=8, ge=1, description="Crops in a step.")
     lr: float = Field(default=1e-3, gt=0, description="Highest rate of learning, after the warm-up; then a cosine.")
     warmup: int = Field(default=50, ge=0, description="Steps in which the rate of learning rises from zero.")
+    constant: float = Field(
+        default=0.0, ge=0, lt=1, description="Share of the budget before the cosine, at the highest rate of learning."
+    )
     clip: float = Field(default=1.0, gt=0, description="Largest norm of the gradient.")
     ema: float = Field(default=0.999, ge=0, lt=1, description="Decay of the averaged weights, which are sealed.")
     final_share: float = Field(

@@ -28,7 +28,8 @@ def run(app: typer.Typer) -> NoReturn:
     """Run the command line: every outcome is an exit code, every error one line and a hint."""
     debug = "--debug" in sys.argv
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)  # what is half-written goes, as with Ctrl-C
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, signal.default_int_handler)  # what is half-written goes, as with Ctrl-C
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # closed by the caller
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - for as long as the process lives

@@ -4,11 +4,12 @@ import os
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from attncodec.errors import AttncodecError, ConfigError
 
+UNFINISHED = ".attncodec-", ".tmp"  # how the name of a file begins and ends that is not whole yet
 STREAM = Path("-")  # stdin as an input, stdout as an output
 
 
@@ -20,7 +21,7 @@ def write_whole(path: Path, data: bytes) -> None:
         path.write_bytes(data)
         return
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".attncodec-", suffix=".tmp")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=UNFINISHED[0], suffix=UNFINISHED[1])
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None
     try:
@@ -37,6 +38,12 @@ def write_whole(path: Path, data: bytes) -> None:
         if isinstance(error, OSError):
             raise OSError(error.errno, error.strerror, str(path)) from None
         raise
+
+
+def remove_unfinished(folder: Path) -> None:
+    """What a process that was killed left half-written."""
+    for path in folder.glob("*".join(UNFINISHED)):
+        path.unlink(missing_ok=True)
 
 
 def read_input(path: Path) -> bytes:
@@ -60,6 +67,30 @@ def write_output(path: Path, data: bytes) -> None:
         sys.stdout.buffer.flush()
     else:
         write_whole(path, data)
+
+
+def find_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
+    """Those under `folder` with such suffixes, in any case, in order of their relative names."""
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
+    return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+
+
+def plan(
+    inputs: Sequence[Path], out: str | None, kinds: Collection[str], suffix: str, force: bool
+) -> tuple[list[Path], list[Path], list[str]]:
+    """Inputs, folders replaced by the files of those kinds in them, and what `plan_outputs` says of these.
+
+    Raises ConfigError where a folder has none.
+    """
+    files: list[Path] = []
+    for given in inputs:
+        found = find_files(given, kinds) if given.is_dir() else [given]
+        if not found:
+            raise ConfigError(f"{given} is a folder without files to read", "their names end in " + " ".join(kinds))
+        files += found
+    if out is not None and out != str(STREAM) and any(given.is_dir() for given in inputs):
+        out += "/"  # a folder, if there is a single file
+    return files, *plan_outputs(files, out, suffix, force)
 
 
 def plan_outputs(inputs: Sequence[Path], out: str | None, suffix: str, force: bool) -> tuple[list[Path], list[str]]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from attncodec.container import check_size
 from attncodec.errors import ConfigError, ContainerError, ImageError
-from attncodec.files import STREAM, read_input
+from attncodec.files import STREAM, find_files, read_input
 
 RGB = NDArray[np.uint8]  # (H, W, 3)
 
@@ -47,10 +47,7 @@ def find_pictures(folder: Path, enough: bool = False) -> list[Path]:
         raise ConfigError(f"there is no folder {folder}", "check the name, or the folder you are in")
     if not folder.is_dir():
         raise ConfigError(f"{folder} is a file, not a folder", "give the folder that holds the pictures")
-    paths = sorted(
-        (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()),
-        key=lambda path: path.relative_to(folder).as_posix(),
-    )
+    paths = find_files(folder, SUFFIXES)
     if not paths and not enough:
         found = sum(path.is_file() for path in folder.rglob("*"))
         raise ConfigError(

@@ -93,6 +93,11 @@ class Team:
 ALONE = Team()
 
 
+def restarts_of_torchrun() -> int:
+    """How often torchrun will start this process again, with the same arguments."""
+    return int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0"))
+
+
 @contextmanager
 def team_of_torchrun(device: str = "cpu") -> Iterator[Team]:
     """The team that torchrun started this process in, by its environment; ALONE without it.

@@ -8,6 +8,9 @@ memory format and optimisers (our codecs need no auxiliary loss, and a CUDA grap
 is configs/default.yaml through `Learner`. They take turns, each in a process of its own; medians over the pairs. The
 first time each also trains on one batch, over and over, which leaves the data side out.
 
+Beside `same module` stand the multiplications of its step, forward and backward, and how many a second a large matrix
+product reaches on this machine, which no training can pass.
+
 On a GPU also the share of the wall time in which its kernels run: what they take over 200 steps, as torch's profiler
 sees it, by what 200 steps take without the profiler, which slows the launches. And `default` in a larger batch.
 """
@@ -25,6 +28,7 @@ from statistics import median
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 from usual_loop import RD_LAMBDA, usual_batches, usual_training
 
 from attncodec.config import Config, load_config
@@ -42,6 +46,7 @@ MEGAPIXEL = 1 << 20
 WARM_STEPS = {"cpu": 2, "cuda": 20}
 BUSY_STEPS = 200
 LARGER = 32  # a batch that a GPU has room for
+MATRIX = 4096
 
 
 def small_pictures(folder: Path) -> list[Path]:
@@ -80,6 +85,25 @@ class Trial:
 Figures = dict[str, float]
 
 
+def arithmetic(net: nn.Module, device: torch.device) -> Figures:
+    """Multiplications of a step for each crop, in billions, and what matrix products reach here in a second."""
+    with FlopCounterMode(display=False) as counter:
+        out = net(torch.rand(1, 3, CROP, CROP, device=device))
+        sum(tensor.sum() for tensor in (out["x_hat"], *out["likelihoods"].values())).backward()
+    figures = {"gmac_per_crop": counter.get_total_flops() / 2e9}
+    for dtype in (torch.float32, torch.bfloat16):
+        a, b = torch.randn(2, MATRIX, MATRIX, device=device).to(dtype)
+        spent_s = []
+        for _ in range(5):
+            wait(device)
+            start = time.monotonic()
+            a @ b
+            wait(device)
+            spent_s.append(time.monotonic() - start)
+        figures[f"matmul_{dtype}".replace("torch.", "") + "_gmac_per_s"] = MATRIX**3 / 1e9 / min(spent_s)
+    return figures
+
+
 def usual(trial: Trial) -> Figures:
     batches: Iterable[Tensor] = iter(usual_batches(small_pictures(trial.folder), trial.batch, CROP, WORKERS))
     net = cheng2020().to(trial.device)
@@ -116,7 +140,8 @@ def same_module(trial: Trial) -> Figures:
             optimiser.step()
 
     crops = our_crops(trial.folder, trial.batch, device)
-    return timed(lambda number, x: take(x.to(device)), crops, trial)
+    figures = {} if trial.brief else arithmetic(net, device)
+    return figures | timed(lambda number, x: take(x.to(device)), crops, trial)
 
 
 def default(trial: Trial) -> Figures:

@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import fmean, median
 
 from attncodec.config import load_config
-from attncodec.environment import versions
+from attncodec.environment import git_commit, versions
 from attncodec.files import write_whole
 from attncodec.images import RGB, read_rgb
 from attncodec.metrics import bd_rate, bpp, psnr_db
@@ -46,7 +46,8 @@ def train_and_measure(variant: Variant, config: Path, pictures: Path, budget: st
     overrides = [f"data.train={pictures}", f"train.budget={budget}", "train.validations=1", *variant.overrides]
     train_run(load_config(config, overrides), run, resolve_device("cpu"))
     peak_gib = peak_memory_gib()
-    write_whole(run / RESULT, json.dumps({**measure(run, pictures), "peak_gib": peak_gib}).encode())
+    found = {**measure(run, pictures), "peak_gib": peak_gib, "git_commit": git_commit()}
+    write_whole(run / RESULT, json.dumps(found).encode())
 
 
 def peak_memory_gib() -> float:

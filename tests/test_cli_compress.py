@@ -16,6 +16,19 @@ def test_effort_writes_a_file_that_verifies_and_that_any_decoder_reads(place: Pa
     assert again.stdout.split()[0] in result.stdout
 
 
+def test_folders_are_read_to_the_bottom(place: Path, cli: Cli, model_file: Path) -> None:
+    for name in ("a.png", "deep/b.PNG"):
+        path = place / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(photo(40, 56)).save(path)
+    (place / "photos" / "notes.txt").write_text("not a picture")
+    assert cli("compress", "photos", "img.png", "-m", model_file, cwd=place).returncode == 0
+    written = [path.relative_to(place).as_posix() for path in place.rglob("*.atc")]
+    assert sorted(written) == ["img.atc", "photos/a.atc", "photos/deep/b.atc"]
+    result = cli("decompress", "photos/deep", "-m", model_file, "-o", "back", cwd=place)
+    assert result.returncode == 0 and (place / "back" / "b.png").is_file(), result.stderr
+
+
 def test_efforts_beyond_3_are_refused(place: Path, cli: Cli, model_file: Path) -> None:
     assert cli("compress", "img.png", "-m", model_file, "--effort", "4", cwd=place).returncode == 2
     assert_refused(cli("compress", "img.png", "-m", model_file, "--effort", "-1", cwd=place), "effort")

@@ -36,6 +36,7 @@ def test_other_budgets_are_refused(text: str) -> None:
 
 def test_budgets_of_different_units_do_not_add_up() -> None:
     assert Budget.parse("10m") + Budget.parse("20m") == Budget.parse("30m")
+    assert Budget.parse("10m").at_least(620) == Budget.parse("620s") and Budget.parse("9").at_least(8).amount == 9
     with pytest.raises(ConfigError, match="cannot be extended"):
         Budget.parse("100") + Budget.parse("2h")
 

@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -27,3 +28,11 @@ def test_the_curve_of_the_shipped_model_is_the_one_that_eval_wrote() -> None:
     readme = (ROOT / "README.md").read_text()
     for name, cells in rows:
         assert f"| {name} | {' | '.join(cells)} |" in readme
+
+
+def test_the_bd_rates_of_the_shipped_model_are_those_that_were_found() -> None:
+    against = json.loads((ROOT / "results" / "shipped" / "published.json").read_text())["against"]
+    found = {curve["title"].split(" (")[0]: f"{curve['bd_rate_percent']:+.1f}" for curve in against.values()}
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    said = re.findall(r"([\w-]+(?: 2000)?) ([+-][\d.]+) %", readme.split("published.json`]")[1].split(". ")[0])
+    assert len(said) == 9 and all(found[name] == percent for name, percent in said)

@@ -6,6 +6,7 @@ Published curves of VTM and others are for Kodak; on other pictures they would s
 import io
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from statistics import fmean
 from typing import Any
 
@@ -39,9 +40,13 @@ def anchors(pictures: Sequence[RGB], stopped: Callable[[], bool] = lambda: False
                 for options in variants:
                     if stopped():
                         return None
-                    found = list(pool.map(lambda rgb: _measure(rgb, kind, quality, options), pictures))  # noqa: B023
+                    try:
+                        found = list(pool.map(partial(_measure, kind=kind, quality=quality, options=options), pictures))
+                    except (OSError, ValueError):  # a size or a content that the library cannot write
+                        continue
                     points.append((fmean(rate for rate, _ in found), fmean(psnr for _, psnr in found)))
-            curves[kind] = _best(points)
+            if points:
+                curves[kind] = _best(points)
     return curves
 
 

@@ -1,5 +1,6 @@
 """What a run needs before its first step: pictures, and what learns."""
 
+import hashlib
 import math
 import sys
 from collections.abc import Callable
@@ -50,6 +51,15 @@ def load_held_out(pictures: PictureSet, say: Callable[[str], None]) -> list[RGB]
     if not held_out:
         raise ConfigError("none of the held-out pictures can be read", "data.cache=auto looks at every picture first")
     return held_out
+
+
+def check_same(pictures: PictureSet, held_out: list[RGB], team: Team) -> None:
+    """Raise ConfigError where a process of the team has other pictures than another."""
+    seen = hashlib.sha256(repr((pictures.listing, len(held_out))).encode()).hexdigest()
+    if len(set(team.gather([seen]))) > 1:
+        raise ConfigError(
+            "the processes do not find the same pictures", "data.train must hold the same files on every machine"
+        )
 
 
 def begin(

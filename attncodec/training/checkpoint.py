@@ -3,6 +3,7 @@
 Everything random is a function of (seed, step), so no generator's state is kept.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -22,6 +23,7 @@ from attncodec.model.tensorfile import canonical_json, read_meta, read_tensors, 
 from attncodec.training.progress import Progress
 
 FORMAT = "attncodec-checkpoint-0"
+INCOMING = "incoming.safetensors"  # the name of a checkpoint until the one that it replaces has another
 MODEL, AVERAGE, OPTIMISER = "model.", "average.", "optimiser."
 
 
@@ -61,6 +63,17 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     meta["check"] = sha256_of(tensors, canonical_json(meta)).hexdigest()
     with writing(path):
         write_whole(path, to_bytes(tensors, meta))
+
+
+def save_and_keep(newest: Path, before: Path, checkpoint: Checkpoint) -> None:
+    """As `save_checkpoint`, and the one that it replaces stays, as `before`, unless it is of no earlier step. A run
+    killed between the two renames has no newest one, and goes on from the one before."""
+    found, incoming = peek(newest), newest.with_name(INCOMING)
+    if found is None or found >= (checkpoint.progress.generation, checkpoint.progress.step):
+        return save_checkpoint(newest, checkpoint)
+    save_checkpoint(incoming, checkpoint)
+    os.replace(newest, before)
+    os.replace(incoming, newest)
 
 
 def peek(path: Path) -> tuple[int, int] | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 
 from attncodec.errors import CheckpointError, TrainingError
-from attncodec.training.checkpoint import Checkpoint, load_checkpoint, peek, save_checkpoint
+from attncodec.training.checkpoint import Checkpoint, load_checkpoint, peek, save_and_keep
 from attncodec.training.progress import Progress
 
 WINDOW = 64  # steps whose median is looked at: single steps differ several fold with their crops
@@ -63,10 +63,7 @@ class GoodStates:
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Keep this state and the newest one before it. Raises TrainingError where the disk is full."""
-        found = peek(self.newest)
-        if found is not None and found[1] < checkpoint.progress.step:
-            os.replace(self.newest, self.before)
-        save_checkpoint(self.newest, checkpoint)
+        save_and_keep(self.newest, self.before, checkpoint)
 
     def go_back(self, progress: Progress) -> Checkpoint:
         """Find the state to go on from, and change `progress` to it: one more generation of randomness, a lower rate.

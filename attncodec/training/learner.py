@@ -224,6 +224,7 @@ def compile_networks(codec: Codec, device: torch.device, say: Callable[[str], No
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         say(f"torch.compile does not work here, so training goes without it: {reason}")
         return
+    torch._dynamo.config.suppress_errors = True  # a network that does not compile runs as it is; torch says which
     torch._dynamo.config.recompile_limit = 64  # that of one piece of code, which the context networks share
     assert isinstance(codec.prior, FloatPrior)
     context = codec.prior.networks

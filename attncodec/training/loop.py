@@ -12,10 +12,16 @@ import torch
 from attncodec.config import Budget, Config
 from attncodec.errors import CheckpointError, ConfigError
 from attncodec.images import RGB
-from attncodec.team import ALONE, Team
+from attncodec.team import ALONE, Team, restarts_of_torchrun
 from attncodec.training import guard, validation
-from attncodec.training.begin import begin, load_held_out, load_pictures
-from attncodec.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, seal_checkpoint
+from attncodec.training.begin import begin, check_same, load_held_out, load_pictures
+from attncodec.training.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    save_and_keep,
+    save_checkpoint,
+    seal_checkpoint,
+)
 from attncodec.training.data import Crops
 from attncodec.training.learner import Learner, StepResult, fetch
 from attncodec.training.means import Means
@@ -58,6 +64,11 @@ def train(
     """
     np.finfo(np.float32), np.finfo(np.float64)  # numpy takes stock once, and warns where denormals are gone already
     torch.set_flush_denormal(True)  # denormals are slow, and mean nothing here
+    if (restart or extend) and restarts_of_torchrun():
+        raise ConfigError(
+            "--restart and --extend would be done again whenever torchrun starts its processes again",
+            "--max-restarts 0 (for scripts/slurm: RESTARTS=0), or one process and few steps before the others",
+        )
     folder = RunFolder(out)
     checkpoint = team.from_lead(lambda: folder.checkpoint(config, say) if not restart else None)
     budget = checkpoint.budget if checkpoint else Budget.parse(config.train.budget)
@@ -65,11 +76,13 @@ def train(
     if extend is not None:
         if not progress.finished:
             raise ConfigError(f"{out} holds no finished run to extend", "without --extend it begins, or goes on")
-        budget, progress.finished = budget + extend, False
+        spent = progress.elapsed_s if budget.unit == "seconds" else progress.step
+        budget, progress.finished = budget.at_least(spent) + extend, False
     if team.from_lead(lambda: progress.finished and folder.model.exists()):
         return Outcome(folder, progress, trained=False)
     pictures = load_pictures(config, say, team)
     held_out = load_held_out(pictures, say)
+    check_same(pictures, held_out, team)
     learner, crops = begin(config, device, pictures, say, checkpoint, team)
     team.from_lead(lambda: folder.prepare(config, pictures, device.type, checkpoint is not None))
     if checkpoint:
@@ -141,7 +154,7 @@ class Run:
 
     def save(self) -> None:
         if self.team.leads:
-            save_checkpoint(self.folder.last, self.checkpoint())
+            save_and_keep(self.folder.last, self.folder.last_before, self.checkpoint())
 
     def record(self, kind: str, point: Point) -> MetricsRow:
         progress = self.progress
@@ -270,7 +283,8 @@ def fit(run: Run) -> None:
                 continue
             if not unread:
                 began = time.monotonic()
-            run.lr = guard.rate_factor(progress) * learning_rate(options.lr, options.warmup, progress.step, fraction)
+            rate = learning_rate(options.lr, options.warmup, progress.step, fraction, options.constant)
+            run.lr = guard.rate_factor(progress) * rate
             final = fraction > 1 - options.final_share
             batch = run.crops.at(progress.step, progress.generation, final)
             unread.append(learner.step(progress.step, run.lr, batch, progress.generation, run.crops.count(final)))
@@ -278,7 +292,7 @@ def fit(run: Run) -> None:
             reporting = progress.step % report_every == 0
             if progress.step % read_every == 0 or reporting:
                 read()
-            if progress.step % read_every == 0 and guard.jumped(progress):
+            if progress.step % read_every == 0 and team.lead_says(guard.jumped(progress))[0]:
                 means.clear()
                 told = run.go_back()
                 if team.leads:
@@ -294,6 +308,8 @@ def fit(run: Run) -> None:
                 run.save()
                 saved = time.monotonic()
         clock.spent()
+        if progress.finished and team.leads:
+            run.folder.model.unlink(missing_ok=True)  # of an earlier stop: a kill before the end is sealed must show
         run.save()  # and not where an error ended the loop: a step may be half done, and the last checkpoint is whole
     finally:
         display.close()

@@ -3,13 +3,15 @@
 import math
 import os
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from attncodec.config import DataConfig
 
 MEMINFO = Path("/proc/meminfo")
-LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))  # of containers
+CGROUP = Path("/proc/self/cgroup")
+CGROUPS = Path("/sys/fs/cgroup")
 
 
 def available_bytes() -> int:
@@ -19,10 +21,23 @@ def available_bytes() -> int:
     with suppress(OSError, StopIteration, ValueError):
         line = next(line for line in MEMINFO.read_text().splitlines() if line.startswith("MemAvailable:"))
         found.append(1024 * int(line.split()[1]))
-    for limit in LIMITS:
+    for limit in _limits():
         with suppress(OSError, ValueError):  # "max" is no number
             found.append(int(limit.read_text()))
     return min(found)
+
+
+def _limits() -> Iterator[Path]:
+    """Files that hold the limits of this process: of its control group, and of those that hold that one."""
+    lines = [":memory:/", "::/"]  # those of a container, which sees its own group as the root
+    with suppress(OSError):
+        lines += CGROUP.read_text().splitlines()
+    for line in lines:
+        _, controllers, name = line.split(":", 2)
+        root, file = (CGROUPS / "memory", "memory.limit_in_bytes") if controllers else (CGROUPS, "memory.max")
+        if controllers in ("", "memory"):
+            group = root / name.lstrip("/")
+            yield from (place / file for place in (group, *group.parents) if place.is_relative_to(root))
 
 
 class Room:

@@ -8,6 +8,7 @@ al. 2025, arXiv 2502.16982), so one rate of learning serves both.
 import math
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 NEWTON_SCHULZ_STEPS = 5
 MOMENTUM = 0.95
 REUSE = 4  # steps for which a CPU, where it is a third of the work, uses an orthogonalised matrix
+OTHERS_FACTOR = 3.0  # the rate of learning of gains, biases and the prior of z, in that of the convolutions' weights
 ADAM_RMS = 0.2  # the usual root mean square of an Adam step, in rates of learning
 
 
@@ -79,6 +81,13 @@ class Muon(torch.optim.Optimizer):
                     size = size * (1 - self.found_inf)
                 parameter.sub_(size * update)
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Without the matrices that another device had kept: they would be old when they are next used."""
+        super().load_state_dict(state_dict)
+        for state in self.state.values() if self.reuse == 1 else ():
+            for kept in ("update", "turn"):
+                state.pop(kept, None)
+
     def _updates(self, parameters: list[Tensor], momenta: Sequence[Tensor]) -> list[Tensor]:
         """The orthogonalised momenta: all of them, or those whose turn it is and what the others had last."""
         if self.reuse == 1:
@@ -122,16 +131,18 @@ def build_optimisers(codec: nn.Module, lr: float, bf16: bool) -> Optimisers:
     def rate() -> float | Tensor:
         return torch.tensor(lr, device=device) if on_gpu else lr
 
+    adamw = {"params": others, "factor": OTHERS_FACTOR, "lr": rate()}
     return {
         "muon": Muon(matrices, rate(), torch.bfloat16 if bf16 else torch.float32, 1 if on_gpu else REUSE),
-        "adamw": torch.optim.AdamW(others, rate(), betas=(0.9, 0.95), weight_decay=0.0, fused=True, capturable=on_gpu),
+        "adamw": torch.optim.AdamW([adamw], betas=(0.9, 0.95), weight_decay=0.0, fused=True, capturable=on_gpu),
     }
 
 
-def learning_rate(peak: float, warmup: int, step: int, progress: float) -> float:
-    """Linear warm-up over `warmup` steps, then a cosine that reaches zero at progress 1."""
+def learning_rate(peak: float, warmup: int, step: int, progress: float, constant: float = 0.0) -> float:
+    """Linear warm-up over `warmup` steps, the peak until progress `constant`, then a cosine that reaches zero at 1."""
     rise = min(1.0, (step + 1) / (warmup + 1))
-    return peak * rise * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    fallen = min(1.0, max(0.0, progress - constant) / (1 - constant))
+    return peak * rise * 0.5 * (1 + math.cos(math.pi * fallen))
 
 
 def set_found_inf(optimisers: Optimisers, found_inf: Tensor) -> None:
@@ -141,12 +152,14 @@ def set_found_inf(optimisers: Optimisers, found_inf: Tensor) -> None:
 
 
 def set_learning_rate(optimisers: Optimisers, lr: Tensor) -> None:
+    """That of the convolutions; other parameters have theirs by a factor."""
     for optimiser in optimisers.values():
         for group in optimiser.param_groups:
+            rate = lr * group.get("factor", 1.0)
             if isinstance(group["lr"], Tensor):
-                group["lr"].copy_(lr)
+                group["lr"].copy_(rate)
             else:
-                group["lr"] = float(lr)
+                group["lr"] = float(rate)
 
 
 def state_tensors(optimisers: Optimisers) -> dict[str, Tensor]:

@@ -96,14 +96,19 @@ class Display:
 
 
 class StopRequest:
-    """Ctrl-C and SIGTERM set `asked` instead of stopping mid-step; a second Ctrl-C stops at once. A second SIGTERM does
-    not: a scheduler sends one to every process, and torchrun, which gets one too, sends another."""
+    """Ctrl-C, SIGTERM and a terminal that closes (unless nohup has that ignored) set `asked` instead of stopping
+    mid-step; a second Ctrl-C stops at once. A second SIGTERM does not: a scheduler sends one to every process, and
+    torchrun, which gets one too, sends another."""
 
     def __init__(self) -> None:
         self.asked = False
 
     def __enter__(self) -> "StopRequest":
-        self.handlers = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        self.handlers = {
+            number: signal.signal(number, self._ask)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+            if signal.getsignal(number) != signal.SIG_IGN
+        }
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:

@@ -2,7 +2,7 @@
 
 config.yaml     the resolved configuration          pictures.csv   every picture, its role and SHA-256
 versions.json   software, machine, git commit       metrics.csv    a row for each report and validation
-tensorboard/    the same figures as events          checkpoints/   last, best, and two good ones (guard.py)
+tensorboard/    the same figures as events          checkpoints/   last, best, two good ones (guard.py), ...
 model.safetensors   the sealed model                rd.png, anchors.json   its curve over the classic codecs'
 """
 
@@ -18,9 +18,9 @@ from pathlib import Path
 from attncodec.config import Config, dump_yaml, flatten, load_config
 from attncodec.environment import versions
 from attncodec.errors import CheckpointError, ConfigError
-from attncodec.files import write_whole
+from attncodec.files import remove_unfinished, write_whole
 from attncodec.images import RGB
-from attncodec.training.checkpoint import Checkpoint, load_checkpoint, peek, writing
+from attncodec.training.checkpoint import INCOMING, Checkpoint, load_checkpoint, peek, writing
 from attncodec.training.pictures import PictureSet
 
 # A folder that moved (its pictures are compared by name and SHA-256 instead), and what changes no crop.
@@ -51,6 +51,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.last = path / "checkpoints" / "last.safetensors"
+        self.last_before = path / "checkpoints" / "last-before.safetensors"
         self.best = path / "checkpoints" / "best.safetensors"
         self.good = path / "checkpoints" / "good.safetensors"
         self.good_before = path / "checkpoints" / "good-before.safetensors"
@@ -67,7 +68,8 @@ class RunFolder:
         Raises ConfigError where the configuration changed, naming the keys, or the folder holds something else, and
         CheckpointError where every checkpoint is damaged.
         """
-        paths = [path for path in (self.last, self.good, self.good_before) if path.exists()]
+        kept = (self.last, self.last_before, self.good, self.good_before)
+        paths = [path for path in kept if path.exists()]
         if not paths:
             if self.best.exists() or self.model.exists():
                 hint = f"--restart begins anew; attncodec seal {self.best} -o FILE makes a model of the best one"
@@ -101,8 +103,11 @@ class RunFolder:
             if self.path.exists() and any(self.path.iterdir()) and not any(trace.exists() for trace in traces):
                 raise ConfigError(f"{self.path} is not empty, and holds no run", "--out names another folder")
             self._clear()
-            self.last.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(self.config, dump_yaml(config).encode())
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_whole(self.config, dump_yaml(config).encode())  # first of all: by it the folder is known for a run's
+            self.last.parent.mkdir(exist_ok=True)
+        for place in (self.path, self.last.parent):
+            remove_unfinished(place)
         write_whole(self.pictures, listing)
         write_whole(self.path / "versions.json", (json.dumps(versions(device), indent=2) + "\n").encode())
 
@@ -120,9 +125,15 @@ class RunFolder:
             raise ConfigError(f"{self.path} was begun with another configuration: {', '.join(changed)}", hint)
 
     def _clear(self) -> None:
-        """Remove what a run wrote, and nothing else."""
-        written = [self.last, self.best, self.good, self.good_before, self.model, self.config, self.pictures]
-        written += [self.metrics, self.anchors, self.rd_plot, self.path / "versions.json"]
+        """Remove what a run wrote, and nothing else; not its configuration, which is overwritten."""
+        written = [self.last, self.last_before, self.best, self.good, self.good_before, self.model, self.pictures]
+        written += [
+            self.last.with_name(INCOMING),
+            self.metrics,
+            self.anchors,
+            self.rd_plot,
+            self.path / "versions.json",
+        ]
         for path in [*written, *self.path.glob("tensorboard/events.out.tfevents.*")]:
             path.unlink(missing_ok=True)
 

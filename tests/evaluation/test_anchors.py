@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from conftest import photo
 from PIL import Image, features
 
@@ -15,6 +16,20 @@ def test_anchors_are_curves_that_rise() -> None:
     for curve in found.values():
         rates_bpp, qualities_db = np.array(curve).T
         assert len(curve) >= 4 and (np.diff(rates_bpp) > 0).all() and (np.diff(qualities_db) > 0).all()
+
+
+def test_what_a_codec_cannot_write_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    save = Image.Image.save
+
+    def refuse(self: Image.Image, file: object, kind: str, quality: int, **options: object) -> None:
+        if kind == "WEBP" or (kind == "JPEG" and quality > 90):
+            raise OSError("encoder error")
+        save(self, file, kind, quality=quality, **options)
+
+    whole = anchors([photo(64, 64)])
+    monkeypatch.setattr(Image.Image, "save", refuse)
+    found = anchors([photo(64, 64)])
+    assert "WEBP" not in found and found["JPEG"] == whole["JPEG"][: len(found["JPEG"])] != whole["JPEG"]
 
 
 def test_measuring_anchors_can_be_stopped() -> None:

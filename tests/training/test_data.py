@@ -263,10 +263,30 @@ def test_memory_is_taken_up_to_the_stated_share(monkeypatch: pytest.MonkeyPatch)
 
 def test_the_limit_of_a_container_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "memory.max").write_text("123456\n")
-    monkeypatch.setattr(memory, "LIMITS", (tmp_path / "none", tmp_path / "memory.max"))
+    monkeypatch.setattr(memory, "CGROUP", tmp_path / "none")
+    monkeypatch.setattr(memory, "CGROUPS", tmp_path)
     assert available_bytes() == 123456
     (tmp_path / "memory.max").write_text("max\n")
     assert available_bytes() > 123456
+
+
+@pytest.mark.parametrize(
+    ("line", "file"),
+    [
+        ("0::/slice/job", "slice/job/memory.max"),
+        ("0::/slice/job", "slice/memory.max"),
+        ("4:memory:/slice/job", "memory/slice/memory.limit_in_bytes"),
+    ],
+)
+def test_the_limits_of_all_groups_around_a_job_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, file: str
+) -> None:
+    (tmp_path / "cgroup").write_text(f"9:cpu,cpuacct:/slice/job\n{line}\n")
+    (tmp_path / file).parent.mkdir(parents=True)
+    (tmp_path / file).write_text("123456\n")
+    monkeypatch.setattr(memory, "CGROUP", tmp_path / "cgroup")
+    monkeypatch.setattr(memory, "CGROUPS", tmp_path)
+    assert available_bytes() == 123456
 
 
 def test_pictures_are_kept_on_a_gpu_only_where_there_is_one() -> None:

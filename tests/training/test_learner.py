@@ -49,6 +49,23 @@ def test_where_nothing_compiles_training_goes_on_and_says_so(
     assert learner.step(0, 1e-3, crops()).taken
 
 
+@pytest.mark.filterwarnings("ignore")  # of the compiler's own
+def test_a_network_that_does_not_compile_runs_as_it_is(quick_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[int] = []
+
+    def failing(graph: torch.fx.GraphModule, *rest: object, **options: object) -> object:
+        compiled.append(1)
+        if len(compiled) > 1:  # what tries the compiler works
+            raise RuntimeError("no such kernel")
+        return graph.forward
+
+    monkeypatch.setattr("torch._inductor.async_compile.maybe_warm_pool", lambda: None)
+    monkeypatch.setattr("torch._inductor.compile_fx.compile_fx", failing)
+    said: list[str] = []
+    learner = Learner.build(changed(quick_config, compile=True), CPU, say=said.append)
+    assert not said and learner.step(0, 1e-3, crops()).taken and len(compiled) > 1
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("ignore")  # of the compiler's own

@@ -11,6 +11,7 @@ from attncodec.errors import ConfigError
 from attncodec.images import find_pictures, read_rgb
 from attncodec.model.encoding import Encoding, Target
 from attncodec.model.sealed import load_sealed
+from attncodec.team import Team
 from attncodec.training import loop
 from attncodec.training.checkpoint import load_checkpoint
 from attncodec.training.learner import Learner
@@ -71,15 +72,15 @@ def test_the_model_sealed_after_training_rates_as_the_float_networks_do(quick_co
         assert float(sealed["psnr_db"]) == pytest.approx(float(best[sealed["quality"]]["psnr_db"]), abs=0.01)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("number", "step"), [(signal.SIGINT, 0), (signal.SIGTERM, 2), (signal.SIGTERM, 4)])
 def test_a_run_stopped_and_resumed_ends_with_the_weights_of_an_unbroken_one(
-    quick_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+    quick_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, step: int
 ) -> None:
     run(quick_config, tmp_path / "whole")
     with monkeypatch.context() as patch:
-        stop_at(patch, 3, number)
+        stop_at(patch, step, number)
         stopped = run(quick_config, tmp_path / "broken")
-    assert not stopped.progress.finished and stopped.progress.step == 4
+    assert not stopped.progress.finished and stopped.progress.step == step + 1
     load_sealed(stopped.folder.model)
     assert run(quick_config, tmp_path / "broken").progress.finished
     whole, broken = (load_checkpoint(RunFolder(tmp_path / name).last) for name in ("whole", "broken"))
@@ -196,6 +197,15 @@ def test_a_folder_that_holds_something_else_is_not_touched(quick_config: Config,
         with pytest.raises(ConfigError, match="not empty"):
             run(quick_config, tmp_path / "mine", restart=restart)
     assert (tmp_path / "mine" / "thesis.txt").exists()
+
+
+def test_processes_that_find_other_pictures_are_refused(
+    quick_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Team, "gather", lambda self, items: [*items, "those of another machine"])
+    with pytest.raises(ConfigError, match="same pictures"):
+        run(quick_config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_no_run_folder_is_made_for_a_folder_without_pictures(quick_config: Config, tmp_path: Path) -> None:

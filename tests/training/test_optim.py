@@ -98,6 +98,9 @@ def test_the_rate_of_learning_rises_linearly_then_falls_to_zero_inside_the_budge
     assert max(rates) == pytest.approx(1.0, abs=0.04)
     assert rates[-1] == pytest.approx(0, abs=1e-12)
     assert all(a > b for a, b in itertools.pairwise(rates[12:]))
+    steady = [learning_rate(1.0, 10, step, (step + 1) / 100, constant=0.4) for step in range(100)]
+    assert steady[:10] != rates[:10] and steady[10:39] == [1.0] * 29 and steady[-1] == pytest.approx(0, abs=1e-12)
+    assert steady[69] == pytest.approx(0.5) and all(a > b for a, b in itertools.pairwise(steady[40:]))
     assert learning_rate(1.0, 0, 50, 0.5) == pytest.approx(0.5 * (1 + math.cos(math.pi / 2)))
 
 
@@ -131,3 +134,19 @@ def test_a_matrix_is_used_for_four_steps_and_a_quarter_are_made_anew_in_each(mon
     fresh = [torch.isclose(a, b, atol=1e-6).flatten(1).all(1).sum() for a, b in zip(reused, anew, strict=True)]
     assert fresh == [8, *[2] * 8]
     assert all(float(move.abs().flatten(1).max(1).values.min()) > 1e-4 for move in reused)
+
+
+def test_matrices_that_a_cpu_kept_are_not_used_again_after_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    codec = make_codec()
+    on_cpu = build_optimisers(codec, 1e-3, bf16=True)
+    for parameter in codec.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    for optimiser in on_cpu.values():
+        optimiser.step()
+    saved = state_tensors(on_cpu)
+    monkeypatch.setattr(optim, "REUSE", 1)  # as on a GPU
+    elsewhere = build_optimisers(codec, 1e-3, bf16=True)
+    load_state_tensors(elsewhere, saved)
+    restored = state_tensors(elsewhere)
+    assert {name for name in saved if name.rsplit(".")[-1] in ("update", "turn")} == saved.keys() - restored.keys()
+    assert any(name.endswith(".update") for name in saved)

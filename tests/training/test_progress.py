@@ -65,3 +65,15 @@ def test_devices_are_resolved() -> None:
     if resolve_device("auto").type == "cpu":
         with pytest.raises(ConfigError, match="no CUDA device"):
             resolve_device("cuda")
+
+
+def test_a_terminal_that_closes_asks_for_a_stop_unless_that_is_ignored() -> None:
+    before = signal.getsignal(signal.SIGHUP)
+    try:
+        for handler, asked in ((signal.SIG_DFL, True), (signal.SIG_IGN, False)):
+            signal.signal(signal.SIGHUP, handler)
+            with StopRequest() as stop:
+                signal.raise_signal(signal.SIGHUP)
+            assert stop.asked is asked and signal.getsignal(signal.SIGHUP) == handler
+    finally:
+        signal.signal(signal.SIGHUP, before)

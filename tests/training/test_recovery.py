@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY
-from test_loop import changed, rows_of, run
+from test_loop import changed, rows_of, run, stop_at
 
-from attncodec.config import Config, dump_yaml
-from attncodec.errors import CheckpointError, TrainingError
+from attncodec.config import Budget, Config, dump_yaml
+from attncodec.errors import CheckpointError, ConfigError, TrainingError
 from attncodec.model.codec import Codec
 from attncodec.training import checkpoint as checkpoint_module
-from attncodec.training.checkpoint import load_checkpoint
+from attncodec.training import loop
+from attncodec.training.checkpoint import INCOMING, load_checkpoint
 from attncodec.training.learner import Learner
 from attncodec.training.run import RunFolder
 
@@ -116,11 +117,15 @@ def test_where_the_last_checkpoint_is_damaged_the_one_before_is_used(
     for length in rng.integers(0, len(data), 20):
         folder.last.write_bytes(data[:length])
         found = folder.checkpoint(quick_config, said.append)
-        assert found is not None and found.progress.step == 0
+        assert found is not None and found.progress.step == 3
     assert len(said) == 20 and "looking for the one before" in said[0]
+    folder.last.unlink()  # as a run leaves it that was killed while its checkpoints changed names
+    found = folder.checkpoint(quick_config, said.append)
+    assert found is not None and found.progress.step == 3 and len(said) == 20
+    folder.last.write_bytes(data[:length])
     assert run(quick_config, tmp_path / "run").progress.finished
     assert folder.last.read_bytes() != data[:length]
-    for path in (folder.last, folder.good):
+    for path in (folder.last, folder.last_before, folder.good):
         path.write_bytes(b"nothing")
     with pytest.raises(CheckpointError):
         run(quick_config, tmp_path / "run")
@@ -135,6 +140,45 @@ def test_where_the_best_checkpoint_is_damaged_the_last_one_is_sealed(quick_confi
     assert folder.model.exists()
 
 
+def test_a_run_killed_before_its_model_was_sealed_is_not_taken_for_finished(
+    quick_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*arguments: object) -> object:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        stop_at(patch, 2)
+        assert run(quick_config, tmp_path / "run").folder.model.exists()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(loop, "seal_checkpoint", killed)
+        run(quick_config, tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    assert load_checkpoint(folder.last).progress.finished and not folder.model.exists()
+    assert run(quick_config, tmp_path / "run").trained and folder.model.exists()
+
+
+def test_a_run_killed_while_its_folder_was_made_begins_again(quick_config: Config, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.last.parent.mkdir(parents=True)
+    folder.config.write_text("half of")
+    left = [folder.path / ".attncodec-x.tmp", folder.last.parent / ".attncodec-y.tmp"]
+    for path in left:
+        path.write_bytes(b"half")
+    assert run(quick_config, tmp_path / "run").progress.finished
+    assert not any(path.exists() for path in left)
+
+
+def test_what_torchrun_would_do_again_after_every_failure_is_refused(
+    quick_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(quick_config, tmp_path / "run")
+    monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "3")
+    for options in ({"restart": True}, {"extend": Budget.parse("6")}):
+        with pytest.raises(ConfigError, match="torchrun"):
+            run(quick_config, tmp_path / "run", **options)
+    assert not run(quick_config, tmp_path / "run").trained
+
+
 def test_a_full_disk_stops_the_run_and_leaves_the_last_checkpoint_whole(
     quick_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,7 +187,7 @@ def test_a_full_disk_stops_the_run_and_leaves_the_last_checkpoint_whole(
     written = checkpoint_module.write_whole
 
     def full(path: Path, data: bytes) -> None:
-        if path.name == "last.safetensors" and path.exists():
+        if path.name == INCOMING:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         written(path, data)
 
@@ -208,7 +252,7 @@ def test_an_error_saves_nothing_half_done(
 def test_a_run_killed_again_and_again_ends_as_an_unbroken_one(pictures: Path, tmp_path: Path) -> None:
     config = tmp_path / "tiny.yaml"
     model = "\n".join("  " + line for line in dump_yaml(TINY).splitlines())
-    config.write_text(f"model:\n{model}\ndata: {{train: {pictures}, crop: 64}}\ntrain: {{budget: 600, batch: 2}}\n")
+    config.write_text(f"model:\n{model}\ndata: {{train: {pictures}, crop: 64}}\ntrain: {{budget: 1000, batch: 2}}\n")
     environment = {**os.environ, "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}
 
     def begin(name: str) -> subprocess.Popen[bytes]:
@@ -224,6 +268,7 @@ def test_a_run_killed_again_and_again_ends_as_an_unbroken_one(pictures: Path, tm
         while len(list(folder.glob("*"))) == before and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
         time.sleep(rng.uniform(0, 3))
+        assert process.poll() is None  # it was alive, and far from its end
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert begin("broken").wait() == 0

@@ -3,9 +3,11 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -27,8 +29,10 @@ class Runs:
         train = "train: {batch: 4, warmup: 1, precision: float32, lr: 1.0e-3, validations: 4, validation_share: 1}"
         self.config.write_text(f"model:\n{model}\ndata: {{train: {pictures}, crop: 64}}\n{train}\n")
 
-    def begin(self, name: str, budget: int, processes: int = 2, restarts: int = 0) -> subprocess.Popen[str]:
-        torchrun = ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    def begin(
+        self, name: str, budget: int, processes: int = 2, restarts: int = 0, place: Sequence[str] = ("--standalone",)
+    ) -> subprocess.Popen[str]:
+        torchrun = ["torch.distributed.run", *place, f"--nproc-per-node={processes}"]
         command = [sys.executable, "-m", *torchrun, f"--max-restarts={restarts}", "-m", "attncodec", "train"]
         options = ["--config", self.config, "--out", name, "--device", "cpu", f"train.budget={budget}"]
         environment = {**os.environ, "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}
@@ -92,6 +96,27 @@ def test_a_stop_asked_of_one_process_is_heeded_by_all_at_the_same_step(runs: Run
     assert process.returncode == 0 and "Traceback" not in said, said
     steps = re.findall(r"stopped at step (\d+); saved", said)
     assert len(steps) == 1 and runs.end("run").progress.step == int(steps[0]) > 0
+
+
+@pytest.mark.slow
+def test_two_machines_end_as_two_processes_of_one(runs: Runs) -> None:
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        meeting = f"localhost:{free.getsockname()[1]}"
+    place = [
+        "--nnodes=2",
+        "--rdzv-backend=c10d",
+        "--rdzv-id=here",
+        f"--rdzv-endpoint={meeting}",
+        "--local-addr=localhost",
+    ]
+    machines = [runs.begin("apart", 50, processes=1, place=place) for _ in range(2)]
+    for machine in machines:
+        _, said = machine.communicate(timeout=200)
+        assert machine.returncode == 0, said
+    together = runs.begin("together", 50)
+    together.communicate(timeout=200)
+    assert together.returncode == 0 and same_weights(runs.end("apart"), runs.end("together"))
 
 
 @pytest.mark.slow
