@@ -122,8 +122,8 @@ def test_two_machines_end_as_two_processes_of_one(runs: Runs) -> None:
 @pytest.mark.slow
 def test_a_run_one_of_whose_processes_is_killed_goes_on_from_its_checkpoint(runs: Runs) -> None:
     whole = runs.begin("whole", 400)
-    whole.communicate(timeout=200)
-    assert whole.returncode == 0
+    _, said = whole.communicate(timeout=200)
+    assert whole.returncode == 0, said
     for rank in (0, 1):
         broken = runs.begin(f"broken-{rank}", 400, restarts=1)
         runs.wait_for(f"broken-{rank}", broken)
