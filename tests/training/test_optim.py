@@ -77,14 +77,18 @@ def test_the_two_optimisers_share_no_parameter_and_leave_none_out() -> None:
     assert {id(p) for p in owned} == {id(p) for p in codec.parameters()}
 
 
-def test_the_state_survives_as_flat_tensors() -> None:
-    codec = make_codec()
+def state_after_a_step(codec: nn.Module) -> dict[str, torch.Tensor]:
     optimisers = build_optimisers(codec, 1e-3, bf16=True)
     for parameter in codec.parameters():
         parameter.grad = torch.randn_like(parameter)
     for optimiser in optimisers.values():
         optimiser.step()
-    saved = state_tensors(optimisers)
+    return state_tensors(optimisers)
+
+
+def test_the_state_survives_as_flat_tensors() -> None:
+    codec = make_codec()
+    saved = state_after_a_step(codec)
     assert all(isinstance(tensor, torch.Tensor) for tensor in saved.values())
     other = build_optimisers(codec, 1e-3, bf16=True)
     load_state_tensors(other, saved)
@@ -138,12 +142,7 @@ def test_a_matrix_is_used_for_four_steps_and_a_quarter_are_made_anew_in_each(mon
 
 def test_matrices_that_a_cpu_kept_are_not_used_again_after_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     codec = make_codec()
-    on_cpu = build_optimisers(codec, 1e-3, bf16=True)
-    for parameter in codec.parameters():
-        parameter.grad = torch.randn_like(parameter)
-    for optimiser in on_cpu.values():
-        optimiser.step()
-    saved = state_tensors(on_cpu)
+    saved = state_after_a_step(codec)
     monkeypatch.setattr(optim, "REUSE", 1)  # as on a GPU
     elsewhere = build_optimisers(codec, 1e-3, bf16=True)
     load_state_tensors(elsewhere, saved)
