@@ -57,7 +57,7 @@ def of(optimiser: Callable[..., torch.optim.Optimizer] | None, lr: float, batch:
 
 VARIANTS = {
     "default": Variant(),
-    "Muon batch 16": of(None, 1.5e-3, 16),
+    "Muon batch 8": of(None, 1.5e-3),
     "AdamW 5e-4": of(adamw, 5e-4),
     "AdamW 1e-3": of(adamw, 1e-3),
     "AdamW 2e-3": of(adamw, 2e-3),
@@ -66,7 +66,7 @@ VARIANTS = {
     "SOAP 1e-3 batch 16": of(soap, 1e-3, 16),
     "larger crops at the end": Variant(("train.final_share=0.2",)),
     "constant for two fifths": Variant(("train.constant=0.4",)),
-    "usual": Variant(("train.lr=1e-4",), usual),
+    "usual": Variant(("train.lr=1e-4", "train.batch=8"), usual),
 }
 
 if __name__ == "__main__":

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
-NEWTON_SCHULZ_STEPS = 5
-MOMENTUM = 0.95
-REUSE = 4  # steps for which a CPU, where it is a third of the work, uses an orthogonalised matrix
+NEWTON_SCHULZ_STEPS = 4  # Jordan's fifth costs a quarter more, and what it changes is the smallest singular values
+MOMENTUM = 0.9
+REUSE = 2  # steps for which a CPU, where it is a quarter of the work, uses an orthogonalised matrix
 OTHERS_FACTOR = 3.0  # the rate of learning of gains, biases and the prior of z, in that of the convolutions' weights
 ADAM_RMS = 0.2  # the usual root mean square of an Adam step, in rates of learning
 
@@ -24,7 +24,8 @@ ADAM_RMS = 0.2  # the usual root mean square of an Adam step, in rates of learni
 def orthogonalise(matrices: Tensor, dtype: torch.dtype = torch.bfloat16) -> Tensor:
     """(K, rows, columns) -> about U V^T of each matrix's singular value decomposition, by Newton-Schulz iterations.
 
-    Singular values end between about 0.7 and 1.2, which is near enough (and why bf16 is).
+    Singular values from 0.5 % of the Frobenius norm up end between about 0.65 and 1.15, which is near enough (and why
+    bf16 is); smaller ones stay smaller.
     """
     a, b, c = NEWTON_SCHULZ
     x = matrices.to(dtype)
@@ -57,8 +58,8 @@ class Muon(torch.optim.Optimizer):
     moves nothing.
 
     reuse: for how many steps a matrix, once orthogonalised, is used; in each step they are made anew for every
-    `reuse`th parameter. The momentum changes by a twentieth in a step, so little is lost. Above 1 it is for devices
-    that know a bad gradient before the step: found_inf stays None.
+    `reuse`th parameter. What is a step old points less far down (their cosine is about 0.8), so more than two cost
+    more than they save. Above 1 it is for devices that know a bad gradient before the step: found_inf stays None.
     """
 
     found_inf: Tensor | None = None
