@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
-NEWTON_SCHULZ_STEPS = 4  # Jordan's fifth costs a quarter more, and what it changes is the smallest singular values
+NEWTON_SCHULZ_STEPS = 4  # of Jordan's five; the last costs a quarter more, and changes the smallest singular values
 MOMENTUM = 0.9
 REUSE = 2  # steps for which a CPU, where it is a quarter of the work, uses an orthogonalised matrix
 OTHERS_FACTOR = 3.0  # the rate of learning of gains, biases and the prior of z, in that of the convolutions' weights
@@ -58,8 +58,9 @@ class Muon(torch.optim.Optimizer):
     moves nothing.
 
     reuse: for how many steps a matrix, once orthogonalised, is used; in each step they are made anew for every
-    `reuse`th parameter. What is a step old points less far down (their cosine is about 0.8), so more than two cost
-    more than they save. Above 1 it is for devices that know a bad gradient before the step: found_inf stays None.
+    `reuse`th parameter. From one step to the next they change much (a cosine of 0.8), so that with four steps learning
+    loses more than it gains in speed. Above 1 it is for devices that know a bad gradient before the step: found_inf
+    stays None.
     """
 
     found_inf: Tensor | None = None
