@@ -192,7 +192,10 @@ class Learner:
             optimiser.step()
         averages: list[Tensor] = list(self.averaged.parameters())
         weights = [parameter.detach() for parameter in self.codec.parameters()]
-        torch._foreach_mul_(averages, 1 - average_weight)
+        if self.device.type == "cpu":
+            torch._foreach_lerp_(averages, weights, float(average_weight))
+            return
+        torch._foreach_mul_(averages, 1 - average_weight)  # lerp takes no number that only the GPU knows
         torch._foreach_add_(averages, list(torch._foreach_mul(weights, average_weight)))
 
     def to_float(self, crops: Tensor) -> Tensor:

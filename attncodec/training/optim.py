@@ -40,13 +40,13 @@ def orthogonalise(matrices: Tensor, dtype: torch.dtype = torch.bfloat16) -> Tens
 
 def orthogonalise_each(weights: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
     """Weights (out, in, k, k), taken as (out, in k k) matrices -> as `orthogonalise`; equal shapes go in one batch."""
-    matrices = [weight.flatten(1) for weight in weights]
+    matrices = [weight.flatten(1).to(dtype) for weight in weights]
     by_shape: dict[torch.Size, list[int]] = defaultdict(list)
     for number, matrix in enumerate(matrices):
         by_shape[matrix.shape].append(number)
     found: dict[int, Tensor] = {}
     for numbers in by_shape.values():
-        batch = orthogonalise(torch.stack([matrices[number] for number in numbers]), dtype)
+        batch = orthogonalise(torch.stack([matrices[number] for number in numbers]), dtype).to(weights[0].dtype)
         found.update((number, matrix.view_as(weights[number])) for number, matrix in zip(numbers, batch, strict=True))
     return [found[number] for number in range(len(weights))]
 
@@ -81,7 +81,7 @@ class Muon(torch.optim.Optimizer):
                 size = group["lr"] * (ADAM_RMS * math.sqrt(max(parameter.shape[0], parameter[0].numel())))
                 if self.found_inf is not None:
                     size = size * (1 - self.found_inf)
-                parameter.sub_(size * update)
+                parameter.addcmul_(update, torch.as_tensor(size), value=-1)  # in one pass over the memory
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Without the matrices that another device had kept: they would be old when they are next used."""
