@@ -68,7 +68,7 @@ def test_the_model_sealed_after_training_rates_as_the_float_networks_do(quick_co
     step = min(means, key=lambda row: float(row["loss"]))["step"]
     best = {row["quality"]: row for row in rows if row["kind"] == "validation" and row["step"] == step}
     for sealed in (row for row in rows if row["kind"] == "sealed"):
-        assert float(sealed["bpp"]) == pytest.approx(float(best[sealed["quality"]]["bpp"]), rel=2e-3)
+        assert float(sealed["bpp"]) == pytest.approx(float(best[sealed["quality"]]["bpp"]), rel=3e-3)
         assert float(sealed["psnr_db"]) == pytest.approx(float(best[sealed["quality"]]["psnr_db"]), abs=0.01)
 
 

@@ -26,7 +26,7 @@ class Runs:
     def __init__(self, folder: Path, pictures: Path) -> None:
         self.folder, self.config = folder, folder / "tiny.yaml"
         model = "\n".join("  " + line for line in dump_yaml(TINY).splitlines())
-        train = "train: {batch: 4, warmup: 1, precision: float32, lr: 1.0e-3, validations: 4, validation_share: 1}"
+        train = "train: {batch: 4, warmup: 1, precision: float32, lr: 5.0e-4, validations: 4, validation_share: 1}"
         self.config.write_text(f"model:\n{model}\ndata: {{train: {pictures}, crop: 64}}\n{train}\n")
 
     def begin(
