@@ -2,10 +2,11 @@
 
     python scripts/study_optimisers.py PICTURES [--minutes 5] [--only NAME,NAME] [--out results/optimisers]
 
-A variant is configs/default.yaml but for what its name says (where that is an optimiser, in batches of 8 unless it says
-16), trained into runs/study_optimisers-NAME and measured on the pictures that its run held out of training, through real
-files. The BD-rate is against the default, of the mean over pictures; negative: less rate at equal PSNR. `usual` is the
-random start under Adam at 1e-4 of CompressAI's example, in batches of 8.
+A variant is configs/default.yaml but for what its name says (an optimiser and `usual` in batches of 8 where it says no
+other), trained into runs/study_optimisers-NAME and measured on the pictures that its run held out of training, through
+real files. The BD-rate is against the default, of the mean over pictures; negative: less rate at equal PSNR. `usual` is
+the random start under Adam at 1e-4 of CompressAI's example.
+
 Nothing should run beside it. A variant whose figures are there is not done again. SOAP is that of the package
 pytorch-optimizer, which is needed for its rows alone.
 """

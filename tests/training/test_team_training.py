@@ -26,8 +26,8 @@ class Runs:
     def __init__(self, folder: Path, pictures: Path) -> None:
         self.folder, self.config = folder, folder / "tiny.yaml"
         model = "\n".join("  " + line for line in dump_yaml(TINY).splitlines())
-        # Sums in another order differ by 1e-7, until a latent lies so near the middle of two integers that it is rounded
-        # the other way: of these few latents one is 4e-5 of the loss. At 5e-4 none does in the steps that are compared.
+        # Sums in another order differ by 1e-7, until a latent lies so near the middle of two integers that it goes to
+        # the other one: of so few latents one is 4e-5 of the loss. At 5e-4 none does in the steps that are compared.
         train = "train: {batch: 4, warmup: 1, precision: float32, lr: 5.0e-4, validations: 4, validation_share: 1}"
         self.config.write_text(f"model:\n{model}\ndata: {{train: {pictures}, crop: 64}}\n{train}\n")
 
