@@ -8,6 +8,7 @@ import io
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, cast
@@ -26,7 +27,8 @@ DONE, FAILURES, REFUSED, INTERRUPTED = 0, 1, 2, 130
 
 def run(app: typer.Typer) -> NoReturn:
     """Run the command line: every outcome is an exit code, every error one line and a hint."""
-    debug = "--debug" in sys.argv
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]  # wherever it stands
+    debug = len(arguments) < len(sys.argv) - 1
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
             signal.signal(number, signal.default_int_handler)  # what is half-written goes, as with Ctrl-C
@@ -37,7 +39,7 @@ def run(app: typer.Typer) -> NoReturn:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names of files need not be valid text
     try:
-        code = app(standalone_mode=False) or DONE
+        code = app(arguments, standalone_mode=False) or DONE
         if code == INTERRUPTED:
             say("interrupted")
     except USAGE_ERROR as error:
@@ -50,7 +52,7 @@ def run(app: typer.Typer) -> NoReturn:
         code = REFUSED
     except (AttncodecError, OSError, MemoryError) as error:
         if debug:
-            raise
+            traceback.print_exc()
         if isinstance(error, OSError) and error.filename is None:
             # stdout is full or closed: Python would try, and complain, again at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

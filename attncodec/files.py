@@ -78,65 +78,63 @@ def find_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
 def plan(
     inputs: Sequence[Path], out: str | None, kinds: Collection[str], suffix: str, force: bool
 ) -> tuple[list[Path], list[Path], list[str]]:
-    """Inputs, folders replaced by the files of those kinds in them, and what `plan_outputs` says of these.
+    """Files to read, one output for each, and notes for the user; nothing is written, but the folders under OUT.
 
-    Raises ConfigError where a folder has none.
+    Of a folder among the inputs all files of those kinds are read, to its bottom. An output lies beside its input, or
+    in the folder `out`, where what a folder holds lies in the same folders as there; inputs that would share one keep
+    their own suffix. Where the output of a decoding is there already, it takes the name `x.decoded.png`, so that a
+    round trip keeps the original.
+
+    Raises ConfigError if a folder has no such files, two inputs share an output all the same, or an output exists and
+    `force` is not set.
     """
-    files: list[Path] = []
+    files, places = _expand(inputs, kinds)
+    path = None if out is None else Path(out)
+    if path == STREAM and len(files) > 1:
+        raise ConfigError("several inputs cannot share stdout", "give one input, or a folder to -o")
+    if path is None:
+        outputs, notes = _outputs_in([None if file == STREAM else file.parent for file in files], files, suffix)
+    elif path != STREAM and (path.is_dir() or str(out).endswith("/") or len(files) > 1 or files != [*inputs]):
+        if path.exists() and not path.is_dir():
+            raise ConfigError(f"{path} is a file, and a folder is needed", "give a folder to -o")
+        folders = [path / place for place in places]
+        for folder in folders:
+            folder.mkdir(parents=True, exist_ok=True)
+        outputs, notes = _outputs_in(folders, files, suffix)
+    else:
+        outputs, notes = [path], []
+    check_writable(outputs, force)
+    written = {output.resolve() for output in outputs if output != STREAM}
+    for source in files:
+        if source != STREAM and source.resolve() in written:
+            raise ConfigError(f"{source} would be overwritten by its own output", "give another name to -o")
+    return files, outputs, notes
+
+
+def _expand(inputs: Sequence[Path], kinds: Collection[str]) -> tuple[list[Path], list[Path]]:
+    """The files to read -> them, and the folder of each within the one that was given."""
+    if not inputs:
+        raise ConfigError("no input given", "name one or more files, or - for stdin")
+    files, places = list[Path](), list[Path]()
     for given in inputs:
         found = find_files(given, kinds) if given.is_dir() else [given]
         if not found:
             raise ConfigError(f"{given} is a folder without files to read", "their names end in " + " ".join(kinds))
         files += found
-    if out is not None and out != str(STREAM) and any(given.is_dir() for given in inputs):
-        out += "/"  # a folder, if there is a single file
-    return files, *plan_outputs(files, out, suffix, force)
+        places += [path.relative_to(given).parent for path in found]
+    return files, places
 
 
-def plan_outputs(inputs: Sequence[Path], out: str | None, suffix: str, force: bool) -> tuple[list[Path], list[str]]:
-    """One output for each input, and notes for the user; nothing is written, but for OUT itself if it must be a folder.
-
-    An output lies beside its input, or in the folder `out`; inputs that would share one keep their own suffix. Where
-    the output of a decoding is there already, it takes the name `x.decoded.png`, so that a round trip keeps the
-    original.
-
-    Raises ConfigError if two inputs share an output all the same, or an output exists and `force` is not set.
-    """
-    if not inputs:
-        raise ConfigError("no input given", "name one or more files, or - for stdin")
-    path = None if out is None else Path(out)
-    to_folder = path is not None and path != STREAM and (path.is_dir() or str(out).endswith("/") or len(inputs) > 1)
-    if path == STREAM and len(inputs) > 1:
-        raise ConfigError("several inputs cannot share stdout", "give one input, or a folder to -o")
-    if path is not None and not to_folder:
-        outputs, notes = [path], list[str]()
-    else:
-        outputs, notes = _outputs_beside(inputs, path, suffix)
-    if to_folder and path is not None:
-        if path.exists() and not path.is_dir():
-            raise ConfigError(f"{path} is a file, and a folder is needed", "give a folder to -o")
-        path.mkdir(parents=True, exist_ok=True)
-    check_writable(outputs, force)
-    for source in inputs:
-        if source != STREAM and source.resolve() in {output.resolve() for output in outputs if output != STREAM}:
-            raise ConfigError(f"{source} would be overwritten by its own output", "give another name to -o")
-    return outputs, notes
-
-
-def _outputs_beside(inputs: Sequence[Path], folder: Path | None, suffix: str) -> tuple[list[Path], list[str]]:
-    def beside(path: Path, name: str) -> Path:
-        return (folder or path.parent) / name
-
-    def stem(path: Path) -> str:
-        return "stdin" if path == STREAM else path.stem
-
-    to_stdout = folder is None
-    short = [STREAM if path == STREAM and to_stdout else beside(path, stem(path) + suffix) for path in inputs]
+def _outputs_in(folders: Sequence[Path | None], files: Sequence[Path], suffix: str) -> tuple[list[Path], list[str]]:
+    """The output of each file, in its folder (None: stdout), and notes."""
+    stems = ["stdin" if path == STREAM else path.stem for path in files]
+    short = [folder / (stem + suffix) if folder else STREAM for folder, stem in zip(folders, stems, strict=True)]
+    counts = Counter(short)
     notes = []
     outputs = []
-    for path, output in zip(inputs, short, strict=True):
-        if short.count(output) > 1 and path != STREAM:
-            output = beside(path, path.name + suffix)
+    for folder, path, output in zip(folders, files, short, strict=True):
+        if folder and counts[output] > 1 and path != STREAM:
+            output = folder / (path.name + suffix)
             notes.append(f"{path} shares its name with another input: written to {output}")
         if suffix != ".atc" and output != STREAM and output.exists():
             output = output.with_name(f"{output.stem}.decoded{suffix}")

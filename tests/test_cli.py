@@ -250,9 +250,11 @@ def test_a_full_disk_is_an_error_line(place: Path, model_file: Path) -> None:
     assert b"Traceback" not in result.stderr
 
 
-def test_debug_shows_the_traceback(place: Path) -> None:
-    result = attncodec("--debug", "info", "none.atc", cwd=place)
-    assert b"Traceback" in result.stderr and result.returncode == 1
+def test_debug_shows_the_traceback_too(place: Path) -> None:
+    for command in (["--debug", "info", "none.atc"], ["info", "none.atc", "--debug"]):
+        result = attncodec(*command, cwd=place)
+        assert b"Traceback" in result.stderr and b"\nerror: none.atc does not exist\nhint: " in result.stderr
+        assert result.returncode == 2
 
 
 def test_compress_decompress_info_and_eval_do_not_load_compressai(place: Path, model_file: Path) -> None:

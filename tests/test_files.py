@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from attncodec.errors import AttncodecError, ConfigError
-from attncodec.files import STREAM, plan_outputs, read_input, write_whole
+from attncodec.files import STREAM, plan, read_input, write_whole
 
 
 def test_a_file_is_written_whole(tmp_path: Path) -> None:
@@ -40,7 +40,7 @@ def names(
     inputs: list[str], root: Path, suffix: str = ".atc", out: str | None = None, force: bool = False
 ) -> list[str]:
     paths = [root / name for name in inputs]
-    outputs, _ = plan_outputs(paths, f"{root}/{out}" if out else None, suffix, force)
+    _, outputs, _ = plan(paths, f"{root}/{out}" if out else None, [".png"], suffix, force)
     return [output.relative_to(root).as_posix() for output in outputs]
 
 
@@ -51,7 +51,7 @@ def test_an_output_lies_beside_its_input(tmp_path: Path) -> None:
 
 def test_inputs_that_would_share_an_output_keep_their_suffix(tmp_path: Path) -> None:
     assert names(["a.png", "a.jpg", "b.png"], tmp_path) == ["a.png.atc", "a.jpg.atc", "b.atc"]
-    _, notes = plan_outputs([tmp_path / "a.png", tmp_path / "a.jpg"], None, ".atc", False)
+    _, _, notes = plan([tmp_path / "a.png", tmp_path / "a.jpg"], None, [], ".atc", False)
     assert len(notes) == 2 and "a.jpg.atc" in notes[1]
 
 
@@ -76,7 +76,17 @@ def test_one_input_goes_into_a_file_or_a_folder_that_is_there(tmp_path: Path) ->
     assert names(["a.png"], tmp_path, out="x.atc") == ["x.atc"]
     assert names(["a.png"], tmp_path, out="there") == ["there/a.atc"]
     assert names(["a.png"], tmp_path, out="new/") == ["new/a.atc"]
-    assert plan_outputs([STREAM], str(tmp_path / "there"), ".atc", False)[0] == [tmp_path / "there" / "stdin.atc"]
+    assert plan([STREAM], str(tmp_path / "there"), [], ".atc", False)[1] == [tmp_path / "there" / "stdin.atc"]
+
+
+def test_what_a_folder_holds_lies_in_the_same_folders_as_there(tmp_path: Path) -> None:
+    for name in ("in/x/a.png", "in/y/a.png", "in/b.png", "in/b.txt", "c.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert names(["in", "c.png"], tmp_path, out="out") == ["out/b.atc", "out/x/a.atc", "out/y/a.atc", "out/c.atc"]
+    assert (tmp_path / "out" / "x").is_dir()
+    assert names(["in/x"], tmp_path, out="one") == ["one/a.atc"]
+    assert names(["in/x"], tmp_path) == ["in/x/a.atc"]
 
 
 def test_a_link_stays_a_link_and_a_device_a_device(tmp_path: Path) -> None:
@@ -101,7 +111,7 @@ def test_what_cannot_be_an_output_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="does not exist"):
         names(["a.png"], tmp_path, out="none/x.atc")
     with pytest.raises(ConfigError, match="share stdout"):
-        plan_outputs([tmp_path / "a.png", tmp_path / "b.png"], "-", ".atc", False)
+        plan([tmp_path / "a.png", tmp_path / "b.png"], "-", [], ".atc", False)
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="a folder is needed"):
         names(["a.png", "b.png"], tmp_path, out="file")
@@ -109,8 +119,9 @@ def test_what_cannot_be_an_output_is_refused(tmp_path: Path) -> None:
         names(["x/a.png", "y/a.png"], tmp_path, out="out")
 
 
-def test_stdin_goes_to_stdout(tmp_path: Path) -> None:
-    assert plan_outputs([STREAM], None, ".atc", False)[0] == [STREAM]
+def test_stdin_goes_to_stdout_and_shares_no_name(tmp_path: Path) -> None:
+    _, outputs, notes = plan([STREAM, tmp_path / "stdin.png"], None, [], ".atc", False)
+    assert outputs == [STREAM, tmp_path / "stdin.atc"] and not notes
 
 
 def test_a_missing_file_or_a_folder_cannot_be_read(tmp_path: Path) -> None:
