@@ -147,4 +147,5 @@ def to_rgb(x: Tensor) -> RGB:
 def pad_edges(x: Tensor, multiple: int) -> Tensor:
     """(B, C, H, W) -> H and W up to the next multiple, the last row and column repeated."""
     height, width = x.shape[-2:]
-    return F.pad(x, (0, -width % multiple, 0, -height % multiple), mode="replicate")
+    beyond = (0, -width % multiple, 0, -height % multiple)
+    return F.pad(x, beyond, mode="replicate") if any(beyond) else x  # which would be copied, and not fast

@@ -8,6 +8,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import mse_loss
 
 from attncodec.images import RGB
 
@@ -77,7 +78,7 @@ def rd_loss(x: Tensor, x_hat: Tensor, bits: Tensor, rd_lambda: Tensor, ms_ssim_s
     in [0, 1]; sides of at least 161 for MS-SSIM. bits, rd_lambda: (B,), of each picture.
     """
     rate_bpp = bits / (x.shape[-2] * x.shape[-1])
-    mse_255 = distortion = (x_hat.float() - x).square().flatten(1).mean(1) * 255**2
+    mse_255 = distortion = mse_loss(x_hat.float(), x, reduction="none").sum((1, 2, 3)) * (255**2 / x[0].numel())
     if ms_ssim_share:
         from pytorch_msssim import ms_ssim as reference
 

@@ -73,27 +73,29 @@ class Codec(nn.Module):
         """Send z, then y in its steps, through the channel -> y_hat, as y. z is y's own unless it is given. A reader
         has neither, and gives the (h, w) of y."""
         batch, height, width = (1, *size) if y is None else (y.shape[0], *y.shape[-2:])
-        gain, channels = interpolate(self.log2_gain, position), self.config.latent_channels
+        gain = interpolate(self.log2_gain, position)
         if y is not None and z is None:
             z = self.hyper_analysis(self.to_units(y, position))
         z_shape = (batch, self.config.hyper_channels, -(-height // HYPER_STRIDE), -(-width // HYPER_STRIDE))
         z_hat = channel.send_z(self.z_prior, z, z_shape).to(gain.device).contiguous()
 
-        cells = None if y is None else pixel_unshuffle(pad_edges(y, CELL), CELL)
+        order, counts = torch.cat(self.prior.order).to(gain.device), [len(part) for part in self.prior.order]
+        cells = None
+        if y is not None:
+            cells = torch.split(pixel_unshuffle(pad_edges(y, CELL), CELL).index_select(1, order), counts, dim=1)
         rows, columns = -(-height // CELL), -(-width // CELL)
         inside = torch.zeros(1, 1, rows * CELL, columns * CELL, dtype=torch.bool, device=gain.device)
         inside[..., :height, :width] = True
-        valid = pixel_unshuffle(inside, CELL)
-        gain = gain.repeat_interleave(CELL**2, dim=1)[..., None, None]
+        valid = torch.split(pixel_unshuffle(inside, CELL)[:, order % CELL**2], counts, dim=1)
+        gains = torch.split(gain.index_select(1, order // CELL**2)[..., None, None], counts, dim=1)
         hyper = self.prior.hyper(z_hat, position)[..., :rows, :columns]
-        y_hat = hyper.new_zeros(batch, CELL**2 * channels, rows, columns)
-        known = y_hat[:, :0]
-        for step, order in enumerate(self.prior.order):
-            order = order.to(gain.device)
-            mean, level = self.prior.means_and_levels(step, hyper, known, gain)
-            sent = channel.send_y(None if cells is None else cells[:, order], mean, level, valid[:, order % CELL**2])
-            y_hat = y_hat.index_copy(1, order, sent)
-            known = torch.cat([known, self.prior.to_units(sent, gain[:, order])], dim=1)
+        known, sent = hyper[:, :0], list[Tensor]()
+        for step, given in enumerate(gains):
+            mean, level = self.prior.means_and_levels(step, hyper, known, given)
+            sent.append(channel.send_y(None if cells is None else cells[step], mean, level, valid[step]))
+            known = torch.cat([known, self.prior.to_units(sent[-1], given)], dim=1)
+        y_hat = torch.cat(sent, dim=1)
+        y_hat = torch.zeros_like(y_hat).index_copy(1, order, y_hat)
         return pixel_shuffle(y_hat, CELL)[..., :height, :width]
 
     def decode(self, y_hat: Tensor, position: Tensor, size: tuple[int, int]) -> Tensor:

@@ -55,7 +55,7 @@ def coding_order(kind: str, channels: int) -> list[Tensor]:
 
 
 class ContextPrior(Protocol):
-    """Gains are log2 of quantiser steps to a unit, (B, 4 M, 1, 1), laid out as the latents' cells: floats where the
+    """Gains are log2 of quantiser steps to a unit, (B, K, 1, 1), of the K elements that a step codes: floats where the
     prior learns, integers in 1 / 4096 where it is exact."""
 
     @property
@@ -123,7 +123,6 @@ class FloatPrior(nn.Module):
 
     def means_and_levels(self, step: int, hyper: Tensor, known: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
         mean, octaves = self.networks.steps[step](torch.cat([hyper, known], dim=1)).float().chunk(2, dim=1)
-        gain = gain[:, self.order[step]]
         return mean * torch.exp2(gain), LEVELS_PER_OCTAVE * (octaves + gain) + UNIT_LEVEL
 
     def to_units(self, y_hat: Tensor, gain: Tensor) -> Tensor:
@@ -155,7 +154,6 @@ class ExactPrior(nn.Module):
 
     def means_and_levels(self, step: int, hyper: Tensor, known: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
         mean, octaves = self.steps[step](torch.cat([hyper, known], dim=1)).chunk(2, dim=1)
-        gain = gain[:, self.order[step]]
         level = torch.floor((LEVELS_PER_OCTAVE * (octaves + gain)) / ONE + (UNIT_LEVEL + 0.5))
         return multiply_exp2(mean, gain, self.exp2, MEAN_LIMIT) / ONE, level.clamp(0, LEVELS - 1)
 

@@ -13,12 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from attncodec.config import ModelConfig
 from attncodec.images import pad_edges
 from attncodec.model.attention import build_attention
-from attncodec.model.blocks import SLOPE, Down, ResidualBlock, Up, full_precision
+from attncodec.model.blocks import SLOPE, Down, ResidualBlock, Up, fold, full_precision, unfold
 
 STRIDE = 16  # pixels to a latent, each way
 HYPER_STRIDE = 4  # latents to an element of z, each way
@@ -76,7 +75,7 @@ class Analysis(nn.Module):
         x = (x - PIXEL_MEAN) / PIXEL_SD
         features = self.network(x)
         with full_precision(x):
-            return self.linear(pixel_unshuffle(x, STRIDE)) / self.unit + self.head(features.float())
+            return fold(x, self.linear, STRIDE) / self.unit + self.head(features.float())
 
 
 class Synthesis(nn.Module):
@@ -107,10 +106,12 @@ class Synthesis(nn.Module):
             self.linear.weight.copy_(dct_basis(channels).T[..., None, None])
 
     def forward(self, y: Tensor) -> Tensor:
+        y = y.contiguous(memory_format=torch.channels_last)  # as its gradient: of mixed formats products are slow
         features = self.network(y)
+        correction = self.head(features)
         with full_precision(y):
-            x = pixel_shuffle(self.linear(y * self.unit), STRIDE) + self.head(features.float())
-        return x * PIXEL_SD + PIXEL_MEAN
+            x = unfold(y * self.unit, self.linear, STRIDE)
+        return (x + correction) * PIXEL_SD + PIXEL_MEAN
 
 
 class HyperAnalysis(nn.Module):

@@ -1,6 +1,6 @@
 """Pictures as random crops: kept in memory as uint8 as far as they fit, else decoded ahead by threads."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -57,7 +57,7 @@ class Crops:
     def first(self, count: int) -> Tensor:
         """The first crops of the run, of all processes, (count, 3, side, side) uint8."""
         samples = (divmod(number, self.config.train.batch) for number in range(count))
-        return torch.stack([self._sample(step, i, 0, self.config.data.crop) for step, i in samples])
+        return _stack(self._sample(step, i, 0, self.config.data.crop) for step, i in samples)
 
     def count(self, final: bool = False) -> int:
         """Crops in a step, over all processes."""
@@ -72,9 +72,10 @@ class Crops:
     def _make(self, step: int, generation: int, final: bool) -> Tensor:
         side = self.config.data.final_crop if final else self.config.data.crop
         samples = self.team.share(range(self.count(final)))
-        return torch.stack([self._sample(step, i, generation, side) for i in samples])
+        return _stack(self._sample(step, i, generation, side) for i in samples)
 
     def _sample(self, step: int, i: int, generation: int, side: int) -> Tensor:
+        """(side, side, 3) uint8."""
         rng = np.random.default_rng([self.config.train.seed, step, i, generation])
         for _ in range(TRIES):
             number = min(int(np.searchsorted(self.share, rng.random(), side="right")), len(self.pieces) - 1)
@@ -85,8 +86,8 @@ class Crops:
                 continue
             top = int(rng.integers(piece.shape[0] - side + 1))
             left = int(rng.integers(piece.shape[1] - side + 1))
-            crop = piece[top : top + side, left : left + side].permute(2, 0, 1)
-            flips = [dimension for dimension in (1, 2) if rng.random() < 0.5]
+            crop = piece[top : top + side, left : left + side]
+            flips = [dimension for dimension in (0, 1) if rng.random() < 0.5]
             return to_device(crop.flip(flips).contiguous(), self.device)
         first = next(iter(self.problems.values()))
         raise TrainingError(f"the pictures cannot be read any more: {first}", "see whether the folder is still there")
@@ -145,6 +146,11 @@ def centre(rgb: RGB, side: int) -> RGB:
     """(H, W, 3) -> its middle, at most (side, side, 3)."""
     top, left = (max(0, length - side) // 2 for length in rgb.shape[:2])
     return np.ascontiguousarray(rgb[top : top + side, left : left + side])
+
+
+def _stack(crops: Iterable[Tensor]) -> Tensor:
+    """(H, W, 3) each -> (B, 3, H, W), channels last."""
+    return torch.stack(list(crops)).permute(0, 3, 1, 2)
 
 
 def _length(part: slice) -> int:

@@ -200,7 +200,7 @@ class Learner:
 
     def to_float(self, crops: Tensor) -> Tensor:
         """uint8 -> [0, 1] on the device, channels last."""
-        return to_device(crops, self.device).float().div(255).contiguous(memory_format=torch.channels_last)
+        return to_device(crops, self.device).contiguous(memory_format=torch.channels_last).float().div_(255)
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything that must be kept to go on."""

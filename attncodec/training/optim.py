@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
-NEWTON_SCHULZ_STEPS = 4  # of Jordan's five; the last costs a quarter more, and changes the smallest singular values
+NEWTON_SCHULZ_PAIRS = 2  # four steps, of Jordan's five; the last costs much, and changes the smallest singular values
 MOMENTUM = 0.9
 REUSE = 2  # steps for which a CPU, where it is a quarter of the work, uses an orthogonalised matrix
 OTHERS_FACTOR = 3.0  # the rate of learning of gains, biases and the prior of z, in that of the convolutions' weights
@@ -26,28 +26,42 @@ def orthogonalise(matrices: Tensor, dtype: torch.dtype = torch.bfloat16) -> Tens
 
     Singular values from 0.5 % of the Frobenius norm up end between about 0.65 and 1.15, which is near enough (and why
     bf16 is); smaller ones stay smaller.
+
+    Two steps at a time are taken on the Gram matrix, which is the smaller: x becomes p2 p1 x, with p1 = a + b g + c g g
+    of g = x x^T, and p2 the same of p1 g p1. With more at a time, bf16 loses the small singular values.
     """
-    a, b, c = NEWTON_SCHULZ
     x = matrices.to(dtype)
     tall = x.shape[1] > x.shape[2]
     x = x.mT if tall else x
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
-    for _ in range(NEWTON_SCHULZ_STEPS):
+    for _ in range(NEWTON_SCHULZ_PAIRS):
         gram = x @ x.mT
-        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)  # (a + b g + c g g) x
+        first = _polynomial(gram)
+        x = (_polynomial(first @ gram @ first) @ first) @ x
     return (x.mT if tall else x).to(matrices.dtype)
 
 
+def _polynomial(gram: Tensor) -> Tensor:
+    """a + b g + c g g."""
+    a, b, c = NEWTON_SCHULZ
+    result = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+    result.diagonal(dim1=1, dim2=2).add_(a)
+    return result
+
+
 def orthogonalise_each(weights: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
-    """Weights (out, in, k, k), taken as (out, in k k) matrices -> as `orthogonalise`; equal shapes go in one batch."""
-    matrices = [weight.flatten(1).to(dtype) for weight in weights]
+    """Weights (out, in, k, k), taken as (out, k k in) matrices -> as `orthogonalise`, each in memory of its own; equal
+    shapes go in one batch. Columns have the order that they have in memory, in channels_last, which changes nothing."""
+    matrices = [weight.permute(0, 2, 3, 1).flatten(1).to(dtype) for weight in weights]
     by_shape: dict[torch.Size, list[int]] = defaultdict(list)
     for number, matrix in enumerate(matrices):
         by_shape[matrix.shape].append(number)
     found: dict[int, Tensor] = {}
     for numbers in by_shape.values():
-        batch = orthogonalise(torch.stack([matrices[number] for number in numbers]), dtype).to(weights[0].dtype)
-        found.update((number, matrix.view_as(weights[number])) for number, matrix in zip(numbers, batch, strict=True))
+        batch = orthogonalise(torch.stack([matrices[number] for number in numbers]), dtype)
+        for number, matrix in zip(numbers, batch, strict=True):
+            like = weights[number].permute(0, 2, 3, 1)
+            found[number] = matrix.to(like.dtype, copy=True).view(like.shape).permute(0, 3, 1, 2)
     return [found[number] for number in range(len(weights))]
 
 
@@ -76,7 +90,7 @@ class Muon(torch.optim.Optimizer):
         """One step; no closure is taken."""
         for group in self.param_groups:
             parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
-            updates = self._updates(parameters, self._nesterov(parameters))
+            updates = self._updates(parameters)
             for parameter, update in zip(parameters, updates, strict=True):
                 size = group["lr"] * (ADAM_RMS * math.sqrt(max(parameter.shape[0], parameter[0].numel())))
                 if self.found_inf is not None:
@@ -90,13 +104,15 @@ class Muon(torch.optim.Optimizer):
             for kept in ("update", "turn"):
                 state.pop(kept, None)
 
-    def _updates(self, parameters: list[Tensor], momenta: Sequence[Tensor]) -> list[Tensor]:
+    def _updates(self, parameters: list[Tensor]) -> list[Tensor]:
         """The orthogonalised momenta: all of them, or those whose turn it is and what the others had last."""
+        gradients, momenta = self._move_momenta(parameters)
         if self.reuse == 1:
-            return orthogonalise_each(momenta, self.dtype)
+            return orthogonalise_each(torch._foreach_lerp(gradients, momenta, MOMENTUM), self.dtype)
         due = [number for number, parameter in enumerate(parameters) if self._its_turn(parameter, number)]
-        for number, update in zip(due, orthogonalise_each([momenta[n] for n in due], self.dtype), strict=True):
-            self.state[parameters[number]]["update"] = update.clone()  # and not the whole batch that it is a part of
+        nesterov = [torch.lerp(gradients[number], momenta[number], MOMENTUM) for number in due]
+        for number, update in zip(due, orthogonalise_each(nesterov, self.dtype), strict=True):
+            self.state[parameters[number]]["update"] = update
         return [self.state[parameter]["update"] for parameter in parameters]
 
     def _its_turn(self, parameter: Tensor, number: int) -> bool:
@@ -105,7 +121,8 @@ class Muon(torch.optim.Optimizer):
         state["turn"] = state.get("turn", torch.tensor(float(number))) + 1
         return "update" not in state or int(state["turn"]) % self.reuse == 0
 
-    def _nesterov(self, parameters: list[Tensor]) -> Sequence[Tensor]:
+    def _move_momenta(self, parameters: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """-> gradients and momenta, after their move."""
         for parameter in parameters:
             if "momentum" not in self.state[parameter]:
                 self.state[parameter]["momentum"] = torch.zeros_like(parameter)
@@ -115,7 +132,7 @@ class Muon(torch.optim.Optimizer):
             bad = self.found_inf > 0
             gradients = [torch.where(bad, *pair) for pair in zip(momenta, gradients, strict=True)]
         torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
-        return torch._foreach_lerp(gradients, momenta, MOMENTUM)
+        return gradients, momenta
 
 
 Optimisers = dict[str, torch.optim.Optimizer]

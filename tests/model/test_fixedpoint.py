@@ -110,11 +110,11 @@ def test_the_exact_prior_says_what_the_float_prior_says() -> None:
     with torch.no_grad():
         float_hyper, exact_hyper = codec.prior.hyper(z_hat, position), prior.hyper(z_hat, position)
         assert (float_hyper - exact_hyper / ONE).abs().max() < 0.01
-        gain = interpolate(codec.log2_gain, position).repeat_interleave(4, 1)[..., None, None]
+        gains = interpolate(codec.log2_gain, position).repeat_interleave(4, 1)[..., None, None]
         known = torch.randn(1, 96, 4, 6, generator=generator)
         fixed = (known.double() * ONE).round()
         for step in range(4):
-            before = slice(0, 24 * step)
+            before, gain = slice(0, 24 * step), gains[:, prior.order[step]]
             mean, level = codec.prior.means_and_levels(step, float_hyper, known[:, before], gain)
             exact_gain = to_fixed(gain).long()
             exact_mean, exact_level = prior.means_and_levels(step, exact_hyper, fixed[:, before], exact_gain)
