@@ -39,14 +39,15 @@ def fold(x: Tensor, layer: nn.Conv2d, factor: int) -> Tensor:
     h, w = height // factor, width // factor
     rows = x.permute(0, 2, 3, 1).reshape(batch, h, factor, w, factor * channels)
     patches = rows.transpose(2, 3).reshape(batch, h, w, factor**2 * channels).permute(0, 3, 1, 2)
-    weight = layer.weight.reshape(-1, channels, factor, factor).permute(0, 2, 3, 1).flatten(1)
+    # The first permute changes nothing but the gradient's strides, which are to be the weight's.
+    weight = layer.weight.permute(0, 2, 3, 1).reshape(-1, channels, factor, factor).permute(0, 2, 3, 1).flatten(1)
     return conv2d(patches, weight[..., None, None], layer.bias)
 
 
 def unfold(x: Tensor, layer: nn.Conv2d, factor: int) -> Tensor:
     """pixel_shuffle(layer(x), factor), for a 1x1 convolution: x (B, C, h, w) -> (B, K, f h, f w), as `fold`."""
     batch, channels, h, w = x.shape
-    weight = layer.weight.reshape(-1, factor, factor, channels).permute(1, 2, 0, 3).flatten(0, 2)
+    weight = layer.weight.permute(0, 2, 3, 1).reshape(-1, factor, factor, channels).permute(1, 2, 0, 3).flatten(0, 2)
     bias = None if layer.bias is None else layer.bias.reshape(-1, factor, factor).permute(1, 2, 0).flatten()
     patches = conv2d(x, weight[..., None, None], bias)
     rows = patches.permute(0, 2, 3, 1).reshape(batch, h, w, factor, -1).transpose(2, 3)

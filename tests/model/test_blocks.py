@@ -68,3 +68,11 @@ def test_what_has_no_bias_is_folded_and_unfolded_too() -> None:
     y = fold(x, layer, 2)
     torch.testing.assert_close(y, layer(pixel_unshuffle(x, 2)))
     torch.testing.assert_close(unfold(y, back, 2), pixel_shuffle(back(y), 2))
+
+
+def test_gradients_have_the_strides_of_the_weights_as_a_team_s_buckets_want_them() -> None:
+    for part in (Down(3, 7), Up(3, 7)):
+        part.to(memory_format=torch.channels_last)
+        out = part(torch.randn(1, 3, 4, 4).contiguous(memory_format=torch.channels_last))
+        weight = next(part.parameters())
+        assert torch.autograd.grad(out.sum(), weight)[0].stride() == weight.stride()
