@@ -4,6 +4,7 @@ Exit codes: 0 done; 1 finished, but some files failed or a check did not hold; 2
 interrupted.
 """
 
+import contextlib
 import io
 import os
 import signal
@@ -57,6 +58,12 @@ def run(app: typer.Typer) -> NoReturn:
             # stdout is full or closed: Python would try, and complain, again at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = fail(ours(error))
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        # What torch leaves of a process group aborts, now and then, a process that ends in the usual way ("terminate
+        # called without an active exception"), and torchrun takes that for a failure of work that is done.
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+        os._exit(code)
     sys.exit(code)
 
 
