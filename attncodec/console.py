@@ -4,7 +4,6 @@ Exit codes: 0 done; 1 finished, but some files failed or a check did not hold; 2
 interrupted.
 """
 
-import contextlib
 import io
 import os
 import signal
@@ -61,8 +60,10 @@ def run(app: typer.Typer) -> NoReturn:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         # What torch leaves of a process group aborts, now and then, a process that ends in the usual way ("terminate
         # called without an active exception"), and torchrun takes that for a failure of work that is done.
-        with contextlib.suppress(OSError):
+        try:
             sys.stdout.flush()
+        except OSError as error:
+            code = fail(ours(error))
         os._exit(code)
     sys.exit(code)
 
