@@ -16,12 +16,15 @@ from attncodec.container import HEADER_BYTES, MAGIC, VERSION, unpack
 from attncodec.errors import CheckpointError
 from attncodec.files import STREAM, read_input
 from attncodec.metrics import bpp
-from attncodec.model.sealed import SealedCodec, load_sealed, read_header
+from attncodec.model.model_file import FORMAT, read_header
+from attncodec.model.sealed import SealedCodec, load_sealed
 
 MODELS_VARIABLE = "ATTNCODEC_MODELS"
 RUNS_PATTERN = "runs/*/model.safetensors"
 SHIPPED = Path(__file__).parent / "weights"
 DEFAULT = SHIPPED / "default.safetensors"
+# Shipped once, and no longer read: identity -> what it was, and the last commit that reads it.
+RETIRED = {bytes.fromhex("03e0c2589e47e682"): ("the shipped model of format 3", "2b2ed70")}
 
 
 def load(model: str | os.PathLike[str] = DEFAULT, fast: bool = False) -> SealedCodec:
@@ -44,7 +47,7 @@ def choose_model(model: Path | None) -> Path:
     return model / "model.safetensors" if model.is_dir() else model
 
 
-def find_models(digest: bytes, model: Path | None) -> list[Path]:
+def find_models(decoder_id: bytes, model: Path | None) -> list[Path]:
     """Copies of the model that a file was written with: the shipped ones, `model` (a file or folder),
     $ATTNCODEC_MODELS, the runs here.
 
@@ -52,24 +55,30 @@ def find_models(digest: bytes, model: Path | None) -> list[Path]:
     """
     if model is not None and not model.exists():
         raise CheckpointError(f"there is no model file or folder {model}")
-    if model is not None and model.is_file() and read_header(model).digest == digest:
+    if model is not None and model.is_file() and read_header(model).decoder_id == decoder_id:
         return [model]
     places = [SHIPPED, *([model] if model else [])]
     places += [Path(place) for place in os.environ.get(MODELS_VARIABLE, "").split(os.pathsep) if place]
     candidates = [c for place in places for c in (sorted(place.rglob("*.safetensors")) if place.is_dir() else [place])]
-    found = [c for c in [*candidates, *sorted(Path().glob(RUNS_PATTERN))] if _has_digest(c, digest)]
+    found = [c for c in [*candidates, *sorted(Path().glob(RUNS_PATTERN))] if _has_id(c, decoder_id)]
+    if not found and decoder_id in RETIRED:
+        name, commit = RETIRED[decoder_id]
+        raise CheckpointError(
+            f"the file was written with {name}, {decoder_id.hex()}, which this build no longer reads",
+            f"attncodec of commit {commit} decodes it",
+        )
     if not found:
         raise CheckpointError(
-            f"model {digest.hex()}, which the file was written with, is not in "
+            f"model {decoder_id.hex()}, which the file was written with, is not in "
             + ", ".join(["the shipped models", *map(str, places[1:]), RUNS_PATTERN]),
             f"give it to --model, or its folder to ${MODELS_VARIABLE}",
         )
     return found
 
 
-def _has_digest(path: Path, digest: bytes) -> bool:
+def _has_id(path: Path, decoder_id: bytes) -> bool:
     try:
-        return read_header(path).digest == digest
+        return read_header(path).decoder_id == decoder_id
     except (CheckpointError, OSError):
         return False  # met on the way, and not asked for
 
@@ -83,15 +92,15 @@ class ModelCache:
 
     def codec_for(self, data: bytes) -> SealedCodec:
         """The codec that wrote this .atc file. Raises ContainerError or CheckpointError."""
-        digest = unpack(data).model_digest
-        if digest not in self.loaded:
-            *others, last = find_models(digest, self.model)
+        decoder_id = unpack(data).decoder_id
+        if decoder_id not in self.loaded:
+            *others, last = find_models(decoder_id, self.model)
             for path in others:
                 with contextlib.suppress(CheckpointError):  # damaged, and there is another copy
-                    self.loaded.setdefault(digest, load(path, self.fast))
-            if digest not in self.loaded:
-                self.loaded[digest] = load(last, self.fast)
-        return self.loaded[digest]
+                    self.loaded.setdefault(decoder_id, load(path, self.fast))
+            if decoder_id not in self.loaded:
+                self.loaded[decoder_id] = load(last, self.fast)
+        return self.loaded[decoder_id]
 
 
 def latents_sha256(data: bytes, models: ModelCache) -> str:
@@ -110,20 +119,20 @@ def describe_file(path: Path) -> dict[str, object]:
             "quality": f"{container.quality_64 / QUALITY_STEPS:g}",
             "bytes": f"{len(data)}, of them {HEADER_BYTES} header",
             "bpp": f"{bpp(len(data), container.width, container.height):.4f}",
-            "model": container.model_digest.hex(),
+            "model": container.decoder_id.hex(),
             "latents CRC": f"{container.latents_crc:08x}",
         }
     from attncodec.model.complexity import complexity  # torch's counter takes a second to import
 
     sealed = load_sealed(path)
-    config, about = sealed.header.config, sealed.header.about
+    config, info = sealed.header.config, sealed.header.training_info
     costs = complexity(config)
     return {
-        "file": f"{path}, attncodec model",
-        "model": sealed.header.digest.hex(),
+        "file": f"{path}, {FORMAT}",
+        "model": sealed.header.decoder_id.hex(),
         "bytes": len(data),
         **flatten(config.model_dump()),
-        **{f"trained: {key}": value for key, value in about.items()},
+        **{f"trained: {key}": value for key, value in info.items()},
         **{name: f"{kmac:.2f} kMAC/pixel, {count} parameters" for name, (kmac, count) in costs.items()},
         "parameters": sum(count for _, count in costs.values()),
     }

@@ -30,9 +30,7 @@ DecoderOption = Annotated[
     Path | None, typer.Option("--model", "-m", help="Model file, or folder of them, to look in as well.")
 ]
 OutOption = Annotated[str | None, typer.Option("--out", "-o", help="Output file, folder, or - for stdout.")]
-EffortOption = Annotated[
-    int, typer.Option(min=0, max=3, help="Refine the latents of each picture: 1 takes seconds, 3 a minute or more.")
-]
+EffortOption = Annotated[int, typer.Option(min=0, max=3, help="Refine the latents: 1 takes a second, 3 ten seconds.")]
 FastOption = Annotated[bool, typer.Option("--fast", help="Transforms in bfloat16: pixels differ by 3 of 255 at most.")]
 ThreadsOption = Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores if not given.")]
 TimingsOption = Annotated[bool, typer.Option("--timings", help="Say where the time went.")]
@@ -116,16 +114,18 @@ def seal(
     out: Annotated[Path, typer.Option("--out", "-o", help="Model file to write.")],
     force: ForceOption = False,
 ) -> None:
-    """Make a model file of a training checkpoint."""
+    """Make a model file of a training checkpoint, its tables measured on the pictures that it was trained on."""
     from attncodec.files import STREAM, check_writable
+    from attncodec.training.begin import pictures_to_measure
     from attncodec.training.checkpoint import load_checkpoint, seal_checkpoint
 
     if out == STREAM:
         raise ConfigError("a model cannot be written to stdout", "give -o the name of a file")
     check_writable([out], force)
-    sealed = seal_checkpoint(load_checkpoint(checkpoint))
+    loaded = load_checkpoint(checkpoint)
+    sealed = seal_checkpoint(loaded, pictures_to_measure(loaded.config, say))
     sealed.save(out)
-    print(f"{checkpoint} -> {out}  {out.stat().st_size} bytes, model {sealed.header.digest.hex()}")
+    print(f"{checkpoint} -> {out}  {out.stat().st_size} bytes, model {sealed.header.decoder_id.hex()}")
 
 
 @app.command()
@@ -264,10 +264,10 @@ def evaluate(
     with team_of_torchrun() as team:
         chosen = team.from_lead(lambda: choose_model(model))
         codec = load(chosen, fast)
-        qualities = sorted(set(quality or range(1, len(codec.header.config.levels) + 1)))
+        qualities = sorted(set(quality or range(1, len(codec.header.config.rd_lambdas) + 1)))
         for wanted in qualities:
             codec.position(wanted)  # refused before anything is measured
-        target = out or Path("runs") / "eval" / f"{folder.resolve().name}-{codec.header.digest.hex()[:8]}"
+        target = out or Path("runs") / "eval" / f"{folder.resolve().name}-{codec.header.decoder_id.hex()[:8]}"
         target.mkdir(parents=True, exist_ok=True)  # before the work, not after it
         if team.leads:
             say(f"model: {chosen}")

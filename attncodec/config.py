@@ -126,7 +126,7 @@ class ModelConfig(Section):
         default="quadtree", description="Latents that are known when others are coded: in four steps, or one."
     )
     context_width: int = Field(default=256, ge=1, le=4096, description="Width of the hyper and context networks.")
-    levels: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+    rd_lambdas: tuple[Annotated[float, Field(gt=0)], ...] = Field(
         default=(0.0018, 0.0035, 0.0067, 0.0130, 0.0250, 0.0483, 0.0932, 0.1800),
         min_length=1,
         max_length=64,
@@ -275,6 +275,14 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for name, value in tree.items():
         flat.update(flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value})
     return flat
+
+
+def nest(flat: dict[str, Any]) -> dict[str, Any]:
+    """The inverse of `flatten`. Raises ConfigError where a key is both a value and a section."""
+    tree: dict[str, Any] = {}
+    for key, value in flat.items():
+        _set(tree, key, value)
+    return tree
 
 
 def dump_yaml(config: BaseModel) -> str:

@@ -7,7 +7,7 @@
          6     2  quality x 64, from 64 on
          8     4  width in pixels, at least 1
         12     4  height in pixels, at least 1
-        16     8  digest of the model: what decoding depends on (model/sealed.py)
+        16     8  decoder_id of the model: what decoding depends on (model/model_file.py)
         24     4  bytes of the latents, a multiple of 4
         28     4  CRC-32 of the bytes of the latents
         32     4  CRC-32 of the decoded integer latents, as int16 in order of coding, skipped ones as 0
@@ -40,7 +40,7 @@ class Container:
 
     width: int
     height: int
-    model_digest: bytes
+    decoder_id: bytes
     latents_crc: int
     latents: bytes
     quality_64: int
@@ -57,7 +57,7 @@ def pack(container: Container) -> bytes:
         container.quality_64,
         container.width,
         container.height,
-        container.model_digest,
+        container.decoder_id,
         len(container.latents),
         zlib.crc32(container.latents),
         container.latents_crc,
@@ -81,7 +81,7 @@ def unpack(data: bytes) -> Container:
     header = data[: HEADER.size]
     if CHECK.unpack_from(data, HEADER.size)[0] != zlib.crc32(header):
         raise ContainerError("the header is damaged: its checksum does not hold")
-    _, _, flags, quality_64, width, height, digest, latents_bytes, crc, latents_crc = HEADER.unpack(header)
+    _, _, flags, quality_64, width, height, decoder_id, latents_bytes, crc, latents_crc = HEADER.unpack(header)
     if flags & ~1:
         raise ContainerError(f"flags {flags:#04x} at byte 5, this build knows 0x01 alone", "update attncodec")
     check_size(width, height)
@@ -94,7 +94,7 @@ def unpack(data: bytes) -> Container:
     latents = data[HEADER_BYTES:]
     if zlib.crc32(latents) != crc:
         raise ContainerError("the file is damaged: the checksum of its latents does not hold")
-    return Container(width, height, digest, latents_crc, latents, quality_64, bool(flags))
+    return Container(width, height, decoder_id, latents_crc, latents, quality_64, bool(flags))
 
 
 def check_size(width: int, height: int) -> None:

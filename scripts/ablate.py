@@ -29,7 +29,7 @@ def units_of_one() -> None:
 
     def initialise(codec: Codec, x: Tensor) -> None:
         with torch.no_grad():
-            for level, rd_lambda in enumerate(codec.config.levels):
+            for level, rd_lambda in enumerate(codec.config.rd_lambdas):
                 step = math.sqrt(18 / (math.log(2) * rd_lambda)) / 255 / transforms.PIXEL_SD
                 codec.log2_gain[level] = -math.log2(step)
 

@@ -122,7 +122,7 @@ def main() -> None:
     torch.set_num_threads(THREADS)
     codec = load_sealed(options.model)
     pictures = [read_rgb(path) for path in find_pictures(options.pictures)]
-    levels = len(codec.header.config.levels)
+    levels = len(codec.header.config.rd_lambdas)
     rows = {
         f"attncodec, quality {q}": time_ours(codec, q, pictures, options.repeats) for q in (1, min(4, levels), levels)
     }
@@ -131,7 +131,7 @@ def main() -> None:
     result = {
         "rows": rows,
         "coder": time_coder(codec, pictures[0], 5),
-        "model": codec.header.digest.hex(),
+        "model": codec.header.decoder_id.hex(),
         "pictures": options.pictures.resolve().name,
         "versions": versions("cpu"),
     }

@@ -66,7 +66,7 @@ def ours(name: str, budget: str, pictures: Path, test: list[Path]) -> list[dict[
     options = [f"data.train={pictures}", f"train.budget={budget}", "train.validations=2"]
     subprocess.run([*attncodec, "train", "--config", CONFIG, "--out", run, *options], check=True)
     codec = load_sealed(Path(run) / "model.safetensors")
-    return [measure_ours(codec, quality, test) for quality in range(1, len(codec.header.config.levels) + 1)]
+    return [measure_ours(codec, quality, test) for quality in range(1, len(codec.header.config.rd_lambdas) + 1)]
 
 
 def measure_ours(codec: SealedCodec, quality: float, paths: list[Path]) -> dict[str, float]:

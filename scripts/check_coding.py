@@ -71,8 +71,10 @@ def code_lengths(codec: SealedCodec, floats: Codec, rgb: RGB, quality: float) ->
     counter = BitCounter()
     units = encoding.latents.units
     z = codec.codec.hyper_analysis(units).round()
-    channel = Write(counter, codec.z_tables, codec.y_tables, skip_below, codec.error_bits(int(at)))
+    channel = Write(counter, codec.z_tables, codec.y_tables, skip_below, codec.rounding(int(at)))
+    offsets, codec.codec.offsets = codec.codec.offsets, None  # the symbols alone
     y_hat = codec.codec.transmit(channel, at, codec.codec.to_steps(units, at))
+    codec.codec.offsets = offsets
     ideal = Round(SKIP_LEVEL if container.skip else -math.inf)  # float levels go below 0, and are coded then
     floats.transmit(ideal, at, y_hat.float(), z)
     return {
@@ -86,7 +88,7 @@ def code_lengths(codec: SealedCodec, floats: Codec, rgb: RGB, quality: float) ->
 
 def smoothness(codec: SealedCodec, rgb: RGB) -> dict[str, float]:
     """The worst falls over all steps of 0.1, and the least rises over whole levels."""
-    encoding, top = Encoding(codec, rgb), len(codec.header.config.levels)
+    encoding, top = Encoding(codec, rgb), len(codec.header.config.rd_lambdas)
     points = []
     for quality in np.arange(1, top + 0.05, 0.1):
         position = codec.position(round(float(quality) * 64) / 64)
@@ -162,12 +164,12 @@ def main() -> None:
     codec = load_sealed(options.run / "model.safetensors")
     floats = averaged_codec(load_checkpoint(options.run / "checkpoints" / "best.safetensors")).eval()
     paths = find_pictures(options.pictures)
-    levels = len(codec.header.config.levels)
+    levels = len(codec.header.config.rd_lambdas)
     qualities = sorted({1, min(4, levels), levels})
     some = [read_rgb(path) for path in paths[:: max(1, len(paths) // SMOOTH_PICTURES)][:SMOOTH_PICTURES]]
     names = [path.stem for path in paths[:: max(1, len(paths) // SMOOTH_PICTURES)][:SMOOTH_PICTURES]]
     result = {
-        "model": codec.header.digest.hex(),
+        "model": codec.header.decoder_id.hex(),
         "smoothness": {name: smoothness(codec, rgb) for name, rgb in zip(names, some, strict=True)},
         "targets": {name: misses(codec, rgb) for name, rgb in zip(names, some, strict=True)},
     }

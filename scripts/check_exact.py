@@ -63,8 +63,8 @@ class FloatTwin(FloatPrior):
         mean, level = super().means_and_levels(step, hyper, known, gain.float() / ONE)
         return mean, level.round().clamp(0, LEVELS - 1)
 
-    def to_units(self, y_hat: Tensor, gain: Tensor) -> Tensor:
-        return super().to_units(y_hat, gain.float() / ONE)
+    def to_units(self, step: int, y_hat: Tensor, gain: Tensor) -> Tensor:
+        return super().to_units(step, y_hat, gain.float() / ONE)
 
 
 class OnGPU(nn.Module):
@@ -81,8 +81,8 @@ class OnGPU(nn.Module):
         mean, level = self.prior.means_and_levels(step, *(x.to("cuda") for x in given))
         return mean.cpu(), level.cpu()
 
-    def to_units(self, *given: Tensor) -> Tensor:
-        return self.prior.to_units(*(x.to("cuda") for x in given)).cpu()
+    def to_units(self, step: int, *given: Tensor) -> Tensor:
+        return self.prior.to_units(step, *(x.to("cuda") for x in given)).cpu()
 
 
 def load(model: Path, control: bool) -> SealedCodec:
@@ -112,7 +112,7 @@ def synthetic() -> dict[str, RGB]:
 def write_all(codec: SealedCodec, pictures: dict[str, RGB], folder: str) -> None:
     """Every picture at every quality that is looked at."""
     Path(folder).mkdir(parents=True)
-    levels = len(codec.header.config.levels)
+    levels = len(codec.header.config.rd_lambdas)
     qualities = sorted({1, min(4, levels), levels})
     for name, rgb in pictures.items():
         encoding = Encoding(codec, rgb)
@@ -177,7 +177,7 @@ def main() -> None:
         variants |= {f"other torch {n}": read(p, options.model, exact, {}) for n, p in enumerate(options.python)}
         controls = {f"control, {n}": read(sys.executable, options.model, floats, v, True) for n, v in control.items()}
     result = {
-        "model": codec.header.digest.hex(),
+        "decoder_id": codec.header.decoder_id.hex(),
         "pictures": options.pictures.resolve().name,
         "files": files,
         "written": "here" if here else "on another machine",

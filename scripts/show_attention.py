@@ -21,11 +21,11 @@ from torch.nn.functional import interpolate, pixel_shuffle
 
 from attncodec.api import choose_model, load
 from attncodec.images import RGB, read_rgb
-from attncodec.model.channel import Round, Shape
+from attncodec.model.channel import Elements, Round, Shape
 from attncodec.model.codec import Codec
 from attncodec.model.context import CELL
 from attncodec.model.encoding import DEFAULT_QUALITY
-from attncodec.model.prior import FactorisedPrior, gaussian_bits
+from attncodec.model.prior import FactorisedPrior
 from attncodec.model.transforms import HYPER_STRIDE, STRIDE
 
 matplotlib.use("Agg")
@@ -47,9 +47,10 @@ class BitsOfPlaces(Round):
         self.z_bits = prior.bits(z_hat)
         return z_hat
 
-    def send_y(self, y: Tensor | None, mean: Tensor, level: Tensor, valid: Tensor) -> Tensor:
-        y_hat = super().send_y(y, mean, level, valid)
-        self.steps.append(gaussian_bits((y_hat - mean).float(), level.float()) * valid)
+    def send_y(self, y: Tensor | None, elements: Elements) -> Tensor:
+        y_hat = super().send_y(y, elements)
+        symbols = (y_hat - elements.mean).round()
+        self.steps.append(elements.bits(symbols.float(), elements.level.float()) * elements.valid)
         return y_hat
 
     def of_places(self, height: int, width: int) -> Tensor:
@@ -146,7 +147,7 @@ def main() -> None:
         queries = [(int(x), int(y)) for x, y in (text.split(",") for text in options.at)]
         if not all(0 <= x < width and 0 <= y < height for x, y in queries):
             parser.error(f"--at lies outside the picture of {width} x {height} pixels")
-    quality = options.quality or min(DEFAULT_QUALITY, len(sealed.header.config.levels))
+    quality = options.quality or min(DEFAULT_QUALITY, len(sealed.header.config.rd_lambdas))
     channel = BitsOfPlaces(sealed.codec)
     places = look(sealed, rgb, sealed.position(quality), channel)
     bits = channel.of_places(-(-height // STRIDE), -(-width // STRIDE))

@@ -49,7 +49,7 @@ def budget(options: argparse.Namespace, table: str) -> str:
 def look(run: Path, pictures: Path) -> str:
     """A line of what a kind learned, looked at on the first held-out picture at mid quality."""
     sealed = load_sealed(run / "model.safetensors")
-    middle = sealed.position((1 + len(sealed.header.config.levels)) / 2)
+    middle = sealed.position((1 + len(sealed.header.config.rd_lambdas)) / 2)
     return learned(sealed, held_out(run, pictures)[0], middle)
 
 

@@ -82,7 +82,7 @@ def measure(run: Path, pictures: Path) -> dict:
     return {
         "points": [point(codec, originals, quality) for quality in QUALITIES],
         "loss": loss[-1],
-        "steps": codec.header.about["steps"],
+        "steps": codec.header.training_info["steps"],
         "kmac_per_pixel": {part: kmac for part, (kmac, _) in costs.items()},
         "parameters": sum(count for _, count in costs.values()),
         "crops_per_s": median(float(row["crops_per_s"]) for row in rows if row["kind"] == "train"),

@@ -15,7 +15,8 @@ from attncodec.cli import main
 from attncodec.config import AttentionConfig, Config, DataConfig, ModelConfig, TrainConfig
 from attncodec.images import to_tensor
 from attncodec.model.codec import Codec
-from attncodec.model.sealed import SealedCodec, seal
+from attncodec.model.sealed import SealedCodec
+from attncodec.model.sealing import seal
 from attncodec.training.checkpoint import build_codec
 
 Result = subprocess.CompletedProcess
@@ -31,7 +32,7 @@ TINY = ModelConfig(
     synthesis_blocks=(0, 1, 1),
     attention=AttentionConfig(strides=(8, 16)),
     context_width=32,
-    levels=(0.0018, 0.0130, 0.0932),
+    rd_lambdas=(0.0018, 0.0130, 0.0932),
 )
 
 

@@ -297,8 +297,8 @@ def test_eval_prints_valid_json_and_nothing_else(place: Path, cli: Cli, model_fi
     flat, img, large = point["images"]
     assert img["bpp"] == pytest.approx(8 * img["bytes"] / (50 * 70))
     assert img["ms_ssim"] is None and flat["ms_ssim"] is None and 0 < large["ms_ssim"] < 1
-    digest = report["model"]["digest"]
-    saved = json.loads((place / "runs" / "eval" / f"{place.name}-{digest[:8]}" / "run.json").read_text())
+    decoder_id = report["model"]["decoder_id"]
+    saved = json.loads((place / "runs" / "eval" / f"{place.name}-{decoder_id[:8]}" / "run.json").read_text())
     assert saved["points"] == report["points"] and {"jpeg", "webp"} == saved["classic"].keys()
 
 

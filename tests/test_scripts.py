@@ -13,7 +13,8 @@ from conftest import ROOT, TINY, make_codec, photo
 
 from attncodec.config import AttentionConfig, ModelConfig, dump_yaml
 from attncodec.images import read_rgb
-from attncodec.model.sealed import SealedCodec, seal
+from attncodec.model.sealed import SealedCodec
+from attncodec.model.sealing import seal
 
 KINDS = AttentionConfig(analysis=("dot", "additive"), synthesis=("kernel", "gated"), window=4)
 
@@ -75,7 +76,7 @@ def test_what_is_seen_from_a_place_are_the_weights_of_its_window(
 
 @pytest.mark.slow
 def test_the_study_trains_all_kinds_and_leaves_its_tables(pictures: Path, tmp_path: Path) -> None:
-    small = TINY.model_copy(update={"levels": ModelConfig().levels})
+    small = TINY.model_copy(update={"rd_lambdas": ModelConfig().rd_lambdas})
     tiny = dump_yaml(small).replace("\n", "\n  ").rstrip()
     (tmp_path / "tiny.yaml").write_text(f"model:\n  {tiny}\ndata: {{crop: 64}}\ntrain: {{batch: 2, warmup: 1}}\n")
     arguments = (pictures, "--minutes", "0.02", "--steps", "2", "--config", "tiny.yaml")

@@ -48,7 +48,11 @@ def table(records: Sequence[Record]) -> str:
 def as_json(codec: SealedCodec, model: Path, records: Sequence[Record]) -> dict[str, Any]:
     """The model and its points; no value is infinite or not a number."""
     return {
-        "model": {"path": str(model), "digest": codec.header.digest.hex(), "about": codec.header.about},
+        "model": {
+            "path": str(model),
+            "decoder_id": codec.header.decoder_id.hex(),
+            "training_info": codec.header.training_info,
+        },
         "points": points(records, "attncodec"),
     }
 

@@ -6,7 +6,6 @@ validation, writing a file and reading one differ in the channel and in nothing 
     channel   what the decoder sees                  side product
     Noise     rounded, gradients pass straight       bits, differentiable, of the latent plus uniform noise
     Round     rounded                                bits
-    Anneal    one of its two neighbours, by chance   bits, differentiable
     Write     rounded                                the bytes of z and y, or their number
     Read      what the bytes say                     -
 
@@ -17,7 +16,9 @@ coded: the decoder takes their mean.
 import hashlib
 import math
 import zlib
-from typing import Protocol
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -26,13 +27,24 @@ from torch import Tensor
 
 from attncodec.model.coder import Index, SymbolReader, Symbols, SymbolWriter, TableSet
 from attncodec.model.noise import uniform
-from attncodec.model.prior import FactorisedPrior, clamp_symbols, gaussian_bits
+from attncodec.model.prior import SKIP_LEVEL, FactorisedPrior, MagnitudeTable, SymbolBits, clamp_symbols
 from attncodec.model.stopwatch import Stopwatch
 
-ANNEAL_EPSILON = 1e-5
+SKIP_COST_DB = 0.02  # where skipping costs more than this, nothing is skipped
 CODER = "coder"  # what coding counts as on the stopwatch
 
 Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Elements:
+    """What is known of the elements of y that a step codes."""
+
+    mean: Tensor  # (B, K, h, w), in quantiser steps
+    level: Tensor  # (B, K, h, w), scale indices: integers in a sealed codec
+    valid: Tensor  # (1, K, h, w) bool: False where they lie beyond the picture
+    channels: Tensor  # (K,) int64: the channel of y that each belongs to
+    bits: SymbolBits
 
 
 class Channel(Protocol):
@@ -40,8 +52,8 @@ class Channel(Protocol):
         """z, or None where it is read, (B, N, h, w) of that shape -> z_hat."""
         ...
 
-    def send_y(self, y: Tensor | None, mean: Tensor, level: Tensor, valid: Tensor) -> Tensor:
-        """y, or None where it is read, in quantiser steps; all of one shape, valid (1, C, h, w) bool -> y_hat."""
+    def send_y(self, y: Tensor | None, elements: Elements) -> Tensor:
+        """y, or None where it is read, (B, K, h, w) in quantiser steps -> y_hat."""
         ...
 
 
@@ -58,12 +70,12 @@ class Noise:
         self.bits = prior.bits(z + self._noise(z)).flatten(1).sum(1)
         return _straight_through(z)
 
-    def send_y(self, y: Tensor | None, mean: Tensor, level: Tensor, valid: Tensor) -> Tensor:
+    def send_y(self, y: Tensor | None, elements: Elements) -> Tensor:
         assert y is not None
-        residual = y - mean
-        bits = gaussian_bits(residual + self._noise(residual), level)
-        self.bits = self.bits + (bits * valid).flatten(1).sum(1)
-        return _straight_through(residual) + mean
+        residual = y - elements.mean
+        bits = elements.bits(residual + self._noise(residual), elements.level)
+        self.bits = self.bits + (bits * elements.valid).flatten(1).sum(1)
+        return _straight_through(residual) + elements.mean
 
     def _noise(self, like: Tensor) -> Tensor:
         self.sent += 1
@@ -74,11 +86,41 @@ def _straight_through(x: Tensor) -> Tensor:
     return x + (clamp_symbols(x) - x).detach()
 
 
-class Round:
-    """Validation and estimates. `error_bits` as `round_symbols` takes it."""
+@dataclass(frozen=True)
+class Rounding:
+    """How an encoder chooses symbols: the nearest, or the next one towards zero where that saves more bits than its
+    larger error is worth. The error is that of the mean of all residuals that get the symbol, where it is known.
 
-    def __init__(self, skip_below: float = -math.inf, error_bits: float = math.inf) -> None:
-        self.skip_below, self.error_bits = skip_below, error_bits
+    error_bits: (M,), what an error of one quantiser step, squared, is worth in bits in each channel of y.
+    centres: by how much that mean lies farther from zero than the symbol, in steps.
+    """
+
+    error_bits: Tensor
+    centres: MagnitudeTable | None = None
+
+    def __call__(self, residual: Tensor, elements: Elements) -> Tensor:
+        """(B, K, h, w), y less its mean, in steps -> symbols, as floats of the same shape and dtype."""
+        nearest = clamp_symbols(residual)
+        chosen = nearest != 0
+        symbols, exact, level = nearest[chosen], residual[chosen].float(), elements.level[chosen]
+        worth = self.error_bits[elements.channels][:, None, None].expand_as(residual)[chosen]
+        nearer_zero = symbols - symbols.sign()
+
+        def cost(symbols: Tensor) -> Tensor:
+            centre = symbols.float()
+            if self.centres is not None:
+                centre = centre + centre.sign() * self.centres(symbols, level)
+            return elements.bits(symbols.float(), level.float()) + worth * (exact - centre).square()
+
+        nearest[chosen] = torch.where(cost(symbols) < cost(nearer_zero), symbols, nearer_zero)
+        return nearest
+
+
+class Round:
+    """Validation and estimates: to the nearest symbols, or as `rounding` chooses them."""
+
+    def __init__(self, skip_below: float = -math.inf, rounding: Rounding | None = None) -> None:
+        self.skip_below, self.rounding = skip_below, rounding
         self.bits: Tensor = torch.zeros(())  # (B,) after a transmission
 
     def send_z(self, prior: FactorisedPrior | None, z: Tensor | None, shape: Shape) -> Tensor:
@@ -87,59 +129,14 @@ class Round:
         self.bits = prior.bits(z_hat).flatten(1).sum(1)
         return z_hat
 
-    def send_y(self, y: Tensor | None, mean: Tensor, level: Tensor, valid: Tensor) -> Tensor:
+    def send_y(self, y: Tensor | None, elements: Elements) -> Tensor:
         assert y is not None
-        coded = valid & (level >= self.skip_below)
-        symbols = round_symbols(y - mean, level, self.error_bits) * coded
-        bits = gaussian_bits(symbols.float(), level.float())
+        coded = elements.valid & (elements.level >= self.skip_below)
+        residual = y - elements.mean
+        symbols = (self.rounding(residual, elements) if self.rounding else clamp_symbols(residual)) * coded
+        bits = elements.bits(symbols.float(), elements.level.float())
         self.bits = self.bits + (bits * coded).flatten(1).sum(1)
-        return symbols + mean
-
-
-def round_symbols(residual: Tensor, level: Tensor, error_bits: float) -> Tensor:
-    """The nearest symbol, or the next one towards zero where that saves more bits than its larger error is worth.
-
-    error_bits: what an error of one step, squared, is worth in bits; infinite where only the error counts.
-    """
-    nearest = clamp_symbols(residual)
-    if math.isinf(error_bits):
-        return nearest
-    nearer_zero = nearest - nearest.sign()
-    costs = (
-        gaussian_bits(symbols.float(), level.float()) + error_bits * (residual - symbols).square().float()
-        for symbols in (nearest, nearer_zero)
-    )
-    return torch.where(torch.lt(*costs), nearest, nearer_zero)
-
-
-class Anneal:
-    """Refinement by gradient descent: each latent becomes a random mixture of its two neighbours, the nearer the
-    likelier, and purer and surer as the temperature falls (Yang, Bamler & Mandt 2020, arXiv 2006.04240)."""
-
-    def __init__(self, temperature: float, generator: torch.Generator, skip_below: int) -> None:
-        self.temperature, self.generator, self.skip_below = temperature, generator, skip_below
-        self.bits: Tensor = torch.zeros(())  # (B,) after a transmission
-
-    def send_z(self, prior: FactorisedPrior | None, z: Tensor | None, shape: Shape) -> Tensor:
-        assert z is not None and prior is not None
-        z_hat = self._mix(z)
-        self.bits = prior.bits(z_hat).flatten(1).sum(1)
-        return z_hat
-
-    def send_y(self, y: Tensor | None, mean: Tensor, level: Tensor, valid: Tensor) -> Tensor:
-        assert y is not None
-        coded = valid & (level >= self.skip_below)
-        symbols = self._mix(y - mean) * coded
-        self.bits = self.bits + (gaussian_bits(symbols, level) * coded).flatten(1).sum(1)
-        return symbols + mean
-
-    def _mix(self, x: Tensor) -> Tensor:
-        low = x.detach().floor()
-        part = (x - low).clamp(ANNEAL_EPSILON, 1 - ANNEAL_EPSILON)
-        chance = torch.rand(x.shape, generator=self.generator).clamp(ANNEAL_EPSILON, 1 - ANNEAL_EPSILON)
-        # Log odds of the upper neighbour, and the difference of two Gumbel variables, which is logistic.
-        odds = (torch.atanh(part) - torch.atanh(1 - part)) / self.temperature
-        return low + torch.sigmoid((odds + torch.logit(chance)) / self.temperature)
+        return symbols + elements.mean
 
 
 class Write:
@@ -151,11 +148,11 @@ class Write:
         z_tables: TableSet,
         y_tables: TableSet,
         skip_below: int,
-        error_bits: float = math.inf,
+        rounding: Rounding | None = None,
         stopwatch: Stopwatch | None = None,
     ) -> None:
         self.sink, self.z_tables, self.y_tables, self.skip_below = sink, z_tables, y_tables, skip_below
-        self.error_bits, self.stopwatch = error_bits, stopwatch or Stopwatch()
+        self.rounding, self.stopwatch = rounding, stopwatch or Stopwatch()
         self.latents = LatentsDigest()
         self.error = self.skip_error = 0.0  # sums of squares, in steps: of rounding, and what skipping adds to it
 
@@ -173,11 +170,12 @@ class Write:
         self.latents.add(flat)
         return symbols
 
-    def send_y(self, y: Tensor | None, mean: Tensor, level: Tensor, valid: Tensor) -> Tensor:
+    def send_y(self, y: Tensor | None, elements: Elements) -> Tensor:
         assert y is not None
+        mean, level, valid = elements.mean, elements.level, elements.valid
         coded = (valid & (level >= self.skip_below)).flatten().cpu().numpy()
         residual = (y - mean) * valid
-        symbols = round_symbols(residual, level, self.error_bits)
+        symbols = self.rounding(residual, elements) if self.rounding else clamp_symbols(residual)
         flat = to_symbols(symbols)
         self.error += float((residual - symbols).square().sum())
         lost = np.flatnonzero((flat != 0) & ~coded)
@@ -188,6 +186,18 @@ class Write:
             self.sink.put(self.y_tables, flat[coded], to_index(level)[coded])
         self.latents.add(flat)
         return to_tensor(flat, mean) + mean
+
+
+AnyWrite = TypeVar("AnyWrite", bound=Write)
+
+
+def try_skipping(send: Callable[[int], AnyWrite], decided: int | None = None) -> AnyWrite:
+    """What comes of sending below a skip level: as it was decided, or else with skipping unless that costs too much."""
+    for skip_below in (SKIP_LEVEL, 0) if decided is None else (decided,):
+        channel = send(skip_below)
+        if channel.skip_cost_db <= SKIP_COST_DB:
+            break
+    return channel
 
 
 class BitCounter:
@@ -217,8 +227,9 @@ class Read:
         self.latents.add(flat)
         return torch.from_numpy(flat.astype(np.float32)).reshape(shape)
 
-    def send_y(self, y: Tensor | None, mean: Tensor, level: Tensor, valid: Tensor) -> Tensor:
-        coded = (valid & (level >= self.skip_below)).flatten().cpu().numpy()
+    def send_y(self, y: Tensor | None, elements: Elements) -> Tensor:
+        mean, level = elements.mean, elements.level
+        coded = (elements.valid & (level >= self.skip_below)).flatten().cpu().numpy()
         flat = np.zeros(coded.size, np.int32)
         with self.stopwatch.part(CODER):
             flat[coded] = self.reader.get(self.y_tables, to_index(level)[coded])

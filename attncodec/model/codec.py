@@ -1,6 +1,7 @@
 """The codec: the order of things, written once."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -8,9 +9,9 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from attncodec.config import QUALITY_STEPS, ModelConfig
 from attncodec.images import RGB, pad_edges, to_rgb, to_tensor
-from attncodec.model.channel import Channel, Round
+from attncodec.model.channel import Channel, Elements, Round
 from attncodec.model.context import CELL, ONE, ContextPrior, interpolate
-from attncodec.model.prior import FactorisedPrior
+from attncodec.model.prior import FactorisedPrior, MagnitudeTable, SymbolBits, gaussian_bits
 from attncodec.model.transforms import HYPER_STRIDE, PIXEL_SD, STRIDE, Analysis, HyperAnalysis, Synthesis
 
 
@@ -26,6 +27,9 @@ class Codec(nn.Module):
     y is in steps of the quantiser: a gain, one a channel and level of quality, says how many steps a unit of the latent
     has. `position` (B,) is the quality of each picture, in 1 / 64 of a level above the first. `log2_gain` (L, M) holds
     floats while it learns, and integers in 1 / 4096 in a sealed codec.
+
+    A sealed codec has two parts more: `y_bits`, what its tables say that a symbol of y costs, and `offsets`, which move
+    y_hat in front of the synthesis, and nowhere else, away from zero by so much for each scale index and magnitude.
     """
 
     log2_gain: Tensor
@@ -38,7 +42,9 @@ class Codec(nn.Module):
         self.hyper_analysis = HyperAnalysis(config)
         self.prior = prior
         self.z_prior = z_prior
-        self.log2_gain = nn.Parameter(torch.zeros(len(config.levels), config.latent_channels))
+        self.y_bits: SymbolBits = gaussian_bits
+        self.offsets: MagnitudeTable | None = None
+        self.log2_gain = nn.Parameter(torch.zeros(len(config.rd_lambdas), config.latent_channels))
 
     def forward(self, x: Tensor, channel: Channel, position: Tensor) -> Tensor:
         """x (B, 3, H, W) in [0, 1] through the channel -> x_hat, same shape, about in [0, 1]."""
@@ -70,8 +76,8 @@ class Codec(nn.Module):
         z: Tensor | None = None,
         size: tuple[int, int] = (0, 0),
     ) -> Tensor:
-        """Send z, then y in its steps, through the channel -> y_hat, as y. z is y's own unless it is given. A reader
-        has neither, and gives the (h, w) of y."""
+        """Send z, then y in its steps, through the channel -> y_hat as the synthesis takes it, of the shape of y. z is
+        y's own unless it is given. A reader has neither, and gives the (h, w) of y."""
         batch, height, width = (1, *size) if y is None else (y.shape[0], *y.shape[-2:])
         gain = interpolate(self.log2_gain, position)
         if y is not None and z is None:
@@ -90,13 +96,26 @@ class Codec(nn.Module):
         gains = torch.split(gain.index_select(1, order // CELL**2)[..., None, None], counts, dim=1)
         hyper = self.prior.hyper(z_hat, position)[..., :rows, :columns]
         known, sent = hyper[:, :0], list[Tensor]()
+        channels = torch.split(order // CELL**2, counts)
         for step, given in enumerate(gains):
             mean, level = self.prior.means_and_levels(step, hyper, known, given)
-            sent.append(channel.send_y(None if cells is None else cells[step], mean, level, valid[step]))
-            known = torch.cat([known, self.prior.to_units(sent[-1], given)], dim=1)
-        y_hat = torch.cat(sent, dim=1)
-        y_hat = torch.zeros_like(y_hat).index_copy(1, order, y_hat)
-        return pixel_shuffle(y_hat, CELL)[..., :height, :width]
+            elements = Elements(mean, level, valid[step], channels[step], self.y_bits)
+            y_hat = channel.send_y(None if cells is None else cells[step], elements)
+            known = torch.cat([known, self.prior.to_units(step, y_hat, given)], dim=1)
+            sent.append(y_hat if self.offsets is None else self._moved(y_hat, elements, self.offsets))
+        return self.assemble(sent, (height, width))
+
+    def assemble(self, steps: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+        """What was sent in the steps of the prior, (B, K, h / 2, w / 2) each -> (B, M, *size)."""
+        sent = torch.cat(list(steps), dim=1)
+        order = torch.cat(self.prior.order).to(sent.device)
+        return pixel_shuffle(torch.zeros_like(sent).index_copy(1, order, sent), CELL)[..., : size[0], : size[1]]
+
+    @staticmethod
+    def _moved(y_hat: Tensor, elements: Elements, offsets: MagnitudeTable) -> Tensor:
+        """y_hat with the offsets of its symbols."""
+        symbols = (y_hat - elements.mean).round()
+        return y_hat + symbols.sign() * offsets(symbols, elements.level)
 
     def decode(self, y_hat: Tensor, position: Tensor, size: tuple[int, int]) -> Tensor:
         """y_hat in quantiser steps -> x_hat (B, 3, *size), about in [0, 1]."""
@@ -128,13 +147,13 @@ class Codec(nn.Module):
         unit = self.analysis(x).std(dim=(0, 2, 3), keepdim=True)[0].clamp_min(1e-3)
         self.analysis.unit.copy_(unit)
         self.synthesis.unit.copy_(unit)
-        for level, rd_lambda in enumerate(self.config.levels):
+        for level, rd_lambda in enumerate(self.config.rd_lambdas):
             step = math.sqrt(18 / (math.log(2) * rd_lambda)) / 255 / PIXEL_SD
             self.log2_gain[level] = torch.log2(unit.flatten() / step)
 
 
-def rd_lambda_at(levels: tuple[float, ...], position: int) -> float:
+def rd_lambda_at(rd_lambdas: tuple[float, ...], position: int) -> float:
     """Lambda at a position, geometric between two levels."""
     low, part = divmod(position, QUALITY_STEPS)
-    high = min(low + 1, len(levels) - 1)
-    return float(levels[low] ** (1 - part / QUALITY_STEPS) * levels[high] ** (part / QUALITY_STEPS))
+    high = min(low + 1, len(rd_lambdas) - 1)
+    return float(rd_lambdas[low] ** (1 - part / QUALITY_STEPS) * rd_lambdas[high] ** (part / QUALITY_STEPS))

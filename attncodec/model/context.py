@@ -10,6 +10,8 @@ Latents are coded in a few steps, each for the whole picture at once. Cells of 2
 Two twins share one contract (`ContextPrior`): `FloatPrior` learns, `ExactPrior` runs in a sealed codec, on integers.
 """
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -17,17 +19,21 @@ import torch
 from torch import Tensor, nn
 
 from attncodec.config import QUALITY_STEPS, ModelConfig
+from attncodec.errors import CheckpointError
 from attncodec.model.blocks import SLOPE, Up
 from attncodec.model.fixedpoint import (
-    ACTIVATION_LIMIT,
     EXP2_BITS,
+    EXP2_ONE,
     FRACTION_BITS,
-    POWER_MAX,
+    FRACTION_MAX,
+    INTEGER_LIMIT,
     ConvTensors,
+    clamp_activation,
     convolutions,
     dequantise_conv,
     exact,
     exp2_table,
+    fraction_for,
     multiply_exp2,
     quantise_conv,
 )
@@ -37,7 +43,9 @@ CELL = 2  # latents to a cell, each way
 CELLS_IN_Z = 2  # cells to an element of z, each way
 MEAN_LIMIT = 1 << 27  # 15 bits of quantiser steps, FRACTION_BITS behind the point
 ONE = 1 << FRACTION_BITS
-FIXED_LIMIT = (POWER_MAX - 2) * ONE
+GAIN_LIMIT = 30 * ONE  # 30 octaves
+RANGE_HEADROOM = 4  # what an activation may exceed by the largest that was measured
+UNKNOWN_PEAKS = 31.0, 15.0  # of activations and of latents in units, where none were measured
 CONTEXT = "context."  # what names of stored layers begin with
 DIAGONAL = (0, 3, 1, 2)  # the positions of a cell, in raster order, as they take turns: opposite corners first
 
@@ -74,8 +82,8 @@ class ContextPrior(Protocol):
         """
         ...
 
-    def to_units(self, y_hat: Tensor, gain: Tensor) -> Tensor:
-        """Quantiser steps -> what `means_and_levels` takes."""
+    def to_units(self, step: int, y_hat: Tensor, gain: Tensor) -> Tensor:
+        """The elements of a step in quantiser steps -> what `means_and_levels` takes."""
         ...
 
 
@@ -109,7 +117,7 @@ class FloatPrior(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.networks = ContextNetworks(config)
-        self.quality_bias = nn.Parameter(torch.zeros(len(config.levels), config.context_width))
+        self.quality_bias = nn.Parameter(torch.zeros(len(config.rd_lambdas), config.context_width))
         self.steps = len(self.networks.steps)
         for step, order in enumerate(coding_order(config.context, config.latent_channels)):
             self.register_buffer(f"order_{step}", order, persistent=False)  # on the device: a GPU waits for no copy
@@ -125,13 +133,15 @@ class FloatPrior(nn.Module):
         mean, octaves = self.networks.steps[step](torch.cat([hyper, known], dim=1)).float().chunk(2, dim=1)
         return mean * torch.exp2(gain), LEVELS_PER_OCTAVE * (octaves + gain) + UNIT_LEVEL
 
-    def to_units(self, y_hat: Tensor, gain: Tensor) -> Tensor:
+    def to_units(self, step: int, y_hat: Tensor, gain: Tensor) -> Tensor:
         return y_hat * torch.exp2(-gain)
 
 
 class ExactPrior(nn.Module):
     """The prior of a sealed codec: every number on the way from z to means and levels is an integer, carried in float64
-    (fixedpoint.py). Features and units have FRACTION_BITS behind the point, and so have gains."""
+    (fixedpoint.py). Means, scales and gains have FRACTION_BITS behind the point, z has none; features and latents in
+    units, which convolutions take, have as many in each channel as its range leaves room for.
+    """
 
     quality_bias: Tensor
     exp2: Tensor
@@ -146,27 +156,112 @@ class ExactPrior(nn.Module):
         self.register_buffer("quality_bias", tensors["quality_bias"].long())
         self.register_buffer("exp2", tensors["exp2"].long())
         self.order = coding_order(config.context, config.latent_channels)
+        mantissas_fit = int(self.exp2.min()) >= EXP2_ONE and int(self.exp2.max()) <= 2 * EXP2_ONE
+        if not mantissas_fit or int(tensors["log2_gain"].long().abs().max()) > GAIN_LIMIT:
+            raise CheckpointError("the model is damaged: its gains are out of range")
+        for step, fraction in enumerate(_known_fractions(tensors["units_fraction"], self.order)):
+            power = (fraction.clamp_max(FRACTION_MAX) - FRACTION_BITS) << EXP2_BITS
+            self.register_buffer(f"power_{step}", power[:, None, None])
 
     def hyper(self, z_hat: Tensor, position: Tensor) -> Tensor:
-        z = (z_hat.double() * ONE).clamp(-ACTIVATION_LIMIT, ACTIVATION_LIMIT)
-        features = self.hyper_network(z) + interpolate(self.quality_bias, position)[..., None, None]
-        return features.clamp(-ACTIVATION_LIMIT, ACTIVATION_LIMIT)
+        features = self.hyper_network(clamp_activation(z_hat.double()))
+        return clamp_activation(features + interpolate(self.quality_bias, position)[..., None, None])
 
     def means_and_levels(self, step: int, hyper: Tensor, known: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
         mean, octaves = self.steps[step](torch.cat([hyper, known], dim=1)).chunk(2, dim=1)
         level = torch.floor((LEVELS_PER_OCTAVE * (octaves + gain)) / ONE + (UNIT_LEVEL + 0.5))
         return multiply_exp2(mean, gain, self.exp2, MEAN_LIMIT) / ONE, level.clamp(0, LEVELS - 1)
 
-    def to_units(self, y_hat: Tensor, gain: Tensor) -> Tensor:
-        return multiply_exp2(y_hat * ONE, -gain, self.exp2, ACTIVATION_LIMIT)
+    def to_units(self, step: int, y_hat: Tensor, gain: Tensor) -> Tensor:
+        power: Tensor = getattr(self, f"power_{step}")
+        return multiply_exp2(y_hat * ONE, power - gain, self.exp2, INTEGER_LIMIT)
 
 
-def exact_tensors(prior: FloatPrior) -> dict[str, Tensor]:
+@dataclass(frozen=True)
+class Ranges:
+    """The largest magnitudes that were seen: of what follows each convolution of the context networks and its leaky
+    ReLU, (C,) by the name of the convolution, and of each channel of y_hat in units, (M,)."""
+
+    activations: dict[str, Tensor]
+    latents: Tensor
+
+    @classmethod
+    def unknown(cls, config: ModelConfig) -> "Ranges":
+        """What is allowed for where nothing was measured."""
+        with torch.device("meta"):
+            layers = [(name, conv.out_channels // group) for name, conv, _, group in activated(ContextNetworks(config))]
+        activation, latent = UNKNOWN_PEAKS
+        peaks = {name: torch.full((channels,), activation) for name, channels in layers}
+        return cls(peaks, torch.full((config.latent_channels,), latent))
+
+
+def activated(networks: ContextNetworks) -> Iterator[tuple[str, nn.Conv2d, nn.LeakyReLU, int]]:
+    """Each convolution that a leaky ReLU follows: its name, both, and how many of its channels a pixel shuffle between
+    them makes one of."""
+    name, conv, group = "", nn.Conv2d(1, 1, 1), 1
+    for module_name, module in networks.named_modules():
+        if isinstance(module, nn.Conv2d):
+            name, conv, group = module_name, module, 1
+        elif isinstance(module, nn.PixelShuffle):
+            group = module.upscale_factor**2
+        elif isinstance(module, nn.LeakyReLU):
+            yield name, conv, module, group
+
+
+def exact_tensors(prior: FloatPrior, log2_gain: Tensor, ranges: Ranges) -> dict[str, Tensor]:
     """What `ExactPrior` is made of, as it is stored. Raises CheckpointError where it could overflow."""
-    tensors = {"quality_bias": to_fixed(prior.quality_bias), "exp2": exp2_table()}
-    for name, layer in convolutions(prior.networks):
-        tensors.update({f"{CONTEXT}{name}.{field}": tensor for field, tensor in quantise_conv(layer).items()})
+    order = [part.cpu() for part in prior.order]
+    tensors = {"log2_gain": to_fixed(log2_gain), "exp2": exp2_table()}
+    tensors["units_fraction"] = fraction_for(ranges.latents, RANGE_HEADROOM)
+    groups = {name: group for name, _, _, group in activated(prior.networks)}
+    for name, conv, inputs in _with_inputs(prior.networks, tensors, order):
+        outputs = torch.full((conv.out_channels,), FRACTION_BITS, dtype=torch.uint8)
+        if name in groups:
+            wanted = fraction_for(ranges.activations[name], RANGE_HEADROOM)
+            outputs = _output_fraction(conv, inputs, wanted, groups[name])
+        for field, tensor in quantise_conv(conv, inputs, outputs).items():
+            tensors[f"{CONTEXT}{name}.{field}"] = tensor
+    features = torch.exp2(_hyper_fraction(prior.networks, tensors).double())
+    bias = (prior.quality_bias.detach().cpu().double() * features).round()
+    tensors["quality_bias"] = clamp_activation(bias).int()
     return tensors
+
+
+def _output_fraction(conv: nn.Conv2d, inputs: Tensor, wanted: Tensor, group: int) -> Tensor:
+    """The bits that are wanted for each channel behind the pixel shuffle, less where a weight would not fit."""
+    scaled = conv.weight.detach().cpu().double() / torch.exp2(inputs.double())[:, None, None]
+    fits = fraction_for(scaled.abs().flatten(1).amax(1), 1)
+    return torch.minimum(fits.reshape(-1, group).amin(1), wanted).repeat_interleave(group)
+
+
+def _with_inputs(
+    networks: ContextNetworks, tensors: dict[str, Tensor], order: list[Tensor]
+) -> Iterator[tuple[str, nn.Conv2d, Tensor]]:
+    """Each convolution in turn, its name, and the bits behind the point of each channel that it takes, (in,) uint8. The
+    tensors of those before it must be there by then."""
+    known = _known_fractions(tensors["units_fraction"], order)
+    first = {f"steps.{step}.0": known[:step] for step in range(len(order))}
+    groups = {name: group for name, _, _, group in activated(networks)}
+    before = ""
+    for name, conv in convolutions(networks):
+        if not before:
+            inputs = torch.zeros(conv.in_channels, dtype=torch.uint8)  # z
+        elif name in first:
+            inputs = torch.cat([_hyper_fraction(networks, tensors), *(part.to(torch.uint8) for part in first[name])])
+        else:
+            inputs = tensors[f"{CONTEXT}{before}.fraction"][:: groups[before]]
+        yield name, conv, inputs
+        before = name
+
+
+def _known_fractions(units_fraction: Tensor, order: list[Tensor]) -> list[Tensor]:
+    """The bits behind the point of the latents in units that each step gives to the steps after it, (K,) int64."""
+    return [units_fraction.long()[part // CELL**2] for part in order]
+
+
+def _hyper_fraction(networks: ContextNetworks, tensors: dict[str, Tensor]) -> Tensor:
+    *_, last = (name for name, _ in convolutions(networks.hyper))
+    return tensors[f"{CONTEXT}hyper.{last}.fraction"]
 
 
 def layers_of(tensors: dict[str, Tensor]) -> dict[str, ConvTensors]:
@@ -182,10 +277,11 @@ def layers_of(tensors: dict[str, Tensor]) -> dict[str, ConvTensors]:
 def float_twin(config: ModelConfig, tensors: dict[str, Tensor]) -> FloatPrior:
     """What the integers of a sealed codec stand for: for gradients, and to compare with."""
     prior, by_layer = FloatPrior(config), layers_of(tensors)
-    for name, layer in convolutions(prior.networks):
-        dequantise_conv(layer, by_layer[name])
+    for name, conv, inputs in _with_inputs(prior.networks, tensors, prior.order):
+        dequantise_conv(conv, by_layer[name], inputs)
     with torch.no_grad():
-        prior.quality_bias.copy_(tensors["quality_bias"] / ONE)
+        features = torch.exp2(_hyper_fraction(prior.networks, tensors).double())
+        prior.quality_bias.copy_(tensors["quality_bias"] / features)
     return prior.eval().requires_grad_(False)
 
 
@@ -193,17 +289,23 @@ def exact_shapes(config: ModelConfig) -> dict[str, tuple[list[int], str]]:
     """Name -> shape and dtype of each of `exact_tensors`."""
     with torch.device("meta"):
         prior = FloatPrior(config)
-    shapes = {"quality_bias": (list(prior.quality_bias.shape), "I32"), "exp2": ([1 << EXP2_BITS], "I32")}
+    shapes = {
+        "log2_gain": ([len(config.rd_lambdas), config.latent_channels], "I32"),
+        "quality_bias": (list(prior.quality_bias.shape), "I32"),
+        "exp2": ([1 << EXP2_BITS], "I32"),
+        "units_fraction": ([config.latent_channels], "U8"),
+    }
     for name, layer in convolutions(prior.networks):
         out = layer.out_channels
         fields = {"weight": (list(layer.weight.shape), "I16"), "shift": ([out], "U8"), "bias": ([out], "I32")}
+        fields["fraction"] = ([out], "U8")
         shapes.update({f"{CONTEXT}{name}.{field}": form for field, form in fields.items()})
     return shapes
 
 
 def to_fixed(x: Tensor) -> Tensor:
-    """Floats -> int32 with FRACTION_BITS behind the point, within the range that `multiply_exp2` takes."""
-    return (x.detach().cpu().double() * ONE).round().clamp(-FIXED_LIMIT, FIXED_LIMIT).int()
+    """Floats -> int32 with FRACTION_BITS behind the point, within the range of gains."""
+    return (x.detach().cpu().double() * ONE).round().clamp(-GAIN_LIMIT, GAIN_LIMIT).int()
 
 
 def interpolate(table: Tensor, position: Tensor) -> Tensor:

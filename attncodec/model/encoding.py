@@ -16,17 +16,16 @@ from attncodec.container import HEADER_BYTES, Container, pack, unpack
 from attncodec.errors import ConfigError
 from attncodec.images import RGB, to_rgb, to_tensor
 from attncodec.metrics import psnr_db
-from attncodec.model.channel import BitCounter, Round, Write
+from attncodec.model.channel import BitCounter, Round, Write, try_skipping
 from attncodec.model.codec import rd_lambda_at
 from attncodec.model.coder import SymbolWriter
-from attncodec.model.effort import STEPS, Latents, refine
 from attncodec.model.prior import SKIP_LEVEL
+from attncodec.model.refinement import Latents, refine
 
 if TYPE_CHECKING:
     from attncodec.model.sealed import SealedCodec
 
 DEFAULT_QUALITY = 4.0
-SKIP_COST_DB = 0.02  # where skipping costs more than this, nothing is skipped
 WORD_BYTES = 4
 
 
@@ -56,7 +55,7 @@ class Encoding:
     """A picture, analysed. `latents_sha256` is that of the file written last, for comparison with a decoder's."""
 
     def __init__(self, sealed: "SealedCodec", rgb: RGB, effort: int = 0) -> None:
-        """effort: 0 to 3, how long latents are refined (effort.py)."""
+        """effort: 0 to 3, how long latents are refined (refinement.py)."""
         self.sealed, self.rgb, self.effort = sealed, rgb, effort
         self.latents = Latents(sealed.analyse(to_tensor(rgb)))
         self.latents_sha256 = ""
@@ -66,9 +65,7 @@ class Encoding:
         can be reached."""
         position = self._position(target)
         if self.effort:
-            start = min(max(position, 0), self.top)
-            for effort in range(1, self.effort + 1):
-                self.refine(start, effort)
+            self.refine(min(max(position, 0), self.top))
             position = self._position(target)
         if position < 0:
             limit_bytes = self._limit_bytes(target)
@@ -96,7 +93,7 @@ class Encoding:
             Container(
                 width,
                 height,
-                self.sealed.header.digest,
+                self.sealed.header.decoder_id,
                 sent.channel.latents.crc,
                 sent.sink.finish(),
                 position + QUALITY_STEPS,
@@ -104,18 +101,14 @@ class Encoding:
             )
         )
 
-    def refine(self, position: int, effort: int) -> None:
-        """One level of effort, 1 to 3, after those below it, at a quality: what is better than before is kept."""
-        before, loss_before = self.latents, self.loss(position)
+    def refine(self, position: int) -> None:
+        """Spend the effort on a quality; where no better file comes of it, nothing changes."""
         with self.sealed.stopwatch.part("refinement"):
-            steps = STEPS[effort] - STEPS[effort - 1]
-            self.latents = refine(self.sealed.float_twin(), to_tensor(self.rgb), before, position, steps)
-        if self.loss(position) >= loss_before:
-            self.latents = before
+            self.latents = refine(self.sealed, to_tensor(self.rgb), self.latents, position, self.effort)
 
     def loss(self, position: int) -> float:
         """bpp + lambda 255^2 MSE of the real file and the decoded 8-bit picture."""
-        rd_lambda = rd_lambda_at(self.sealed.header.config.levels, position)
+        rd_lambda = rd_lambda_at(self.sealed.header.config.rd_lambdas, position)
         mse_255 = 255**2 * 10 ** (-self.psnr_db(position) / 10)
         return 8 * len(self.write(position)) / (self.rgb.shape[0] * self.rgb.shape[1]) + rd_lambda * mse_255
 
@@ -135,19 +128,21 @@ class Encoding:
         estimated bits of z and y."""
         container = unpack(data)
         position = container.quality_64 - QUALITY_STEPS
-        channel = Round(SKIP_LEVEL if container.skip else 0, self.sealed.error_bits(position))
+        channel = Round(SKIP_LEVEL if container.skip else 0, self.sealed.rounding(position))
         return self._picture(self._transmit(channel, position), position), float(channel.bits.sum())
 
     def _send(self, position: int, sink: Callable[[], Sink]) -> Sent[Sink]:
         """Through a new sink, with skipping unless it costs too much."""
-        sealed, error_bits = self.sealed, self.sealed.error_bits(position)
-        for skip_below in (SKIP_LEVEL, 0):
+        sealed, rounding, sent = self.sealed, self.sealed.rounding(position), list[Sent[Sink]]()
+
+        def send(skip_below: int) -> Write:
             taker = sink()
-            channel = Write(taker, sealed.z_tables, sealed.y_tables, skip_below, error_bits, sealed.stopwatch)
-            y_hat = self._transmit(channel, position)
-            if channel.skip_cost_db <= SKIP_COST_DB:
-                break
-        return Sent(channel, taker, y_hat)
+            channel = Write(taker, sealed.z_tables, sealed.y_tables, skip_below, rounding, sealed.stopwatch)
+            sent.append(Sent(channel, taker, self._transmit(channel, position)))
+            return channel
+
+        try_skipping(send, self.latents.skip_below)
+        return sent[-1]
 
     @torch.inference_mode()
     def _transmit(self, channel: Write | Round, position: int) -> Tensor:
@@ -166,7 +161,7 @@ class Encoding:
         if target.psnr_db is not None:
             wanted_db = target.psnr_db
             return self._highest(lambda position: self.psnr_db(position) < wanted_db) + 1
-        default = min(DEFAULT_QUALITY, len(self.sealed.header.config.levels))
+        default = min(DEFAULT_QUALITY, len(self.sealed.header.config.rd_lambdas))
         return self.sealed.position(default if target.quality is None else target.quality)
 
     def _limit_bytes(self, target: Target) -> int:

@@ -5,14 +5,18 @@ on integers, carried in float64: a product or a sum below 2^53 is exact in it, w
 sums, the number of threads or the device. What is not exact in floating point (exp, pow, division by anything but a
 power of two) does not occur.
 
-    activation   integer, FRACTION_BITS fractional bits, clamped to +-ACTIVATION_LIMIT
-    weight       int16, each output channel with its own power of two: w = integer / 2^shift
-    bias         int32, BIAS_BITS fractional bits
-    layer        clamp(floor(sum(weight * activation) / 2^shift + bias / 2^(BIAS_BITS - FRACTION_BITS)))
-    leaky ReLU   x if x >= 0 else floor(x / 8)
+What a convolution multiplies are integers within +-INTEGER_LIMIT = 32,639 = 127 * 257 on both sides: two balanced int8
+digits, so that matrix products of int8 can carry them. Each channel has its own power of two behind the point.
 
-The bound that keeps sums exact, ACTIVATION_LIMIT * sum |weight| < SUM_LIMIT, is checked at sealing and at loading, from
-the stored weights, for any input at all; so a hostile file cannot break it either.
+    activation   integer within +-INTEGER_LIMIT; a value of channel c is integer / 2^fraction[c]
+    weight       int16 within +-INTEGER_LIMIT, each output channel with its own power of two, `shift`
+    bias         int32, BIAS_BITS more bits behind the point than its output channel
+    convolution  clamp(floor(sum(weight * activation) / 2^shift + bias / 2^BIAS_BITS), +-OUTPUT_LIMIT)
+    leaky ReLU   clamp(x if x >= 0 else floor(x / 8), +-INTEGER_LIMIT)
+
+Every convolution but a network's last is followed by a leaky ReLU, perhaps behind a pixel shuffle. The bound that keeps
+sums exact, INTEGER_LIMIT * sum |weight| < SUM_LIMIT, is checked at sealing and at loading, from the stored weights, for
+any input at all; so a hostile file cannot break it either.
 """
 
 from collections.abc import Iterator
@@ -24,44 +28,63 @@ from torch import Tensor, nn
 from attncodec.errors import CheckpointError
 from attncodec.model.blocks import SLOPE
 
-FRACTION_BITS = 12
-ACTIVATION_LIMIT = 1 << 20  # +-256 in units
-BIAS_BITS = 20
-WEIGHT_LIMIT = (1 << 15) - 1
-SHIFT_MAX = 24
+FRACTION_BITS = 12  # of means, scales and gains, which no convolution multiplies
+FRACTION_MAX = 14  # of an activation
+INTEGER_LIMIT = 32639
+OUTPUT_LIMIT = 1 << 23
+BIAS_BITS = 8
+SHIFT_MAX = 30
 SUM_LIMIT = 1 << 52
 EXP2_BITS = 12  # the table of 2^x has 2^12 entries between two powers of two
 EXP2_ONE = 1 << 14
-POWER_MAX = 32
+POWER_MAX = 48
 POWERS = torch.tensor([2.0**k for k in range(-POWER_MAX, POWER_MAX + 1)], dtype=torch.float64)
 
-ConvTensors = dict[str, Tensor]  # weight int16 (out, in, k, k), shift uint8 (out,), bias int32 (out,)
+# weight int16 (out, in, k, k), shift uint8 (out,), bias int32 (out,), fraction uint8 (out,)
+ConvTensors = dict[str, Tensor]
 
 
-def quantise_conv(conv: nn.Conv2d) -> ConvTensors:
-    """The integers of a layer. Raises CheckpointError where weights are not finite or a bias is out of range."""
+def fraction_for(peak: Tensor, headroom: float) -> Tensor:
+    """The most bits behind the point with which `headroom` times the peak still fits. peak: (C,) >= 0 -> (C,) uint8."""
+    room = INTEGER_LIMIT / (peak.double() * headroom).clamp_min(INTEGER_LIMIT / 2.0**FRACTION_MAX)
+    return torch.floor(torch.log2(room)).clamp(0, FRACTION_MAX).to(torch.uint8)
+
+
+def quantise_conv(conv: nn.Conv2d, inputs: Tensor, outputs: Tensor) -> ConvTensors:
+    """The integers of a convolution. inputs (in,), outputs (out,): bits behind the point of what it takes and gives.
+
+    Raises CheckpointError where weights are not finite, or a weight or bias is out of range.
+    """
     weight, bias = conv.weight.detach().cpu().double(), conv.bias
     if bias is None or not bool(torch.isfinite(weight).all() & torch.isfinite(bias).all()):
         raise CheckpointError("the model cannot be sealed: a weight of its exact networks is not finite")
-    largest = weight.abs().flatten(1).amax(1).clamp_min(2.0**-30)
-    shift = torch.floor(torch.log2(WEIGHT_LIMIT / largest)).clamp(0, SHIFT_MAX)
-    integers = (weight * torch.exp2(shift)[:, None, None, None]).round()
-    biases = (bias.detach().cpu().double() * 2**BIAS_BITS).round()
-    if integers.abs().max() > WEIGHT_LIMIT or biases.abs().max() >= 2**31:
+    scaled = weight * torch.exp2(outputs.double()[:, None] - inputs.double())[..., None, None]
+    largest = scaled.abs().flatten(1).amax(1).clamp_min(2.0**-30)
+    shift = torch.floor(torch.log2(INTEGER_LIMIT / largest)).clamp(0, SHIFT_MAX)
+    integers = (scaled * torch.exp2(shift)[:, None, None, None]).round()
+    biases = (bias.detach().cpu().double() * torch.exp2(outputs.double() + BIAS_BITS)).round()
+    if integers.abs().max() > INTEGER_LIMIT or biases.abs().max() >= 2**31:
         raise CheckpointError("the model cannot be sealed: a weight of its exact networks is out of range")
-    return {"weight": integers.to(torch.int16), "shift": shift.to(torch.uint8), "bias": biases.to(torch.int32)}
+    return {
+        "weight": integers.to(torch.int16),
+        "shift": shift.to(torch.uint8),
+        "bias": biases.to(torch.int32),
+        "fraction": outputs.to(torch.uint8),
+    }
 
 
-def dequantise_conv(conv: nn.Conv2d, tensors: ConvTensors) -> None:
+def dequantise_conv(conv: nn.Conv2d, tensors: ConvTensors, inputs: Tensor) -> None:
     """The inverse: what the integers of a layer stand for, in floats."""
     assert conv.bias is not None
+    outputs = tensors["fraction"].double()
+    power = tensors["shift"].double()[:, None] + outputs[:, None] - inputs.double()
     with torch.no_grad():
-        conv.weight.copy_(tensors["weight"] / torch.exp2(tensors["shift"].double())[:, None, None, None])
-        conv.bias.copy_(tensors["bias"].double() / 2**BIAS_BITS)
+        conv.weight.copy_(tensors["weight"] / torch.exp2(power)[..., None, None])
+        conv.bias.copy_(tensors["bias"].double() / torch.exp2(outputs + BIAS_BITS))
 
 
 class ExactConv(nn.Module):
-    """A convolution on integers: (B, C, H, W) float64 holding integers within +-ACTIVATION_LIMIT -> same kind."""
+    """A convolution on integers: (B, C, H, W) float64, integers within +-INTEGER_LIMIT -> within +-OUTPUT_LIMIT."""
 
     weight: Tensor
     scale: Tensor
@@ -70,25 +93,31 @@ class ExactConv(nn.Module):
     def __init__(self, tensors: ConvTensors, padding: int) -> None:
         super().__init__()
         weight = tensors["weight"].double()
-        reach = weight.abs().flatten(1).sum(1).max()
-        if ACTIVATION_LIMIT * float(reach) >= SUM_LIMIT or int(tensors["shift"].max()) > SHIFT_MAX:
+        if weight.abs().max() > INTEGER_LIMIT or int(tensors["shift"].max()) > SHIFT_MAX:
+            raise CheckpointError("the model is damaged: a weight of its exact networks is out of range")
+        if INTEGER_LIMIT * float(weight.abs().flatten(1).sum(1).max()) >= SUM_LIMIT:
             raise CheckpointError("the model's exact networks could overflow: their weights add up to too much")
         self.register_buffer("weight", weight)
         self.register_buffer("scale", torch.exp2(-tensors["shift"].double())[:, None, None])
-        self.register_buffer("bias", tensors["bias"].double()[:, None, None] / 2 ** (BIAS_BITS - FRACTION_BITS))
+        self.register_buffer("bias", tensors["bias"].double()[:, None, None] / 2**BIAS_BITS)
         self.padding = padding
 
     def forward(self, x: Tensor) -> Tensor:
         # To the nearest integer: a kernel that transforms (Winograd, FFT) may be off by a little, never by a half.
         sums = F.conv2d(x, self.weight, padding=self.padding).round()
-        return torch.floor(sums * self.scale + self.bias).clamp(-ACTIVATION_LIMIT, ACTIVATION_LIMIT)
+        return torch.floor(sums * self.scale + self.bias).clamp(-OUTPUT_LIMIT, OUTPUT_LIMIT)
 
 
 class ExactLeaky(nn.Module):
-    """The leaky ReLU of blocks.py on integers: its slope is a power of two."""
+    """The leaky ReLU of blocks.py on integers, its slope a power of two; its output is what a convolution may take."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.where(x < 0, torch.floor(x * SLOPE), x)
+        return clamp_activation(torch.where(x < 0, torch.floor(x * SLOPE), x))
+
+
+def clamp_activation(x: Tensor) -> Tensor:
+    """Integers -> what a convolution may take."""
+    return x.clamp(-INTEGER_LIMIT, INTEGER_LIMIT)
 
 
 def exact(network: nn.Module, tensors: dict[str, ConvTensors], prefix: str) -> nn.Module:
@@ -99,7 +128,7 @@ def exact(network: nn.Module, tensors: dict[str, ConvTensors], prefix: str) -> n
         return ExactLeaky()
     if isinstance(network, nn.Sequential):
         return nn.Sequential(*(exact(child, tensors, f"{prefix}.{name}") for name, child in network.named_children()))
-    assert isinstance(network, nn.PixelShuffle | nn.PixelUnshuffle)
+    assert isinstance(network, nn.PixelShuffle)
     return network
 
 

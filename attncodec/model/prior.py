@@ -6,10 +6,12 @@ Priors speak bits. Tables are made once, at sealing, and stored: nothing is reco
 import copy
 import math
 import warnings
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from attncodec.model.coder import ESCAPE_WEIGHT, SYMBOL_LIMIT, Tables, TableSet, quantise_weights
@@ -23,6 +25,13 @@ TAIL_SIGMAS = 5  # a table ends there, and escapes begin
 TAIL_SHARE = 2**-12
 TAIL_NORM = 1 / (math.pi**2 / 3 - 1)
 LIKELIHOOD_MIN = 1e-9
+MAGNITUDES = 2048  # of symbols that are counted one by one; the last stands for all larger ones
+# Measured tables: so many symbols of the Gaussian, times one more than its scale, are added to those that were counted,
+# and this share of it is mixed in, for pictures unlike those that were.
+SMOOTHING = 200
+GAUSSIAN_SHARE = 1 / 16
+
+SymbolBits = Callable[[Tensor, Tensor], Tensor]  # symbols and scale indices of one shape -> bits of each
 
 
 class LowerBound(torch.autograd.Function):
@@ -105,35 +114,63 @@ class LearnedPrior(nn.Module):
 
 
 class TablePrior:
-    """The prior of z in a sealed codec: bits read off the integer tables, and linear between two symbols."""
+    """The prior of z in a sealed codec: bits read off the integer tables."""
 
     def __init__(self, tables: TableSet) -> None:
         self.tables = tables
 
     def bits(self, z: Tensor) -> Tensor:
-        low = clamp_symbols(z.detach().floor())
-        part = z - low
-        return self._symbol_bits(low) * (1 - part) + self._symbol_bits(clamp_symbols(low + 1)) * part
-
-    def _symbol_bits(self, z: Tensor) -> Tensor:
         symbols = z.cpu().numpy().astype(np.int32)
         channel = np.broadcast_to(np.arange(z.shape[1], dtype=np.uint16)[:, None, None], symbols.shape)
         bits = self.tables.bits(symbols.ravel(), channel.ravel()).reshape(symbols.shape)
         return torch.from_numpy(bits).to(z.device, torch.float32)
 
 
+class MagnitudeTable:
+    """A function of a scale index and the magnitude of a symbol: values (LEVELS, K), the last column for all larger
+    magnitudes."""
+
+    def __init__(self, values: Tensor) -> None:
+        self.values, self.last = values.contiguous().flatten(), values.shape[1] - 1
+
+    def __call__(self, symbols: Tensor, scale_index: Tensor) -> Tensor:
+        """Symbols and scale indices of one shape, integers of any dtype -> the value of each, float32."""
+        magnitude = symbols.abs().clamp_max(self.last).long()
+        return self.values[scale_index.long() * (self.last + 1) + magnitude]
+
+
+def table_bits(tables: TableSet) -> MagnitudeTable:
+    """What the symbols of y cost by their integer tables, escapes included."""
+    magnitudes = np.tile(np.arange(MAGNITUDES, dtype=np.int32), LEVELS)
+    bits = tables.bits(magnitudes, np.repeat(np.arange(LEVELS, dtype=np.uint8), MAGNITUDES))
+    return MagnitudeTable(torch.from_numpy(bits.reshape(LEVELS, MAGNITUDES)).float())
+
+
 def gaussian_tables() -> Tables:
-    """Tables of the 256 scale levels: symbols -half .. half, then the escape; half is 5 standard deviations."""
+    """Tables of the 256 scale indices: symbols -half .. half, then the escape; half is 5 standard deviations."""
+    return measured_tables(np.zeros((LEVELS, MAGNITUDES)))
+
+
+def measured_tables(counts: NDArray[np.float64]) -> Tables:
+    """As `gaussian_tables`, of how often each magnitude of a symbol was seen at each scale index, (LEVELS, MAGNITUDES).
+
+    Both signs get half of what their magnitude has. Where little was counted the Gaussian prevails.
+    """
     rows, lows = [], []
-    for level in range(LEVELS):
+    for level, seen in enumerate(counts):
         scale = 2 ** ((level - UNIT_LEVEL) / LEVELS_PER_OCTAVE)
         half = math.ceil(TAIL_SIGMAS * scale)
         # P(|v| > k - 1/2) for k = 0 .. half + 1: erfc keeps its digits where 1 - erf would lose them
         tails = np.array([math.erfc((k - 0.5) / (scale * math.sqrt(2))) for k in range(half + 2)])
         upper = (1 - TAIL_SHARE) * (tails[:-1] - tails[1:]) / 2
         upper += TAIL_SHARE * TAIL_NORM / (1 + np.arange(half + 1.0)) ** 2
-        mass = np.concatenate([upper[:0:-1], upper])
-        rows.append(quantise_weights(mass, escape=1 - float(mass.sum())))
+        both = upper * np.where(np.arange(half + 1) == 0, 1, 2)
+        gaussian = np.append(both, 1 - both.sum())  # by magnitude, then all that a table does not hold
+        observed = np.append(seen[: half + 1], seen[half + 1 :].sum())
+        smoothed = observed + SMOOTHING * (1 + scale) * gaussian
+        mixed = (1 - GAUSSIAN_SHARE) * smoothed / smoothed.sum() + GAUSSIAN_SHARE * gaussian
+        upper = np.append(mixed[0], mixed[1:-1] / 2)
+        rows.append(quantise_weights(np.concatenate([upper[:0:-1], upper]), escape=float(mixed[-1])))
         lows.append(-half)
     return Tables.join(rows, lows)
 

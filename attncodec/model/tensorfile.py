@@ -6,6 +6,7 @@ since safetensors writes several in random order and the file's bytes would not 
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,9 @@ def to_bytes(tensors: dict[str, Tensor], meta: dict[str, Any]) -> bytes:
     return safetensors.torch.save(tensors, {META_KEY: canonical_json(meta)})
 
 
-def read_meta(path: Path, form: str) -> dict[str, Any]:
-    """The JSON alone. Raises CheckpointError: missing, not such a file, or its "format" is not `form`."""
+def read_meta(path: Path, form: str, hints: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """The JSON alone. Raises CheckpointError: missing, not such a file, or its "format" is not `form`, with the hint
+    for the one that it is, if there is one."""
     if path.is_dir() or not path.exists():
         raise CheckpointError(f"there is no file {path}", "attncodec train makes models: DIR/model.safetensors")
     try:
@@ -35,7 +37,7 @@ def read_meta(path: Path, form: str) -> dict[str, Any]:
         raise CheckpointError(f"{path} is damaged, or not a safetensors file: {error}") from None
     found = meta.get("format", "no file of attncodec's") if isinstance(meta, dict) else "damaged"
     if found != form:
-        raise CheckpointError(f"{path} is {found}, and {form} is needed")
+        raise CheckpointError(f"{path} is {found}, and {form} is needed", (hints or {}).get(str(found), ""))
     return dict(meta)
 
 
@@ -43,16 +45,21 @@ def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is no number")
 
 
-def read_tensors(path: Path, expected: dict[str, tuple[list[int] | None, str]] | None = None) -> dict[str, Tensor]:
+def read_tensors(
+    path: Path,
+    expected: dict[str, tuple[list[int] | None, str]] | None = None,
+    optional: dict[str, tuple[list[int] | None, str]] | None = None,
+) -> dict[str, Tensor]:
     """All tensors. `expected`, if given, is checked before anything is read: name -> shape (None: one dimension of any
-    length) and dtype as safetensors names it. Raises CheckpointError."""
+    length) and dtype as safetensors names it; so is `optional`, as far as it is there. Raises CheckpointError."""
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             names = set(file.keys())
+            allowed = {**(expected or {}), **(optional or {})}
             for name in sorted(names | set(expected)) if expected is not None else []:
-                if expected is None or name not in names or name not in expected:
+                if name not in names or name not in allowed:
                     raise CheckpointError(f"{path}: tensor {name} is {'unknown' if name in names else 'missing'}")
-                piece, (shape, dtype) = file.get_slice(name), expected[name]
+                piece, (shape, dtype) = file.get_slice(name), allowed[name]
                 found = list(piece.get_shape())
                 if piece.get_dtype() != dtype or (len(found) != 1 if shape is None else found != shape):
                     raise CheckpointError(f"{path}: tensor {name} is {piece.get_dtype()} {found}, not {dtype} {shape}")

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from attncodec.config import Config
-from attncodec.errors import ConfigError, ImageError
+from attncodec.errors import ConfigError, ImageError, TrainingError
 from attncodec.images import RGB
 from attncodec.team import ALONE, Team
 from attncodec.training import validation
@@ -19,6 +20,9 @@ from attncodec.training.data import Crops, centre
 from attncodec.training.initial import load_initial
 from attncodec.training.learner import Learner
 from attncodec.training.pictures import PictureSet, find_sources, read_pictures, split_pictures
+
+# Of the crops that tables are measured on: a minute's work for configs/default.yaml on two cores.
+MEASURED_PIXELS, MEASURED_CROPS_MIN, MEASURED_CROPS_MAX = 1 << 21, 8, 48
 
 
 def load_pictures(config: Config, say: Callable[[str], None], team: Team = ALONE) -> PictureSet:
@@ -51,6 +55,34 @@ def load_held_out(pictures: PictureSet, say: Callable[[str], None]) -> list[RGB]
     if not held_out:
         raise ConfigError("none of the held-out pictures can be read", "data.cache=auto looks at every picture first")
     return held_out
+
+
+def crops_to_measure(crops: Crops) -> Tensor:
+    """Crops of the training pictures, by which tables are measured at sealing, (N, 3, side, side) in [0, 1]."""
+    side = crops.config.data.crop
+    count = min(max(MEASURED_PIXELS // side**2, MEASURED_CROPS_MIN), MEASURED_CROPS_MAX)
+    return crops.first(count).cpu().float() / 255
+
+
+def pictures_to_measure(config: Config, say: Callable[[str], None]) -> Tensor | None:
+    """As `crops_to_measure`, of the pictures that a configuration names; None where they are not there any more, which
+    is said."""
+    if not config.data.train:
+        say("note: no pictures are named, so the tables stay analytic")
+        return None
+    config = config.model_copy(update={"data": config.data.model_copy(update={"cache": "none"})})
+    try:
+        crops = Crops(load_pictures(config, say).train, config, torch.device("cpu"))
+    except (ConfigError, ImageError) as error:
+        say(f"note: {error}; so the tables stay analytic")
+        return None
+    try:
+        return crops_to_measure(crops)
+    except TrainingError as error:
+        say(f"note: {error}; so the tables stay analytic")
+        return None
+    finally:
+        crops.close()
 
 
 def check_same(pictures: PictureSet, held_out: list[RGB], team: Team) -> None:

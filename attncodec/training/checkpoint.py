@@ -18,11 +18,12 @@ from attncodec.files import write_whole
 from attncodec.model.codec import Codec
 from attncodec.model.context import FloatPrior
 from attncodec.model.prior import LearnedPrior
-from attncodec.model.sealed import SealedCodec, seal
+from attncodec.model.sealed import SealedCodec
+from attncodec.model.sealing import seal
 from attncodec.model.tensorfile import canonical_json, read_meta, read_tensors, sha256_of, to_bytes
 from attncodec.training.progress import Progress
 
-FORMAT = "attncodec-checkpoint-0"
+FORMAT = "attncodec-checkpoint-1"
 INCOMING = "incoming.safetensors"  # the name of a checkpoint until the one that it replaces has another
 MODEL, AVERAGE, OPTIMISER = "model.", "average.", "optimiser."
 
@@ -114,14 +115,15 @@ def averaged_codec(checkpoint: Checkpoint) -> Codec:
     return codec
 
 
-def seal_checkpoint(checkpoint: Checkpoint) -> SealedCodec:
-    """The model file of a checkpoint."""
-    about = {
+def seal_checkpoint(checkpoint: Checkpoint, crops: Tensor | None = None) -> SealedCodec:
+    """The model file of a checkpoint. crops: of its training pictures, (N, 3, H, W) in [0, 1], to measure its tables
+    on; without them they are analytic."""
+    training_info = {
         "steps": checkpoint.progress.step,
         "elapsed_s": round(checkpoint.progress.elapsed_s, 1),
         "attncodec": __version__,
     }
-    return seal(averaged_codec(checkpoint), about)
+    return seal(averaged_codec(checkpoint), training_info, crops)
 
 
 def load_weights(codec: Codec, weights: dict[str, Tensor]) -> None:

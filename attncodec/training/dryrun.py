@@ -10,10 +10,16 @@ import torch
 from attncodec.config import Budget, Config
 from attncodec.model.complexity import complexity
 from attncodec.training.begin import begin, load_held_out, load_pictures
+from attncodec.training.data import Crops
+from attncodec.training.learner import Learner
 from attncodec.training.optim import learning_rate
 
-# The first ones are slow: kernels are chosen, and on a GPU a step is captured after three (replay.py).
-STEPS = {"cpu": (1, 1), "cuda": (8, 16)}
+# Some steps are timed together, again and again, until one takes as long as it did the time before, but for this share:
+# the first ones are slow, for kernels are chosen, caches fill, and on a GPU a step is captured (replay.py).
+TIMED_STEPS = {"cpu": 2, "cuda": 64}  # at least so many, and so many seconds
+TIMED_S = 2.0
+SETTLED = 0.03
+TIMES_MIN, TIMES_MAX = 3, 12
 
 
 def dry_run(config: Config, device: torch.device, say: Callable[[str], None]) -> dict[str, str]:
@@ -21,14 +27,7 @@ def dry_run(config: Config, device: torch.device, say: Callable[[str], None]) ->
     pictures = load_pictures(config, say)
     held_out = load_held_out(pictures, say)
     learner, crops = begin(config, device, pictures, say)
-    slow, timed = STEPS[device.type]
-    for step in range(slow + timed):
-        if step == slow:
-            _wait(device)
-            start = time.perf_counter()
-        learner.step(step, learning_rate(config.train.lr, config.train.warmup, step, 0.0), crops.at(step))
-    _wait(device)
-    step_s = (time.perf_counter() - start) / timed
+    step_s = settled_step_s(learner, crops)
     crops.close()
     costs = complexity(config.model)
     kmac = {name: kmac for name, (kmac, _) in costs.items()}
@@ -44,6 +43,20 @@ def dry_run(config: Config, device: torch.device, say: Callable[[str], None]) ->
     if device.type == "cuda":
         facts["GPU memory"] = f"{torch.cuda.max_memory_allocated(device) / 2**30:.2f} GiB at most so far"
     return facts
+
+
+def settled_step_s(learner: Learner, crops: Crops) -> float:
+    """Seconds a step, batches included, once it is as fast as it will be."""
+    options, times, step = learner.config.train, list[float](), 0
+    while len(times) < TIMES_MIN or (abs(times[-1] / times[-2] - 1) > SETTLED and len(times) < TIMES_MAX):
+        _wait(learner.device)
+        start, first = time.perf_counter(), step
+        while step - first < TIMED_STEPS[learner.device.type] or time.perf_counter() - start < TIMED_S:
+            learner.step(step, learning_rate(options.lr, options.warmup, step, 0.0), crops.at(step))
+            step += 1
+        _wait(learner.device)
+        times.append((time.perf_counter() - start) / (step - first))
+    return (times[-1] + times[-2]) / 2
 
 
 def _wait(device: torch.device) -> None:

@@ -11,8 +11,9 @@ from attncodec.errors import CheckpointError, ConfigError
 from attncodec.model.codec import Codec
 from attncodec.model.coder import Tables
 from attncodec.model.context import ONE, FloatPrior, float_twin
+from attncodec.model.model_file import FLOAT_PARTS, tables_of
 from attncodec.model.prior import LIKELIHOOD_MIN, LearnedPrior
-from attncodec.model.sealed import FLOAT_PARTS, TABLE_FIELDS, SealedCodec, load_sealed
+from attncodec.model.sealed import SealedCodec, load_sealed
 from attncodec.training.checkpoint import averaged_codec, build_codec, load_checkpoint
 
 FIT_STEPS, FIT_LR = 400, 0.03
@@ -72,7 +73,7 @@ def unseal(sealed: SealedCodec) -> Codec:
     codec.prior.load_state_dict(float_twin(sealed.header.config, tensors).state_dict())
     with torch.no_grad():
         codec.log2_gain.copy_(tensors["log2_gain"] / ONE)
-    fit_prior(codec.z_prior, Tables(*(tensors[f"tables.z.{field}"].numpy() for field in TABLE_FIELDS)))
+    fit_prior(codec.z_prior, tables_of(tensors, "z"))
     return codec
 
 

@@ -139,7 +139,7 @@ class Learner:
     ) -> StepResult:
         """One step on uint8 crops (B, 3, H, W): those of this process, of `whole_batch` (None: these are all). It
         depends on the seed, the step and the generation alone."""
-        levels = self.config.model.levels
+        levels = self.config.model.rd_lambdas
         count = len(crops) if whole_batch is None else whole_batch
         positions, seeds = self._draw(step, generation, self.team.share(range(count)))
         weight = 1 - min(self.config.train.ema, (1 + step) / (AVERAGE_WARMUP + step))
@@ -150,7 +150,7 @@ class Learner:
 
     def _draw(self, step: int, generation: int, samples: Iterable[int]) -> tuple[list[int], list[int]]:
         """The quality of each sample, as a position in the levels, and the seed of its noise."""
-        top = QUALITY_STEPS * (len(self.config.model.levels) - 1)
+        top = QUALITY_STEPS * (len(self.config.model.rd_lambdas) - 1)
         positions, seeds = [], []
         for sample in samples:
             rng = np.random.default_rng([self.config.train.seed, step, sample, generation, LEVEL_AND_NOISE])

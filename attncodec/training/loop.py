@@ -14,7 +14,7 @@ from attncodec.errors import CheckpointError, ConfigError
 from attncodec.images import RGB
 from attncodec.team import ALONE, Team, restarts_of_torchrun
 from attncodec.training import guard, validation
-from attncodec.training.begin import begin, check_same, load_held_out, load_pictures
+from attncodec.training.begin import begin, check_same, crops_to_measure, load_held_out, load_pictures
 from attncodec.training.checkpoint import (
     Checkpoint,
     load_checkpoint,
@@ -104,12 +104,15 @@ def train(
 
 
 def seal_run(run: "Run", say: Callable[[str], None]) -> None:
-    """Write the model file; of a finished run it is validated, too."""
+    """Write the model file. That of a finished run is measured on training pictures, and validated, too: a stop shall
+    not wait for it."""
     folder, progress = run.folder, run.progress
     best = checkpoint_to_seal(folder, progress.finished)
-    sealed = seal_checkpoint(best)
+    if progress.finished:
+        say("sealing: tables are measured on training pictures")
+    sealed = seal_checkpoint(best, crops_to_measure(run.crops) if progress.finished else None)
     sealed.save(folder.model)
-    row = run.validate(sealed.codec.reconstruct, "sealed", ALONE) if progress.finished else None
+    row = run.validate(sealed.reconstruct, "sealed", ALONE) if progress.finished else None
     if row:
         say(
             f"the sealed model, of step {best.progress.step}, on held-out pictures: "
@@ -225,7 +228,7 @@ def fit(run: Run) -> None:
     clock = Clock(run.budget, progress)
     schedule = Schedule(clock, learner.config, run.held_out)
     display = Display(run.budget, clock.spent(), quiet=not team.leads)
-    means = Means(len(learner.config.model.levels))
+    means = Means(len(learner.config.model.rd_lambdas))
     read_every, report_every = READ_EVERY[learner.device.type], REPORT_EVERY[learner.device.type]
     unread: list[StepResult] = []
     saved = began = time.monotonic()

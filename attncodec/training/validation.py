@@ -36,7 +36,7 @@ class Point:
 
 def positions_of(config: Config) -> list[int]:
     """The qualities that are looked at, in 1 / 64 of a level above the first."""
-    levels = config.model.levels
+    levels = config.model.rd_lambdas
     return sorted({round(share * QUALITY_STEPS * (len(levels) - 1)) for share in QUALITIES})
 
 
@@ -60,7 +60,7 @@ def validate(
         if len(found) < len(pictures):
             return None
         rate_bpp, distortion, quality_db, decoded = zip(*found, strict=True)
-        rd_lambda = rd_lambda_at(config.model.levels, position)
+        rd_lambda = rd_lambda_at(config.model.rd_lambdas, position)
         weight = float(level_weight(torch.tensor(rd_lambda)))
         loss = (fmean(rate_bpp) + rd_lambda * fmean(distortion)) * weight
         points.append(Point(1 + position / QUALITY_STEPS, loss, fmean(rate_bpp), fmean(quality_db), decoded))

@@ -10,7 +10,8 @@ from attncodec.model.codec import Codec, rd_lambda_at
 from attncodec.model.coder import SymbolWriter
 from attncodec.model.encoding import Encoding, Target
 from attncodec.model.prior import SKIP_LEVEL
-from attncodec.model.sealed import SealedCodec, seal
+from attncodec.model.sealed import SealedCodec
+from attncodec.model.sealing import seal
 from attncodec.training.checkpoint import build_codec
 
 SIZES = [(1, 1), (7, 300), (513, 257), (300, 7), (16, 16), (17, 64), (65, 63)]

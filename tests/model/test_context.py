@@ -27,9 +27,9 @@ def test_what_is_coded_later_changes_nothing_that_is_known_before() -> None:
     seen: list[list[torch.Tensor]] = []
 
     class Spy(Round):
-        def send_y(self, y, mean, level, valid):
-            seen[-1].append(mean)
-            return super().send_y(y, mean, level, valid)
+        def send_y(self, y, elements):
+            seen[-1].append(elements.mean)
+            return super().send_y(y, elements)
 
     at = torch.tensor([64])
     with torch.no_grad():
@@ -53,9 +53,9 @@ def test_an_element_outside_the_picture_costs_nothing() -> None:
     valid_elements = []
 
     class Spy(Round):
-        def send_y(self, y, mean, level, valid):
-            valid_elements.append(int(valid.sum()))
-            return super().send_y(y, mean, level, valid)
+        def send_y(self, y, elements):
+            valid_elements.append(int(elements.valid.sum()))
+            return super().send_y(y, elements)
 
     with torch.no_grad():
         y = codec.encode(torch.rand(1, 3, 17 * 16, 16), at)

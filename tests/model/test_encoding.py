@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from conftest import photo
@@ -5,7 +7,7 @@ from conftest import photo
 from attncodec.container import unpack
 from attncodec.errors import ConfigError
 from attncodec.metrics import psnr_db
-from attncodec.model.channel import Write
+from attncodec.model.channel import Elements, Write
 from attncodec.model.encoding import Encoding, Target
 from attncodec.model.sealed import SealedCodec
 
@@ -83,7 +85,9 @@ def test_nothing_is_skipped_where_that_would_cost_too_much(
 ) -> None:
     """A scale level of 0 everywhere makes every element look certain, and skipping all of them ruins the picture."""
     original = Write.send_y
-    monkeypatch.setattr(
-        Write, "send_y", lambda self, y, mean, level, valid: original(self, y, mean, torch.zeros_like(level), valid)
-    )
+
+    def certain(self: Write, y: torch.Tensor, elements: Elements) -> torch.Tensor:
+        return original(self, y, replace(elements, level=torch.zeros_like(elements.level)))
+
+    monkeypatch.setattr(Write, "send_y", certain)
     assert not unpack(sealed.compress(photo(64, 64))).skip

@@ -10,7 +10,7 @@ import torch
 from conftest import ROOT, TINY, make_codec, photo
 from PIL import Image
 
-from attncodec.model.sealed import seal
+from attncodec.model.sealing import seal
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,9 @@ from attncodec.container import HEADER_BYTES, unpack
 from attncodec.errors import CheckpointError, ContainerError
 from attncodec.model.codec import Codec
 from attncodec.model.encoding import Encoding
-from attncodec.model.sealed import SealedCodec, load_sealed, read_header, seal
+from attncodec.model.model_file import read_header
+from attncodec.model.sealed import SealedCodec, load_sealed
+from attncodec.model.sealing import seal
 
 
 def test_a_loaded_model_is_the_sealed_one(sealed: SealedCodec, model_file: Path) -> None:
@@ -52,7 +54,7 @@ def test_sealing_in_another_process_with_another_thread_count_gives_the_same_byt
     threads = 1 if torch.get_num_threads() > 1 else 2
     script = (
         f"import sys, torch; torch.set_num_threads({threads}); sys.path.insert(0, 'tests')\n"
-        "from conftest import make_codec; from attncodec.model.sealed import seal\n"
+        "from conftest import make_codec; from attncodec.model.sealing import seal\n"
         "from safetensors.torch import load_file; codec = make_codec(seed=5)\n"
         "codec.load_state_dict(load_file(sys.argv[1])); print(seal(codec, {'steps': 0}).header)"
     )
@@ -67,7 +69,7 @@ def test_the_digest_depends_on_the_decoder_and_on_nothing_else() -> None:
         with torch.no_grad():
             if change:
                 codec.get_parameter(change).mul_(1.5)
-        return seal(codec, {"note": change}).header.digest
+        return seal(codec, {"note": change}).header.decoder_id
 
     before = digest("")
     for name in ("analysis.head.weight", "hyper_analysis.network.0.weight"):
@@ -83,7 +85,7 @@ def test_the_digest_depends_on_the_decoder_and_on_nothing_else() -> None:
 
 def test_a_file_of_another_model_is_refused(sealed: SealedCodec) -> None:
     other = seal(make_codec(seed=1), {})
-    with pytest.raises(ContainerError, match=sealed.header.digest.hex()):
+    with pytest.raises(ContainerError, match=sealed.header.decoder_id.hex()):
         other.decompress(sealed.compress(photo(20, 20)))
 
 
@@ -152,15 +154,18 @@ def rewritten(model_file: Path, path: Path, **changes: object) -> Path:
     "changes",
     [
         {"format": "attncodec-model-9"},
-        {"digest": "00" * 8},
-        {"digest": "no hex"},
-        {"check": ""},
-        {"config": {"widths": [0, 4096, 4096], "synthesis_blocks": [0, 64, 64]}},
-        {"config": {"unknown": 1}},
-        {"config": []},
-        {"about": None},
-        {"about": {"steps": float("nan")}},
-        {"about": {"steps": 1}},
+        {"decoder_id": "00" * 8},
+        {"decoder_id": "no hex"},
+        {"file_sha256": ""},
+        {"decoder": {"widths": [0, 4096, 4096], "synthesis_blocks": [0, 64, 64]}},
+        {"decoder": {"unknown": 1}},
+        {"decoder": {"attention": 1, "attention.kind": "gated"}},
+        {"decoder": []},
+        {"encoder": {}},
+        {"training_info": None},
+        {"training_info": {"steps": float("nan")}},
+        {"training_info": {"steps": 1}},
+        {"more": 1},
     ],
 )
 def test_a_model_with_a_lying_header_is_refused(model_file: Path, tmp_path: Path, changes: dict) -> None:
@@ -179,4 +184,4 @@ def test_weights_that_are_not_finite_cannot_be_sealed() -> None:
 
 def test_the_model_file_is_guarded_whole(model_file: Path) -> None:
     header = read_header(model_file)
-    assert len(header.digest) == 8 and len(header.check) == hashlib.sha256().digest_size * 2
+    assert len(header.decoder_id) == 8 and len(header.file_sha256) == hashlib.sha256().digest_size * 2

@@ -11,7 +11,8 @@ from conftest import TINY, make_codec, photo
 from attncodec.config import AttentionConfig, Config
 from attncodec.model.attention import ATTENTION
 from attncodec.model.encoding import Encoding, Target
-from attncodec.model.sealed import load_sealed, seal
+from attncodec.model.sealed import load_sealed
+from attncodec.model.sealing import seal
 from attncodec.training.loop import train
 
 SMALL = {"strides": (8, 16), "heads": 2, "window": 4, "hidden": 4}

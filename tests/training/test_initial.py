@@ -10,7 +10,8 @@ from attncodec.config import Config, ModelConfig
 from attncodec.errors import CheckpointError, ConfigError
 from attncodec.images import to_tensor
 from attncodec.model.codec import Codec
-from attncodec.model.sealed import SealedCodec, seal
+from attncodec.model.sealed import SealedCodec
+from attncodec.model.sealing import seal
 from attncodec.training.checkpoint import load_checkpoint
 from attncodec.training.initial import load_initial, unseal
 from attncodec.training.run import RunFolder

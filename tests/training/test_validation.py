@@ -12,7 +12,7 @@ PICTURES = [photo(64, 64)] * 4
 
 
 def config_of(**train: object) -> Config:
-    return Config(data=DataConfig(crop=64), model=ModelConfig(levels=(0.0130,)), train=TrainConfig(**train))
+    return Config(data=DataConfig(crop=64), model=ModelConfig(rd_lambdas=(0.0130,)), train=TrainConfig(**train))
 
 
 def validated(config: Config, budget: str) -> list[int]:
@@ -76,7 +76,7 @@ def test_ms_ssim_is_looked_at_where_it_is_trained_for() -> None:
     a, b = photo(170, 170), photo(170, 170, 1)
     config = Config(
         data=DataConfig(crop=192),
-        model=ModelConfig(levels=(0.0018,)),
+        model=ModelConfig(rd_lambdas=(0.0018,)),
         train=TrainConfig(ms_ssim_share=1.0),
     )
     (point,) = validate(config, lambda rgb, position: (b, 0.0), [a], lambda: False) or []

@@ -22,7 +22,7 @@ def test_a_run_can_be_looked_at(quick_config: Config, tmp_path: Path) -> None:
     for name in ("loss", "bpp", "psnr_db", "gradient_norm", "learning_rate", "skipped", "returns", "crops_per_s"):
         assert f"train/{name}" in tags["scalars"], name
     levels = {tag for tag in tags["scalars"] if tag.startswith("train/psnr_db@")}
-    assert levels and levels <= {f"train/psnr_db@{level}" for level in range(1, len(TINY.levels) + 1)}
+    assert levels and levels <= {f"train/psnr_db@{level}" for level in range(1, len(TINY.rd_lambdas) + 1)}
     assert "validation/psnr_db@3" in tags["scalars"]
     assert {"original/0", "validation/0@1.86", "sealed/0@1.86"} <= set(tags["images"])
 

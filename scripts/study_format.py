@@ -1,0 +1,109 @@
+"""What each part of model format 4 is worth, through real files.
+
+    python scripts/study_format.py OLD.safetensors NEW.safetensors TRAINING_PICTURES TEST_PICTURES
+        [--before results/format_4/before.json] [--out results/format_4]
+
+OLD is a model of format 3, NEW the same weights carried over by scripts/carry_over.py. The parts are added one by one:
+the integer networks in the range of int8 digits; tables of y that are measured; offsets in front of the synthesis;
+error weights by channel with the centres of what is rounded, which is NEW. Before the last step symbols are rounded as
+format 3 did, and what is measured is measured so. --before holds what the build of format 3 measured with OLD on the
+same test pictures. BD-rates are over the mean curves of all levels.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from statistics import fmean
+
+import torch
+from carry_over import carry_over, training_crops
+
+from attncodec.config import QUALITY_STEPS
+from attncodec.environment import versions
+from attncodec.files import write_whole
+from attncodec.images import RGB, find_pictures, read_rgb
+from attncodec.metrics import bd_rate, bpp, psnr_db
+from attncodec.model.encoding import Encoding
+from attncodec.model.model_file import OFFSETS, make_header, table_tensors
+from attncodec.model.sealed import SealedCodec, load_sealed
+from attncodec.model.sealing import Sample, count
+
+
+def changed(sealed: SealedCodec, tensors: dict[str, torch.Tensor]) -> SealedCodec:
+    tensors = {**sealed.tensors, **tensors}
+    return SealedCodec(make_header(sealed.header.config, tensors, {}), tensors)
+
+
+def stages(old: Path, new: Path, pictures: Path) -> dict[str, SealedCodec]:
+    """Name -> codec, in the order in which parts are added."""
+    crops = training_crops(pictures, 64, 256)
+    final = load_sealed(new)
+    measured = ("tables.y.", "reconstruction.", "rounding.")
+    integers = {name: tensor for name, tensor in final.tensors.items() if not name.startswith(measured)}
+    analytic = carry_over(old, None).tensors
+    integers |= {name: tensor for name, tensor in analytic.items() if name.startswith("tables.y")}
+    sealed = SealedCodec(make_header(final.header.config, integers, {}), integers)
+    positions = [level * QUALITY_STEPS for level in range(len(sealed.header.config.rd_lambdas))]
+    sample = Sample(crops, sealed.analyse(crops))
+    plain = count(sealed, sample, dict.fromkeys(positions)).centres()
+    found = count(sealed, sample, {position: sealed.rounding(position) for position in positions})
+    tables = changed(sealed, table_tensors(found.tables(), "y"))
+    offsets = changed(tables, {OFFSETS: found.centres() - plain})
+    return {"integers": sealed, "tables": tables, "offsets": offsets, "rounding": final}
+
+
+def measure(codec: SealedCodec, pictures: list[RGB]) -> list[dict[str, float]]:
+    """A point for each whole level: means over the pictures."""
+    points = []
+    encodings = [Encoding(codec, rgb) for rgb in pictures]
+    for level in range(len(codec.header.config.rd_lambdas)):
+        rates, qualities = [], []
+        for encoding in encodings:
+            data = encoding.write(level * QUALITY_STEPS)
+            rates.append(bpp(len(data), encoding.rgb.shape[1], encoding.rgb.shape[0]))
+            qualities.append(psnr_db(encoding.rgb, codec.decompress(data)) or float("inf"))
+        points.append({"quality": level + 1, "bpp": fmean(rates), "psnr_db": fmean(qualities)})
+    return points
+
+
+def table(rows: dict[str, dict]) -> str:
+    lines = ["| parts up to | BD-rate to before | of that, this part |", "| --- | ---: | ---: |"]
+    for name, row in rows.items():
+        lines.append(f"| {name} | {row['bd_rate_percent']:+.2f} % | {row['of_this_part_percent']:+.2f} % |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("old", "new", "training", "test"):
+        parser.add_argument(name, type=Path)
+    parser.add_argument("--before", type=Path, default=Path("results/format_4/before.json"))
+    parser.add_argument("--out", type=Path, default=Path("results/format_4"))
+    options = parser.parse_args()
+    before = json.loads(options.before.read_text())
+    pictures = [read_rgb(path) for path in find_pictures(options.test)]
+    curve = [(point["bpp"], point["psnr_db"]) for point in before["points"]]
+    rows: dict[str, dict] = {}
+    last = 0.0
+    for name, codec in stages(options.old, options.new, options.training).items():
+        points = measure(codec, pictures)
+        change = bd_rate(curve, [(point["bpp"], point["psnr_db"]) for point in points])
+        assert change is not None
+        rows[name] = {"bd_rate_percent": change, "of_this_part_percent": change - last, "points": points}
+        last = change
+        print(f"{name}: {change:+.2f} %", flush=True)
+    result = {
+        "before": before["model"],
+        "model": codec.header.decoder_id.hex(),
+        "pictures": options.test.resolve().name,
+        "rows": rows,
+        "versions": versions("cpu"),
+    }
+    options.out.mkdir(parents=True, exist_ok=True)
+    write_whole(options.out / "parts.json", (json.dumps(result, indent=2) + "\n").encode())
+    write_whole(options.out / "table.md", table(rows).encode())
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""Model format 4, and the golden files, which decode for ever."""
+
+import json
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import TINY, photo
+from pydantic import Field
+
+from attncodec import config
+from attncodec.container import unpack
+from attncodec.errors import CheckpointError
+from attncodec.images import read_rgb
+from attncodec.model import model_file
+from attncodec.model.model_file import CENTRES, ERROR_WEIGHT, OFFSETS, make_header, read_header, write_model
+from attncodec.model.sealed import SealedCodec, load_sealed
+from attncodec.model.tensorfile import to_bytes
+
+DATA = Path(__file__).parents[1] / "data"
+GOLDEN = json.loads((DATA / "golden.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def golden() -> SealedCodec:
+    return load_sealed(DATA / "tiny.safetensors")
+
+
+def assert_decodes(codec: SealedCodec, name: str) -> None:
+    """To the latents of old, exactly, and to their picture: the synthesis is floats, so within 1 of 255, for all but a
+    thousandth of the samples."""
+    data = (DATA / f"{name}.atc").read_bytes()
+    assert codec.read_latents(unpack(data))[1] == GOLDEN["latents_sha256"][name]
+    difference = np.abs(codec.decompress(data).astype(int) - read_rgb(DATA / f"{name}.png"))
+    assert (difference > 1).mean() <= 0.001
+
+
+@pytest.mark.parametrize("name", sorted(GOLDEN["latents_sha256"]))
+def test_golden_files_decode(golden: SealedCodec, name: str) -> None:
+    assert golden.header.decoder_id.hex() == GOLDEN["decoder_id"]
+    assert_decodes(golden, name)
+
+
+def test_golden_files_are_three_of_different_kinds(golden: SealedCodec) -> None:
+    containers = [unpack((DATA / f"{name}.atc").read_bytes()) for name in GOLDEN["latents_sha256"]]
+    assert len(containers) == 3 and len({c.quality_64 for c in containers}) == 3
+    assert {c.skip for c in containers} == {True, False}
+    assert {OFFSETS, CENTRES, ERROR_WEIGHT} <= set(golden.tensors)
+
+
+def test_a_field_that_is_added_to_the_configuration_orphans_neither_model_nor_files(
+    monkeypatch: pytest.MonkeyPatch, golden: SealedCodec
+) -> None:
+    class LaterModelConfig(config.ModelConfig):
+        modulation: int = Field(default=0, description="A field of a later build.")
+
+    class LaterConfig(config.Config):
+        model: LaterModelConfig = LaterModelConfig()
+
+    monkeypatch.setattr(config, "Config", LaterConfig)
+    later = load_sealed(DATA / "tiny.safetensors")
+    assert later.header.config.model_dump()["modulation"] == 0
+    assert later.header == golden.header
+    for name in GOLDEN["latents_sha256"]:
+        assert_decodes(later, name)
+    assert later.to_bytes() == (DATA / "tiny.safetensors").read_bytes()
+
+
+def test_a_model_of_a_later_build_says_so(sealed: SealedCodec, tmp_path: Path) -> None:
+    meta = json.loads(json.dumps(sealed.header.meta))
+    meta["decoder"]["modulation"] = 1
+    (tmp_path / "later.safetensors").write_bytes(to_bytes(sealed.tensors, meta))
+    with pytest.raises(CheckpointError, match="later build"):
+        load_sealed(tmp_path / "later.safetensors")
+
+
+def test_a_model_of_format_3_is_refused_with_what_can_be_done(sealed: SealedCodec, tmp_path: Path) -> None:
+    (tmp_path / "old.safetensors").write_bytes(to_bytes(sealed.tensors, {"format": "attncodec-model-3"}))
+    with pytest.raises(CheckpointError, match="attncodec-model-3") as caught:
+        read_header(tmp_path / "old.safetensors")
+    assert "carry_over" in caught.value.hint
+
+
+def test_what_only_the_encoder_needs_does_not_change_the_identity(sealed: SealedCodec) -> None:
+    other = TINY.model_copy(update={"rd_lambdas": (0.1, 0.2, 0.3)})
+    header = make_header(other, sealed.tensors, {"anything": 1})
+    assert header.decoder_id == sealed.header.decoder_id
+    assert header.file_sha256 != sealed.header.file_sha256
+    changed = make_header(TINY.model_copy(update={"context": "none"}), sealed.tensors, {})
+    assert changed.decoder_id != sealed.header.decoder_id
+
+
+@pytest.mark.parametrize("present", [(), (OFFSETS,), (CENTRES, ERROR_WEIGHT), (OFFSETS, CENTRES, ERROR_WEIGHT)])
+def test_parts_that_are_measured_may_be_absent(golden: SealedCodec, tmp_path: Path, present: tuple[str, ...]) -> None:
+    optional = model_file.optional_tensors(golden.header.config)
+    tensors = {name: tensor for name, tensor in golden.tensors.items() if name not in optional or name in present}
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(write_model(make_header(golden.header.config, tensors, {}), tensors))
+    codec = load_sealed(path)
+    assert codec.decompress(codec.compress(photo(40, 60))).shape == (40, 60, 3)
+    assert (codec.header.decoder_id == golden.header.decoder_id) == (OFFSETS in present)
+
+
+def test_the_header_is_one_canonical_json() -> None:
+    data = (DATA / "tiny.safetensors").read_bytes()
+    length = struct.unpack("<Q", data[:8])[0]
+    text = json.loads(data[8 : 8 + length])["__metadata__"]["attncodec"]
+    assert text == json.dumps(json.loads(text), sort_keys=True, separators=(",", ":"))
+    assert set(json.loads(text)) == {"format", "decoder", "encoder", "decoder_id", "training_info", "file_sha256"}
+
+
+def test_golden_pictures_are_small() -> None:
+    assert sum(path.stat().st_size for path in DATA.iterdir()) < 1_500_000
+    assert all(max(read_rgb(DATA / f"{name}.png").shape) <= 256 for name in GOLDEN["latents_sha256"])
