@@ -1,0 +1,51 @@
+"""Does `train --dry-run` promise as many steps as training takes?
+
+    python scripts/check_dry_run.py PICTURES [--config configs/default.yaml] [--budget 60s] [--out results/dry_run.json]
+
+Runs the dry run, then trains for the budget, each in a process of its own, and compares the steps. Fails where they
+differ by more than a tenth.
+"""
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from attncodec.environment import versions
+from attncodec.files import write_whole
+
+LIMIT = 0.1
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pictures", type=Path)
+    parser.add_argument("--config", type=Path, default=Path("configs/default.yaml"))
+    parser.add_argument("--budget", default="60s")
+    parser.add_argument("--out", type=Path, default=Path("results/dry_run.json"))
+    options = parser.parse_args()
+    overrides = [f"data.train={options.pictures}", f"train.budget={options.budget}", "train.validations=1"]
+    command = [sys.executable, "-m", "attncodec", "train", "--config", str(options.config), *overrides]
+    said = subprocess.run([*command, "--dry-run"], capture_output=True, text=True, check=True).stdout
+    promised = int(re.findall(r"about (\d+) steps", said)[0])
+    with tempfile.TemporaryDirectory() as folder:
+        run = subprocess.run([*command, "--out", f"{folder}/run"], capture_output=True, text=True, check=True)
+    taken = int(re.findall(r"finished after (\d+) steps", run.stderr)[0])
+    result = {
+        "config": options.config.name,
+        "budget": options.budget,
+        "promised_steps": promised,
+        "taken_steps": taken,
+        "versions": versions("cpu"),
+    }
+    write_whole(options.out, (json.dumps(result, indent=2) + "\n").encode())
+    print(f"{promised} steps promised, {taken} taken")
+    if abs(promised / taken - 1) > LIMIT:
+        sys.exit("they differ by more than a tenth")
+
+
+if __name__ == "__main__":
+    main()
