@@ -35,3 +35,10 @@ def test_a_missing_model_says_where_it_was_looked_for(tmp_path: Path, monkeypatc
     monkeypatch.setenv(api.MODELS_VARIABLE, "here:there")
     with pytest.raises(CheckpointError, match=r"0102.*the shipped models, here, there, runs/\*/model\.safetensors"):
         api.find_models(b"\x01\x02", None)
+
+
+def test_a_file_of_the_model_that_was_shipped_in_format_3_says_what_decodes_it(tmp_path: Path) -> None:
+    (decoder_id,) = api.RETIRED
+    with pytest.raises(CheckpointError, match=r"format 3.*no longer reads") as caught:
+        api.find_models(decoder_id, None)
+    assert "2b2ed70" in caught.value.hint

@@ -11,6 +11,8 @@ import pytest
 from conftest import TINY, Cli, assert_refused
 
 from attncodec.config import dump_yaml
+from attncodec.model.model_file import OFFSETS
+from attncodec.model.sealed import load_sealed
 
 
 def test_training_mistakes_have_their_own_lines(place: Path, cli: Cli, pictures: Path) -> None:
@@ -53,6 +55,19 @@ def test_train_seal_compress_from_start_to_end(place: Path, cli: Cli, pictures: 
     assert (place / "m.safetensors").read_bytes() == (place / "runs/tiny/model.safetensors").read_bytes()
     assert cli("compress", "img.png", cwd=place).returncode == 0
     assert_refused(cli("seal", "m.safetensors", "-o", "n.safetensors", cwd=place), "attncodec-model-")
+
+
+def test_a_checkpoint_whose_pictures_are_gone_is_sealed_with_analytic_tables_and_says_so(
+    place: Path, cli: Cli, pictures: Path
+) -> None:
+    assert cli("train", "--config", write_config(place, pictures, "2"), cwd=place).returncode == 0
+    pictures.rename(place / "elsewhere")
+    sealed = cli("seal", "runs/tiny/checkpoints/best.safetensors", "-o", "m.safetensors", cwd=place)
+    assert sealed.returncode == 0 and b"note: " in sealed.stderr and b"analytic" in sealed.stderr
+    measured, analytic = (load_sealed(place / name) for name in ("runs/tiny/model.safetensors", "m.safetensors"))
+    assert measured.header.training_info["crops_measured"] and not analytic.header.training_info["crops_measured"]
+    assert OFFSETS in measured.tensors and OFFSETS not in analytic.tensors
+    assert cli("compress", "img.png", "-m", "m.safetensors", "--verify", cwd=place).returncode == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

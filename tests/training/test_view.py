@@ -1,4 +1,5 @@
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from test_cli_train import write_config
 from test_loop import CPU, changed, run
 
 from attncodec.config import Config
+from attncodec.training import dryrun
 from attncodec.training.dryrun import dry_run
 from attncodec.training.learner import StepResult
 from attncodec.training.means import Means
@@ -53,3 +55,22 @@ def test_a_dry_run_says_what_a_run_takes_and_writes_nothing(
     printed = result.stdout.decode()
     assert "kMAC/pixel" in printed and "crops/s" in printed and "2 minutes: about" in printed and "GiB" in printed
     assert sorted(place.rglob("*")) == sorted([*before, config])
+
+
+def test_steps_are_timed_once_they_are_as_fast_as_they_will_be(
+    quick_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a clock of its own: steps of 8, 4, 2, 1, 1, ... seconds take one."""
+    now, steps = [0.0], [0]
+
+    class Learner:
+        config, device = quick_config, CPU
+
+        def step(self, *arguments: object) -> None:
+            now[0] += max(8.0 / 2 ** (steps[0] // 2), 1.0)
+            steps[0] += 1
+
+    monkeypatch.setattr(dryrun.time, "perf_counter", lambda: now[0])
+    crops = SimpleNamespace(at=lambda step: None)
+    assert dryrun.settled_step_s(Learner(), crops) == pytest.approx(1.0)
+    assert steps[0] == 10
