@@ -102,7 +102,7 @@ def train(
         tell(f"finished after {progress.step} steps; model sealed into {model}")
         tell(f"next: attncodec eval FOLDER --model {model}")
     else:
-        tell(f"stopped at step {progress.step}; saved, and sealed as it stands into {model}")
+        tell(f"stopped at step {progress.step}; saved, and sealed into {model}, its tables analytic")
         tell("hint: the same command goes on from here")
         if team.size == 1:  # torchrun would take it for a failure, and start all again
             raise typer.Exit(INTERRUPTED)
@@ -123,7 +123,7 @@ def seal(
         raise ConfigError("a model cannot be written to stdout", "give -o the name of a file")
     check_writable([out], force)
     loaded = load_checkpoint(checkpoint)
-    sealed = seal_checkpoint(loaded, pictures_to_measure(loaded.config, say))
+    sealed = seal_checkpoint(loaded, pictures_to_measure(loaded.config, checkpoint, say))
     sealed.save(out)
     print(f"{checkpoint} -> {out}  {out.stat().st_size} bytes, model {sealed.header.decoder_id.hex()}")
 

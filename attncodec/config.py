@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from attncodec.errors import ConfigError
 
 QUALITY_STEPS = 64  # between two levels
+RENAMED = {"model.levels": "model.rd_lambdas"}  # keys of before, for those who still write them
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -231,7 +232,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         except yaml.YAMLError:
             value = text
         _set(tree, key, value)
-    return build_config(tree, str(path))
+    return build_config(tree, f"{path} or its overrides")
 
 
 def build_config(tree: dict[str, Any], source: str) -> Config:
@@ -243,9 +244,9 @@ def build_config(tree: dict[str, Any], source: str) -> Config:
         key = ".".join(str(part) for part in first["loc"]) or source
         if first["type"] == "extra_forbidden":
             near = difflib.get_close_matches(key, list(_keys(Config)), n=1, cutoff=0)
-            raise ConfigError(f"unknown key {key} in {source} or its overrides", f"did you mean {near[0]}?") from None
+            raise ConfigError(f"unknown key {key} in {source}", f"did you mean {RENAMED.get(key, near[0])}?") from None
         reason = first["msg"].removeprefix("Value error, ")
-        hint = f"it was {first['input']!r}" if first["loc"] else ""
+        hint = f"it was {first['input']!r:.100}" if first["loc"] else ""
         raise ConfigError(f"{key}: {reason}", hint) from None
 
 

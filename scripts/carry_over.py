@@ -8,6 +8,7 @@ trained on. Files that the old model wrote need a build from before: the new mod
 """
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ import torch
 from torch import Tensor
 
 from attncodec.config import Config, DataConfig, ModelConfig, TrainConfig
-from attncodec.errors import CheckpointError
+from attncodec.errors import AttncodecError, CheckpointError
+from attncodec.files import check_writable
 from attncodec.model.codec import Codec
 from attncodec.model.coder import Tables
 from attncodec.model.context import CONTEXT, ONE, FloatPrior
@@ -76,8 +78,12 @@ def main() -> None:
     parser.add_argument("--crops", type=int, default=64)
     parser.add_argument("--side", type=int, default=512)
     options = parser.parse_args()
-    sealed = carry_over(options.old, training_crops(options.pictures, options.crops, options.side))
-    sealed.save(options.out)
+    try:
+        check_writable([options.out], force=False)
+        sealed = carry_over(options.old, training_crops(options.pictures, options.crops, options.side))
+        sealed.save(options.out)
+    except AttncodecError as error:
+        sys.exit(f"error: {error}\nhint: {error.hint}")
     print(f"{options.old} -> {options.out}  {options.out.stat().st_size} bytes, model {sealed.header.decoder_id.hex()}")
 
 

@@ -108,3 +108,10 @@ def test_ms_ssim_needs_crops_of_192_pixels(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="crops start at 192"):
         load_config(write(tmp_path, "train: {ms_ssim_share: 0.5}\ndata: {crop: 128}\n"))
     load_config(write(tmp_path, "train: {ms_ssim_share: 0.5}\n"))
+
+
+def test_a_key_that_was_renamed_is_pointed_to(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("model: {levels: [0.01]}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(tmp_path / "c.yaml")
+    assert "model.rd_lambdas" in caught.value.hint

@@ -160,7 +160,7 @@ class ExactPrior(nn.Module):
         if not mantissas_fit or int(tensors["log2_gain"].long().abs().max()) > GAIN_LIMIT:
             raise CheckpointError("the model is damaged: its gains are out of range")
         for step, fraction in enumerate(_known_fractions(tensors["units_fraction"], self.order)):
-            power = (fraction.clamp_max(FRACTION_MAX) - FRACTION_BITS) << EXP2_BITS
+            power = (fraction - FRACTION_BITS) << EXP2_BITS
             self.register_buffer(f"power_{step}", power[:, None, None])
 
     def hyper(self, z_hat: Tensor, position: Tensor) -> Tensor:
@@ -211,6 +211,8 @@ def activated(networks: ContextNetworks) -> Iterator[tuple[str, nn.Conv2d, nn.Le
 def exact_tensors(prior: FloatPrior, log2_gain: Tensor, ranges: Ranges) -> dict[str, Tensor]:
     """What `ExactPrior` is made of, as it is stored. Raises CheckpointError where it could overflow."""
     order = [part.cpu() for part in prior.order]
+    if not bool(torch.isfinite(prior.quality_bias).all() & torch.isfinite(log2_gain).all()):
+        raise CheckpointError("the model cannot be sealed: a gain or a bias of its exact networks is not finite")
     tensors = {"log2_gain": to_fixed(log2_gain), "exp2": exp2_table()}
     tensors["units_fraction"] = fraction_for(ranges.latents, RANGE_HEADROOM)
     groups = {name: group for name, _, _, group in activated(prior.networks)}
@@ -219,11 +221,9 @@ def exact_tensors(prior: FloatPrior, log2_gain: Tensor, ranges: Ranges) -> dict[
         if name in groups:
             wanted = fraction_for(ranges.activations[name], RANGE_HEADROOM)
             outputs = _output_fraction(conv, inputs, wanted, groups[name])
-        for field, tensor in quantise_conv(conv, inputs, outputs).items():
-            tensors[f"{CONTEXT}{name}.{field}"] = tensor
+        tensors |= {f"{CONTEXT}{name}.{field}": part for field, part in quantise_conv(conv, inputs, outputs).items()}
     features = torch.exp2(_hyper_fraction(prior.networks, tensors).double())
-    bias = (prior.quality_bias.detach().cpu().double() * features).round()
-    tensors["quality_bias"] = clamp_activation(bias).int()
+    tensors["quality_bias"] = clamp_activation((prior.quality_bias.detach().cpu().double() * features).round()).int()
     return tensors
 
 
@@ -256,7 +256,7 @@ def _with_inputs(
 
 def _known_fractions(units_fraction: Tensor, order: list[Tensor]) -> list[Tensor]:
     """The bits behind the point of the latents in units that each step gives to the steps after it, (K,) int64."""
-    return [units_fraction.long()[part // CELL**2] for part in order]
+    return [units_fraction.long().clamp_max(FRACTION_MAX)[part // CELL**2] for part in order]
 
 
 def _hyper_fraction(networks: ContextNetworks, tensors: dict[str, Tensor]) -> Tensor:

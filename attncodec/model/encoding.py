@@ -13,7 +13,7 @@ from torch import Tensor
 
 from attncodec.config import QUALITY_STEPS
 from attncodec.container import HEADER_BYTES, Container, pack, unpack
-from attncodec.errors import ConfigError
+from attncodec.errors import CheckpointError, ConfigError
 from attncodec.images import RGB, to_rgb, to_tensor
 from attncodec.metrics import psnr_db
 from attncodec.model.channel import BitCounter, Round, Write, try_skipping
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 DEFAULT_QUALITY = 4.0
 WORD_BYTES = 4
+BPP_MAX = 1e6  # more than any file has
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,12 @@ class Target:
     bytes: int | None = None
     bpp: float | None = None
     psnr_db: float | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for a target that is not a number."""
+        for name, value in (("bpp", self.bpp), ("dB", self.psnr_db)):
+            if value is not None and not math.isfinite(value):
+                raise ConfigError(f"a target of {value} {name} is no number", "for example --target-bpp 0.5")
 
 
 Sink = TypeVar("Sink", SymbolWriter, BitCounter)
@@ -58,15 +65,16 @@ class Encoding:
         """effort: 0 to 3, how long latents are refined (refinement.py)."""
         self.sealed, self.rgb, self.effort = sealed, rgb, effort
         self.latents = Latents(sealed.analyse(to_tensor(rgb)))
+        if not bool(torch.isfinite(self.latents.units).all()):
+            raise CheckpointError("the model is damaged: its analysis gives what is not finite")
         self.latents_sha256 = ""
 
     def find(self, target: Target) -> bytes:
         """The file. Raises ConfigError for a quality that the model has not, and for a target out of reach, saying what
         can be reached."""
         position = self._position(target)
-        if self.effort:
-            self.refine(min(max(position, 0), self.top))
-            position = self._position(target)
+        if self.effort and 0 <= position <= self.top:
+            position = self._refined(target, position)
         if position < 0:
             limit_bytes = self._limit_bytes(target)
             raise ConfigError(
@@ -100,6 +108,22 @@ class Encoding:
                 sent.channel.skip_below > 0,
             )
         )
+
+    def _refined(self, target: Target, position: int) -> int:
+        """Refine at the position that meets a target, and find the one that meets it then. Where none does, or what it
+        gives is worse, the latents stay as they were, and so does the position."""
+        before, shortfall = self.latents, self._shortfall(target, position)
+        self.refine(position)
+        found = self._position(target)
+        if not 0 <= found <= self.top or self._shortfall(target, found) > shortfall:
+            self.latents, found = before, position
+        return found
+
+    def _shortfall(self, target: Target, position: int) -> float:
+        """What files that meet a target are compared by, the less the better: a quality's were compared already."""
+        if target.psnr_db is not None:
+            return len(self.write(position))
+        return 0.0 if target.bytes is None and target.bpp is None else -self.psnr_db(position)
 
     def refine(self, position: int) -> None:
         """Spend the effort on a quality; where no better file comes of it, nothing changes."""
@@ -166,7 +190,7 @@ class Encoding:
 
     def _limit_bytes(self, target: Target) -> int:
         if target.bpp is not None:
-            return int(target.bpp * self.rgb.shape[0] * self.rgb.shape[1] / 8)
+            return int(min(target.bpp, BPP_MAX) * self.rgb.shape[0] * self.rgb.shape[1] / 8)
         return target.bytes or 0
 
     def _largest_within(self, limit_bytes: int) -> int:

@@ -50,6 +50,8 @@ DECODER_PARTS = (
     "reconstruction.",
 )
 TABLE_FIELDS = ("weights", "sizes", "lows")
+# The least and the largest that makes sense of what is measured: quantiser steps, and a weight.
+MEASURED_RANGES = {OFFSETS: (-8.0, 8.0), CENTRES: (-8.0, 8.0), ERROR_WEIGHT: (1e-6, 1e6)}
 MEASURED_MAGNITUDES = 16  # of symbols, in `reconstruction.` and `rounding.`; the last stands for all larger ones
 DIGEST_BYTES = 8
 OLD_FORMATS = ("attncodec-model-2", "attncodec-model-3")
@@ -70,7 +72,7 @@ class ModelHeader:
     @cached_property
     def config(self) -> ModelConfig:
         """The model section that this build makes of it. Raises ConfigError."""
-        return build_config({"model": nest({**self.meta["decoder"], **self.meta["encoder"]})}, "the model").model
+        return build_config({"model": nest({**self.meta["decoder"], **self.meta["encoder"]})}, "its JSON").model
 
     @property
     def decoder_id(self) -> bytes:
@@ -110,10 +112,13 @@ def read_header(path: Path) -> ModelHeader:
     try:
         if set(header.meta) != {"format", "decoder", "encoder", "decoder_id", "training_info", "file_sha256"}:
             raise ValueError("its keys are not those of the format")
+        if set(header.meta["encoder"]) - set(ENCODER_FIELDS) or set(header.meta["decoder"]) & set(ENCODER_FIELDS):
+            raise ValueError("a field stands in the wrong section")
+        if not isinstance(header.meta["training_info"], dict):
+            raise ValueError("training_info is no section")
         _ = (header.config, header.decoder_id, header.file_sha256, header.training_info)
     except (ConfigError, ValueError, KeyError, TypeError, AttributeError) as error:
-        hint = error.hint if isinstance(error, ConfigError) else ""
-        raise CheckpointError(f"{path} is damaged, or of a later build: {error}", hint or "update attncodec") from None
+        raise CheckpointError(f"{path} is damaged, or of a later build: {error}", "update attncodec") from None
     return header
 
 
@@ -126,6 +131,9 @@ def read_model(path: Path) -> tuple[ModelHeader, dict[str, Tensor]]:
         or _decoder_id(header.meta, tensors) != header.meta["decoder_id"]
     ):
         raise CheckpointError(f"{path} is damaged: its digest does not hold", "copy it again, or seal it again")
+    for name, (low, high) in MEASURED_RANGES.items():
+        if name in tensors and not (low <= float(tensors[name].min()) and float(tensors[name].max()) <= high):
+            raise CheckpointError(f"{path} is damaged: {name} is out of range")
     return header, tensors
 
 

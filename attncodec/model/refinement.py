@@ -118,8 +118,10 @@ def refine(sealed: "SealedCodec", x: Tensor, latents: Latents, position: int, ef
                 best, best_bits = Latents(codec.to_units(target, at), z, skip_below), loss_bits
         if not last:
             gradient = picture.gradient()
-            if schedule.context:
+            if schedule.context and len(codec.prior.order) > 1:  # in one step nothing is expected from anything
                 gradient = gradient + _context_gradient(sealed, y_hat, z, position, skip_below)
+            if not bool(torch.isfinite(gradient).all()):
+                break
             target = torch.lerp(target, expected - gradient / (2 * curvature), schedule.part_of(number))
     return best
 
@@ -151,12 +153,12 @@ class _Decoded:
         with torch.set_grad_enabled(gradients), bf16:
             size = (x.shape[-2], x.shape[-1])
             self.x_hat = sealed.codec.decode(self.y_hat, torch.tensor([position]), size).float()
-        self.error = self.x_hat - x
-        self.error_bits = self.worth * self.error.detach().square().sum()
+        self.error = self.x_hat.detach().clamp(0, 1) - x  # pixels end there, and overshoot is no error
+        self.error_bits = self.worth * self.error.square().sum()
 
     def gradient(self) -> Tensor:
         """Of the error's bits, as y_hat; once."""
-        (gradient,) = torch.autograd.grad(self.x_hat, self.y_hat, 2 * self.worth * self.error.detach())
+        (gradient,) = torch.autograd.grad(self.x_hat, self.y_hat, 2 * self.worth * self.error)
         return gradient
 
     def squared_jacobian(self) -> Tensor:

@@ -14,7 +14,7 @@ and the ranges of the activations of the integer networks. They depend on one an
 """
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
@@ -97,6 +97,18 @@ def seal(
     return sealed if crops is None else calibrate(sealed, crops)
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Sums of floats depend on the number of threads; what is measured shall not."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@one_thread()
 @torch.inference_mode()
 def measure_ranges(codec: Codec, crops: Tensor) -> Ranges:
     """The ranges of the float networks on crops, at the lowest, a middle and the highest quality."""
@@ -127,6 +139,7 @@ def measure_ranges(codec: Codec, crops: Tensor) -> Ranges:
     return Ranges(peaks, latents)
 
 
+@one_thread()
 def calibrate(sealed: SealedCodec, crops: Tensor) -> SealedCodec:
     """The same codec with its tables, centres, offsets and error weights measured on crops."""
     sample = Sample(crops, torch.cat([sealed.analyse(crops[i : i + BATCH]) for i in range(0, len(crops), BATCH)]))

@@ -6,6 +6,7 @@ since safetensors writes several in random order and the file's bytes would not 
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,13 +33,19 @@ def read_meta(path: Path, form: str, hints: Mapping[str, str] | None = None) -> 
         raise CheckpointError(f"there is no file {path}", "attncodec train makes models: DIR/model.safetensors")
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            meta = json.loads((file.metadata() or {}).get(META_KEY, "{}"), parse_constant=_refuse)
+            meta = json.loads((file.metadata() or {}).get(META_KEY, "{}"), parse_constant=_refuse, parse_float=_finite)
     except (safetensors.SafetensorError, OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged, or not a safetensors file: {error}") from None
     found = meta.get("format", "no file of attncodec's") if isinstance(meta, dict) else "damaged"
     if found != form:
         raise CheckpointError(f"{path} is {found}, and {form} is needed", (hints or {}).get(str(found), ""))
     return dict(meta)
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        _refuse(text)
+    return value
 
 
 def _refuse(constant: str) -> None:

@@ -1,5 +1,6 @@
 """What a run needs before its first step: pictures, and what learns."""
 
+import csv
 import hashlib
 import math
 import sys
@@ -20,6 +21,7 @@ from attncodec.training.data import Crops, centre
 from attncodec.training.initial import load_initial
 from attncodec.training.learner import Learner
 from attncodec.training.pictures import PictureSet, find_sources, read_pictures, split_pictures
+from attncodec.training.run import RunFolder
 
 # Of the crops that tables are measured on: a minute's work for configs/default.yaml on two cores.
 MEASURED_PIXELS, MEASURED_CROPS_MIN, MEASURED_CROPS_MAX = 1 << 21, 8, 48
@@ -64,25 +66,27 @@ def crops_to_measure(crops: Crops) -> Tensor:
     return crops.first(count).cpu().float() / 255
 
 
-def pictures_to_measure(config: Config, say: Callable[[str], None]) -> Tensor | None:
-    """As `crops_to_measure`, of the pictures that a configuration names; None where they are not there any more, which
-    is said."""
-    if not config.data.train:
-        say("note: no pictures are named, so the tables stay analytic")
-        return None
+def pictures_to_measure(config: Config, checkpoint: Path, say: Callable[[str], None]) -> Tensor | None:
+    """As `crops_to_measure`, of the pictures that the run of a checkpoint has trained on: those of `data.train` that
+    its list of pictures names, unchanged. None where there are none any more, which is said."""
+    listing = RunFolder(checkpoint.absolute().parent.parent).pictures
     config = config.model_copy(update={"data": config.data.model_copy(update={"cache": "none"})})
     try:
-        crops = Crops(load_pictures(config, say).train, config, torch.device("cpu"))
-    except (ConfigError, ImageError) as error:
-        say(f"note: {error}; so the tables stay analytic")
+        with listing.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+            trained = {(row["name"], row["sha256"]) for row in csv.DictReader(file) if row["role"] == "train"}
+        found = list(read_pictures(find_sources(Path(config.data.train)), config.data))
+        pictures = [picture for picture in found if (picture.name, picture.sha256) in trained and not picture.problem]
+        say(f"tables are measured on {len(pictures)} of the {len(trained)} pictures that were trained on")
+        if not pictures:
+            raise ConfigError(f"none of those in {config.data.train} are as {listing} lists them")
+        crops = Crops(pictures, config, torch.device("cpu"))
+        try:
+            return crops_to_measure(crops)
+        finally:
+            crops.close()
+    except (ConfigError, ImageError, TrainingError, OSError, KeyError, csv.Error) as error:
+        say(f"note: {error}; so the tables stay analytic, and files become larger")
         return None
-    try:
-        return crops_to_measure(crops)
-    except TrainingError as error:
-        say(f"note: {error}; so the tables stay analytic")
-        return None
-    finally:
-        crops.close()
 
 
 def check_same(pictures: PictureSet, held_out: list[RGB], team: Team) -> None:

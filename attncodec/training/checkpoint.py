@@ -17,6 +17,7 @@ from attncodec.errors import CheckpointError, TrainingError
 from attncodec.files import write_whole
 from attncodec.model.codec import Codec
 from attncodec.model.context import FloatPrior
+from attncodec.model.model_file import FORMAT as MODEL_FORMAT
 from attncodec.model.prior import LearnedPrior
 from attncodec.model.sealed import SealedCodec
 from attncodec.model.sealing import seal
@@ -24,6 +25,10 @@ from attncodec.model.tensorfile import canonical_json, read_meta, read_tensors, 
 from attncodec.training.progress import Progress
 
 FORMAT = "attncodec-checkpoint-1"
+OTHER_FORMATS = {
+    MODEL_FORMAT: "it is sealed already; train.init takes it as it is",
+    "attncodec-checkpoint-0": "it is of before model.rd_lambdas, and only a build from before goes on with it",
+}
 INCOMING = "incoming.safetensors"  # the name of a checkpoint until the one that it replaces has another
 MODEL, AVERAGE, OPTIMISER = "model.", "average.", "optimiser."
 
@@ -89,7 +94,7 @@ def peek(path: Path) -> tuple[int, int] | None:
 
 def load_checkpoint(path: Path) -> Checkpoint:
     """Raises CheckpointError: missing, not a checkpoint, cut short, or damaged (its digest does not hold)."""
-    meta, tensors = read_meta(path, FORMAT), read_tensors(path)
+    meta, tensors = read_meta(path, FORMAT, OTHER_FORMATS), read_tensors(path)
     if meta.pop("check", None) != sha256_of(tensors, canonical_json(meta)).hexdigest():
         raise CheckpointError(
             f"{path} is damaged: its digest does not hold", "attncodec seal makes a model of best.safetensors"

@@ -67,7 +67,7 @@ def _wait(device: torch.device) -> None:
 def _budget(budget: Budget, step_s: float) -> str:
     if budget.unit == "steps":
         return f"{budget.amount:.0f} steps: about {budget.amount * step_s / 60:.0f} minutes, and the validations"
-    return f"{budget.amount / 60:g} minutes: about {budget.amount / step_s:.0f} steps, less the validations"
+    return f"{budget.amount / 60:.3g} minutes: about {budget.amount / step_s:.0f} steps, less the validations"
 
 
 def _peak_bytes() -> int:

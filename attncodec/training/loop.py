@@ -115,7 +115,7 @@ def seal_run(run: "Run", say: Callable[[str], None]) -> None:
     row = run.validate(sealed.reconstruct, "sealed", ALONE) if progress.finished else None
     if row:
         say(
-            f"the sealed model, of step {best.progress.step}, on held-out pictures: "
+            f"the sealed model, of step {best.progress.step}, with those tables, on held-out pictures: "
             f"{row.bpp:.4f} bpp, {row.psnr_db:.2f} dB"
         )
 

@@ -5,7 +5,7 @@ import torch
 from conftest import photo
 
 from attncodec.container import unpack
-from attncodec.errors import ConfigError
+from attncodec.errors import CheckpointError, ConfigError
 from attncodec.metrics import psnr_db
 from attncodec.model.channel import Elements, Write
 from attncodec.model.encoding import Encoding, Target
@@ -91,3 +91,19 @@ def test_nothing_is_skipped_where_that_would_cost_too_much(
 
     monkeypatch.setattr(Write, "send_y", certain)
     assert not unpack(sealed.compress(photo(64, 64))).skip
+
+
+@pytest.mark.parametrize("target", [{"bpp": float("nan")}, {"bpp": float("inf")}, {"psnr_db": float("nan")}])
+def test_a_target_that_is_no_number_is_refused(target: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match="no number"):
+        Target(**target)
+
+
+def test_a_rate_above_all_files_gives_the_best_one(encoding: Encoding) -> None:
+    assert unpack(encoding.find(Target(bpp=1e308))).quality_64 == 3 * 64
+
+
+def test_a_model_whose_analysis_is_not_finite_is_named_as_damaged(sealed: SealedCodec) -> None:
+    broken = SealedCodec(sealed.header, {**sealed.tensors, "analysis.unit": 0 * sealed.tensors["analysis.unit"]})
+    with pytest.raises(CheckpointError, match="not finite"):
+        broken.compress(photo(8, 8))

@@ -113,3 +113,37 @@ def test_the_header_is_one_canonical_json() -> None:
 def test_golden_pictures_are_small() -> None:
     assert sum(path.stat().st_size for path in DATA.iterdir()) < 1_500_000
     assert all(max(read_rgb(DATA / f"{name}.png").shape) <= 256 for name in GOLDEN["latents_sha256"])
+
+
+@pytest.mark.parametrize(("section", "field"), [("encoder", "attention.window"), ("decoder", "rd_lambdas")])
+def test_a_field_in_the_wrong_section_is_refused_though_the_digests_hold(
+    golden: SealedCodec, tmp_path: Path, section: str, field: str
+) -> None:
+    """What stands in `encoder` is no part of the identity, so it must not reach the decoder."""
+    meta = json.loads(json.dumps(golden.header.meta))
+    other = "decoder" if section == "encoder" else "encoder"
+    meta[section][field] = meta[other][field]
+    meta["decoder_id"] = model_file._decoder_id(meta, golden.tensors)
+    meta["file_sha256"] = model_file._file_sha256(meta, golden.tensors)
+    (tmp_path / "m.safetensors").write_bytes(to_bytes(golden.tensors, meta))
+    with pytest.raises(CheckpointError, match="wrong section"):
+        load_sealed(tmp_path / "m.safetensors")
+
+
+@pytest.mark.parametrize("name", [OFFSETS, CENTRES, ERROR_WEIGHT])
+@pytest.mark.parametrize("value", [3e38, -3e38])
+def test_measured_tensors_out_of_range_are_refused(
+    golden: SealedCodec, tmp_path: Path, name: str, value: float
+) -> None:
+    tensors = {**golden.tensors, name: golden.tensors[name].clone().fill_(value)}
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(write_model(make_header(golden.header.config, tensors, {}), tensors))
+    with pytest.raises(CheckpointError, match="out of range"):
+        load_sealed(path)
+
+
+def test_a_number_too_large_for_a_float_is_refused(golden: SealedCodec, tmp_path: Path) -> None:
+    data = to_bytes(golden.tensors, {**golden.header.meta, "training_info": {"steps": 12345.5}})
+    (tmp_path / "m.safetensors").write_bytes(data.replace(b"12345.5", b"1.0e400"))
+    with pytest.raises(CheckpointError, match="no number"):
+        read_header(tmp_path / "m.safetensors")

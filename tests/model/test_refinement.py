@@ -1,12 +1,14 @@
+import numpy as np
 import pytest
 import torch
-from conftest import photo
+from conftest import TINY, make_codec, photo
 
 from attncodec.container import unpack
 from attncodec.images import to_tensor
 from attncodec.model.encoding import Encoding, Target
 from attncodec.model.refinement import EFFORTS, Known, Latents, refine
 from attncodec.model.sealed import SealedCodec
+from attncodec.model.sealing import seal
 
 RGB = photo(96, 128, 3)
 
@@ -77,3 +79,33 @@ def test_what_is_skipped_is_decided_before_targets_move(sealed: SealedCodec) -> 
         encoding = Encoding(sealed, RGB, effort=2)
         encoding.refine(position)
         assert unpack(encoding.write(position)).skip == before
+
+
+@pytest.mark.parametrize("effort", [1, 2, 3])
+def test_every_kind_of_context_can_be_refined(effort: int) -> None:
+    codec = seal(make_codec(TINY.model_copy(update={"context": "none"})), {})
+    encoding = Encoding(codec, RGB, effort)
+    data = encoding.find(Target(quality=2))
+    assert (codec.decompress(data) == encoding.reconstruct(data)[0]).all()
+
+
+def test_a_target_that_can_be_met_is_met_at_every_effort_and_no_worse(sealed: SealedCodec) -> None:
+    for seed, size in enumerate([(22, 10), (70, 90), (24, 47)]):
+        rgb = photo(*size, seed)
+        plain = Encoding(sealed, rgb)
+        best_db, fewest = plain.psnr_db(plain.top), len(plain.write(0))
+        for effort in (1, 2):
+            best = Encoding(sealed, rgb, effort).find(Target(psnr_db=best_db))
+            assert len(best) <= len(plain.find(Target(psnr_db=best_db)))
+            least = Encoding(sealed, rgb, effort).find(Target(bytes=fewest))
+            assert len(least) <= fewest
+
+
+def test_overshoot_beyond_black_and_white_is_no_error(sealed: SealedCodec) -> None:
+    rgb = np.zeros((24, 47, 3), np.uint8)
+    rgb[[3, 9, 15, 20], [40, 5, 22, 31]] = 255
+    for position in (0, 64, 128):
+        before = Encoding(sealed, rgb).loss(position)
+        encoding = Encoding(sealed, rgb, effort=2)
+        encoding.refine(position)
+        assert encoding.loss(position) <= before

@@ -162,6 +162,8 @@ def rewritten(model_file: Path, path: Path, **changes: object) -> Path:
         {"decoder": {"attention": 1, "attention.kind": "gated"}},
         {"decoder": []},
         {"encoder": {}},
+        {"encoder": {"attention.window": 4}},
+        {"training_info": [["steps", 1]]},
         {"training_info": None},
         {"training_info": {"steps": float("nan")}},
         {"training_info": {"steps": 1}},

@@ -3,6 +3,7 @@ import pytest
 import torch
 from conftest import TINY, make_codec, photo
 
+from attncodec.errors import CheckpointError
 from attncodec.images import to_tensor
 from attncodec.model.channel import BitCounter, Write
 from attncodec.model.codec import Codec
@@ -130,3 +131,20 @@ def test_a_picture_of_one_colour_can_be_measured() -> None:
     codec = seal(make_codec(), {}, flat)
     assert {OFFSETS, CENTRES, ERROR_WEIGHT} <= set(codec.tensors)
     assert codec.decompress(codec.compress(photo(30, 30))).shape == (30, 30, 3)
+
+
+def test_what_is_measured_does_not_depend_on_the_number_of_threads(codec: Codec, measured: SealedCodec) -> None:
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1 if threads > 1 else 2)
+        assert seal(codec, {"steps": 0}, CROPS).header == measured.header
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_a_bias_that_is_not_finite_cannot_be_sealed() -> None:
+    codec = make_codec()
+    with torch.no_grad():
+        codec.prior.quality_bias[0, 0] = float("nan")
+    with pytest.raises(CheckpointError, match="cannot be sealed"):
+        seal(codec, {})
