@@ -27,12 +27,12 @@ from attncodec.metrics import psnr_db
 from attncodec.model.channel import BitCounter, Round, Write
 from attncodec.model.codec import Codec
 from attncodec.model.encoding import Encoding, Target
-from attncodec.model.fixedpoint import ACTIVATION_LIMIT, ExactConv
+from attncodec.model.fixedpoint import INTEGER_LIMIT, ExactLeaky
 from attncodec.model.prior import LEVELS, SKIP_LEVEL
 from attncodec.model.sealed import SealedCodec, load_sealed
 from attncodec.training.checkpoint import averaged_codec, load_checkpoint
 
-RATE_LIMIT, RATE_LIMIT_BYTES, INTEGER_LIMIT = 0.003, 16, 0.001
+RATE_LIMIT, RATE_LIMIT_BYTES, INTEGER_SHARE_LIMIT = 0.003, 16, 0.001
 FALL_LIMIT, FALL_LIMIT_DB = 0.001, 0.005
 TARGET_LIMIT, TARGET_LIMIT_BYTES, TARGET_LIMIT_DB = 0.01, 16, 0.05
 SMOOTH_PICTURES = 4
@@ -44,7 +44,7 @@ class Clamps:
     def __init__(self, codec: SealedCodec) -> None:
         self.activations = self.lowest_levels = self.highest_levels = self.elements = 0
         for module in codec.codec.prior.modules():
-            if isinstance(module, ExactConv):
+            if isinstance(module, ExactLeaky):
                 module.register_forward_hook(self._count)
         original = codec.codec.prior.means_and_levels
 
@@ -57,8 +57,8 @@ class Clamps:
 
         codec.codec.prior.means_and_levels = counted
 
-    def _count(self, module: ExactConv, inputs: tuple, output: torch.Tensor) -> None:
-        self.activations += int((output.abs() >= ACTIVATION_LIMIT).sum())
+    def _count(self, module: ExactLeaky, inputs: tuple, output: torch.Tensor) -> None:
+        self.activations += int((output.abs() >= INTEGER_LIMIT).sum())
 
 
 @torch.inference_mode()
@@ -136,7 +136,7 @@ def verdict(result: dict) -> dict[str, bool]:
             row["file_bytes"] - row["float_bytes"] <= RATE_LIMIT * row["float_bytes"] + RATE_LIMIT_BYTES for row in rows
         ),
         "integers and tables within 0.1 %": all(
-            row["table_bytes"] - row["float_bytes"] <= INTEGER_LIMIT * row["float_bytes"] for row in rows
+            row["table_bytes"] - row["float_bytes"] <= INTEGER_SHARE_LIMIT * row["float_bytes"] for row in rows
         ),
         "no activation clamped": result["clamps"]["activations"] == 0,
         "rate and PSNR rise over whole levels": all(
@@ -169,7 +169,7 @@ def main() -> None:
     some = [read_rgb(path) for path in paths[:: max(1, len(paths) // SMOOTH_PICTURES)][:SMOOTH_PICTURES]]
     names = [path.stem for path in paths[:: max(1, len(paths) // SMOOTH_PICTURES)][:SMOOTH_PICTURES]]
     result = {
-        "model": codec.header.decoder_id.hex(),
+        "decoder_id": codec.header.decoder_id.hex(),
         "smoothness": {name: smoothness(codec, rgb) for name, rgb in zip(names, some, strict=True)},
         "targets": {name: misses(codec, rgb) for name, rgb in zip(names, some, strict=True)},
     }

@@ -89,3 +89,10 @@ def test_the_study_trains_all_kinds_and_leaves_its_tables(pictures: Path, tmp_pa
     assert said.count("| kernel |") == 2
     again = script("study_attention.py", *arguments, cwd=tmp_path).stdout  # nothing is trained again
     assert again == (out / "table.md").read_text() + "\n"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "scripts").glob("*.py")), ids=lambda path: path.stem)
+def test_every_script_finds_what_it_imports(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    pytest.importorskip("skimage")
+    importlib.import_module(path.stem)

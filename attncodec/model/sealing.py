@@ -146,15 +146,17 @@ def calibrate(sealed: SealedCodec, crops: Tensor) -> SealedCodec:
     levels = len(sealed.header.config.rd_lambdas)
     positions = _levels(levels, levels)
     plain = count(sealed, sample, dict.fromkeys(positions)).centres()
-    for weight in (None, error_weights):
-        if weight is not None:
-            sealed = _with(sealed, {ERROR_WEIGHT: weight(sealed, sample)})
+
+    def in_turns(sealed: SealedCodec) -> SealedCodec:
         for _ in range(TURNS):
             found = count(sealed, sample, {position: sealed.rounding(position) for position in positions})
             centres = found.centres()
             measured = {CENTRES: centres, OFFSETS: centres - plain, **table_tensors(found.tables(), "y")}
             sealed = _with(sealed, measured)
-    return sealed
+        return sealed
+
+    sealed = in_turns(sealed)
+    return in_turns(_with(sealed, {ERROR_WEIGHT: error_weights(sealed, sample)}))
 
 
 def _with(sealed: SealedCodec, measured: dict[str, Tensor]) -> SealedCodec:
@@ -231,7 +233,10 @@ def _levels(levels: int, most: int) -> list[int]:
 def error_weights(sealed: SealedCodec, sample: Sample) -> Tensor:
     """(L, M) the weights with which the loss is least, tables and offsets as they are: for each group of channels the
     lowest point of a parabola through the losses with less, equal and more weight, at a few levels, and by a line
-    between them."""
+    between them.
+
+    The loss itself is asked, and not the squared error of pixels that a step makes in each channel: the synthesis takes
+    a lone error for noise and much of it away, but follows errors that all point to zero, as those of rounding do."""
     channels, levels = sealed.header.config.latent_channels, len(sealed.header.config.rd_lambdas)
     ends = [round(channels * share) for share in GROUP_ENDS]
     groups = [slice(start, end) for start, end in pairwise([0, *ends]) if end > start]
