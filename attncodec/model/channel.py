@@ -109,7 +109,7 @@ class Rounding:
         def cost(symbols: Tensor) -> Tensor:
             centre = symbols.float()
             if self.centres is not None:
-                centre = centre + centre.sign() * self.centres(symbols, level)
+                centre = centre + self.centres.outward(symbols, level)
             return elements.bits(symbols.float(), level.float()) + worth * (exact - centre).square()
 
         nearest[chosen] = torch.where(cost(symbols) < cost(nearer_zero), symbols, nearer_zero)

@@ -115,7 +115,7 @@ class Codec(nn.Module):
     def _moved(y_hat: Tensor, elements: Elements, offsets: MagnitudeTable) -> Tensor:
         """y_hat with the offsets of its symbols."""
         symbols = (y_hat - elements.mean).round()
-        return y_hat + symbols.sign() * offsets(symbols, elements.level)
+        return y_hat + offsets.outward(symbols, elements.level)
 
     def decode(self, y_hat: Tensor, position: Tensor, size: tuple[int, int]) -> Tensor:
         """y_hat in quantiser steps -> x_hat (B, 3, *size), about in [0, 1]."""

@@ -138,6 +138,10 @@ class MagnitudeTable:
         magnitude = symbols.abs().clamp_max(self.last).long()
         return self.values[scale_index.long() * (self.last + 1) + magnitude]
 
+    def outward(self, symbols: Tensor, scale_index: Tensor) -> Tensor:
+        """The values with the signs of the symbols: a step away from zero where they are positive."""
+        return symbols.sign() * self(symbols, scale_index)
+
 
 def table_bits(tables: TableSet) -> MagnitudeTable:
     """What the symbols of y cost by their integer tables, escapes included."""

@@ -66,7 +66,7 @@ class WriteAndExpect(Write):
         y_hat = super().send_y(y, elements)
         centres = self.rounding.centres if self.rounding else None
         symbols = (y_hat - elements.mean).round()
-        self.expected.append(y_hat if centres is None else y_hat + symbols.sign() * centres(symbols, elements.level))
+        self.expected.append(y_hat if centres is None else y_hat + centres.outward(symbols, elements.level))
         return y_hat
 
     def file_bits(self) -> int:
