@@ -18,11 +18,11 @@ from attncodec.files import STREAM, read_input
 from attncodec.metrics import bpp
 from attncodec.model.model_file import FORMAT, optional_tensors, read_header
 from attncodec.model.sealed import SealedCodec, load_sealed
+from attncodec.model.shipped import FOLDER, shipped
 
 MODELS_VARIABLE = "ATTNCODEC_MODELS"
 RUNS_PATTERN = "runs/*/model.safetensors"
-SHIPPED = Path(__file__).parent / "weights"
-DEFAULT = SHIPPED / "default.safetensors"
+DEFAULT = shipped()
 # Shipped once, and no longer read: identity -> what it was, and the last commit that reads it.
 RETIRED = {bytes.fromhex("03e0c2589e47e682"): ("the shipped model of format 3", "2b2ed70")}
 
@@ -57,7 +57,7 @@ def find_models(decoder_id: bytes, model: Path | None) -> list[Path]:
         raise CheckpointError(f"there is no model file or folder {model}")
     if model is not None and model.is_file() and read_header(model).decoder_id == decoder_id:
         return [model]
-    places = [SHIPPED, *([model] if model else [])]
+    places = [FOLDER, *([model] if model else [])]
     places += [Path(place) for place in os.environ.get(MODELS_VARIABLE, "").split(os.pathsep) if place]
     candidates = [c for place in places for c in (sorted(place.rglob("*.safetensors")) if place.is_dir() else [place])]
     found = [c for c in [*candidates, *sorted(Path().glob(RUNS_PATTERN))] if _has_id(c, decoder_id)]

@@ -68,17 +68,15 @@ def train(
     dry: Annotated[bool, typer.Option("--dry-run", help="Run a few steps, say what it takes, write nothing.")] = False,
 ) -> None:
     """Train a codec on a folder of pictures. The same command again resumes; Ctrl-C saves first."""
-    from attncodec.config import Budget, load_config
+    from attncodec.budget import budget_of_option
+    from attncodec.config import load_config
 
     resolved = load_config(config, overrides or [])
     if not resolved.data.train:
         raise ConfigError("data.train is not set", "name a folder of pictures: data.train=photos/")
     if restart and extend:
         raise ConfigError("--restart begins anew and --extend goes on", "give one of them")
-    try:
-        extension = Budget.parse(extend) if extend else None
-    except ValueError as error:
-        raise ConfigError(f"--extend {extend}: {error}") from None
+    extension = budget_of_option("--extend", extend)
     from attncodec.team import team_of_torchrun
     from attncodec.training.device import resolve_device
 

@@ -1,7 +1,6 @@
 """What can be set: frozen models with one sentence a field, read from YAML and `key=value` overrides."""
 
 import difflib
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,43 +8,16 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from attncodec.budget import Budget
 from attncodec.errors import ConfigError
 
 QUALITY_STEPS = 64  # between two levels
-RENAMED = {"model.levels": "model.rd_lambdas"}  # keys of before, for those who still write them
-UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-class Budget(BaseModel):
-    """How long to train: so many steps, or so many seconds."""
-
-    model_config = ConfigDict(frozen=True)
-
-    amount: float
-    unit: Literal["steps", "seconds"]
-
-    @classmethod
-    def parse(cls, text: str) -> "Budget":
-        """`5000` is steps; `90s`, `20m`, `1.5h` and `1h30m` are time. Raises ValueError otherwise."""
-        text = text.strip()
-        if re.fullmatch(r"[0-9]+", text) and int(text) > 0:
-            return cls(amount=int(text), unit="steps")
-        parts = re.findall(r"(\d+(?:\.\d+)?)([smhd])", text)
-        seconds = sum(float(number) * UNITS_S[unit] for number, unit in parts)
-        if not seconds or "".join(number + unit for number, unit in parts) != text:
-            raise ValueError("a budget is a number of steps (5000) or a time (90s, 20m, 1.5h, 1h30m)")
-        return cls(amount=seconds, unit="seconds")
-
-    def __add__(self, other: "Budget") -> "Budget":
-        if self.unit != other.unit:
-            raise ConfigError(
-                f"a budget in {self.unit} cannot be extended by {other.unit}", f"give --extend in {self.unit}"
-            )
-        return Budget(amount=self.amount + other.amount, unit=self.unit)
-
-    def at_least(self, spent: float) -> "Budget":
-        """Or what was spent, where that is more: the last validation comes after the budget."""
-        return Budget(amount=max(self.amount, spent), unit=self.unit)
+# Keys of before, for those who still write them.
+RENAMED = {
+    "model.levels": "model.rd_lambdas",
+    **dict.fromkeys(("train.constant", "train.final_share", "data.final_crop"), "train.phases"),
+}
+SHARES_TOLERANCE = 1e-6
 
 
 def _budget_text(text: str) -> str:
@@ -136,12 +108,12 @@ class ModelConfig(Section):
 
 
 Crop = Annotated[int, Field(ge=64, le=4096, multiple_of=64)]
+Factor = Annotated[float, Field(ge=0, le=10)]
 
 
 class DataConfig(Section):
     train: str = Field(default="", description="Folder of pictures to train on, searched to the bottom.")
-    crop: Crop = Field(default=256, description="Side of the training crops, in pixels.")
-    final_crop: Crop = Field(default=384, description="Side of the crops in the last phase, see train.final_share.")
+    crop: Crop = Field(default=256, description="Side of the training crops, in pixels, where train.phases says none.")
     held_out: float = Field(
         default=0.05, gt=0, lt=1, description="Share of the pictures that is kept for validation and never trained on."
     )
@@ -155,25 +127,50 @@ class DataConfig(Section):
     memory_share: float = Field(default=0.5, gt=0, lt=1, description="Of the memory that is free at the start.")
 
 
+Part = Literal["analysis", "gains", "hyper_analysis", "z_prior", "context", "synthesis"]
+ENCODER_PARTS: tuple[Part, ...] = ("analysis", "gains", "hyper_analysis")
+
+
+class Phase(Section):
+    """A part of a training run."""
+
+    share: float = Field(gt=0, le=1, description="Share of the budget; those of all phases add up to 1.")
+    crop: Crop | None = Field(
+        default=None, description="Side of the crops, data.crop if not given; of larger ones a batch has fewer."
+    )
+    lr: tuple[Factor, Factor] = Field(
+        default=(1.0, 0.0), description="Learning rate at its begin and end, in train.lr; between them a cosine."
+    )
+    frozen: tuple[Part, ...] = Field(default=(), description="Parts that do not learn; they stay as their average is.")
+    rounding: Literal["nearest", "encoder"] = Field(
+        default="nearest",
+        description="Latents are rounded to the nearest, with noise for the rate, or as the encoder rounds them.",
+    )
+
+    @model_validator(mode="after")
+    def _the_encoder_is_frozen(self) -> "Phase":
+        if self.rounding == "encoder" and set(ENCODER_PARTS) - set(self.frozen):
+            parts = ", ".join(ENCODER_PARTS)
+            raise ValueError(f"rounded as the encoder rounds, the rate has no gradient for {parts}: freeze them")
+        return self
+
+
 class TrainConfig(Section):
     budget: Annotated[str, BeforeValidator(str), AfterValidator(_budget_text)] = Field(
-        default="2h", description="Steps (5000) or time (90s, 20m, 2h); the rate of learning reaches zero at its end."
+        default="2h", description="Steps (5000) or time (90s, 20m, 2h), which train.phases share."
     )
-    init: str = Field(default="", description="Model file or checkpoint whose weights training starts from.")
+    init: str = Field(
+        default="",
+        description="Model file or checkpoint whose weights training starts from; `shipped` is the shipped model.",
+    )
     batch: int = Field(default=8, ge=1, description="Crops in a step.")
-    lr: float = Field(default=1e-3, gt=0, description="Highest rate of learning, after the warm-up; then a cosine.")
-    warmup: int = Field(default=50, ge=0, description="Steps in which the rate of learning rises from zero.")
-    constant: float = Field(
-        default=0.0, ge=0, lt=1, description="Share of the budget before the cosine, at the highest rate of learning."
+    lr: float = Field(default=1e-3, gt=0, description="Highest learning rate, after the warm-up.")
+    warmup: int = Field(default=50, ge=0, description="Steps in which the learning rate rises from zero.")
+    phases: tuple[Phase, ...] = Field(
+        default=(Phase(share=1.0),), min_length=1, description="Parts of the budget, one after another."
     )
     clip: float = Field(default=1.0, gt=0, description="Largest norm of the gradient.")
     ema: float = Field(default=0.999, ge=0, lt=1, description="Decay of the averaged weights, which are sealed.")
-    final_share: float = Field(
-        default=0.0,
-        ge=0,
-        lt=1,
-        description="Share of the budget, at its end, in which crops are data.final_crop wide, and fewer; 0 is none.",
-    )
     ms_ssim_share: float = Field(
         default=0.0,
         ge=0,
@@ -194,6 +191,12 @@ class TrainConfig(Section):
     )
     seed: int = Field(default=0, ge=0, lt=2**31, description="Seed of everything that is random.")
 
+    @model_validator(mode="after")
+    def _shares_are_the_whole_budget(self) -> "TrainConfig":
+        if abs(sum(phase.share for phase in self.phases) - 1) > SHARES_TOLERANCE:
+            raise ValueError(f"the shares of its phases add up to {sum(phase.share for phase in self.phases):g}, not 1")
+        return self
+
 
 class Config(Section):
     """The whole configuration of a training run."""
@@ -204,9 +207,13 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _crops_fit_ms_ssim(self) -> "Config":
-        if self.train.ms_ssim_share and min(self.data.crop, self.data.final_crop) < 192:
+        if self.train.ms_ssim_share and min(self.crop_in(phase) for phase in self.train.phases) < 192:
             raise ValueError("MS-SSIM has five scales: with train.ms_ssim_share, crops start at 192 pixels")
         return self
+
+    def crop_in(self, phase: Phase) -> int:
+        """Side of the crops in a phase, in pixels."""
+        return phase.crop or self.data.crop
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:

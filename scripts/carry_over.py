@@ -20,8 +20,8 @@ from attncodec.errors import AttncodecError, CheckpointError
 from attncodec.files import check_writable
 from attncodec.model.codec import Codec
 from attncodec.model.coder import Tables
-from attncodec.model.context import CONTEXT, ONE, FloatPrior
-from attncodec.model.fixedpoint import convolutions
+from attncodec.model.context import CONTEXT, FloatPrior
+from attncodec.model.fixedpoint import ONE, convolutions
 from attncodec.model.model_file import FLOAT_PARTS, tables_of
 from attncodec.model.sealed import SealedCodec
 from attncodec.model.sealing import seal

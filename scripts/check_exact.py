@@ -29,8 +29,9 @@ from attncodec.environment import versions
 from attncodec.errors import ContainerError
 from attncodec.files import write_whole
 from attncodec.images import RGB, find_pictures, read_rgb
-from attncodec.model.context import ONE, FloatPrior, float_twin
+from attncodec.model.context import FloatPrior, float_twin
 from attncodec.model.encoding import Encoding
+from attncodec.model.fixedpoint import ONE
 from attncodec.model.prior import LEVELS
 from attncodec.model.sealed import SealedCodec, load_sealed
 
@@ -58,6 +59,9 @@ class FloatTwin(FloatPrior):
     def __init__(self, sealed: SealedCodec) -> None:
         super().__init__(sealed.header.config)
         self.load_state_dict(float_twin(sealed.header.config, sealed.tensors).state_dict())
+
+    def hyper(self, z_hat: Tensor, position: Tensor, gain: Tensor) -> Tensor:
+        return super().hyper(z_hat, position, gain.float() / ONE)
 
     def means_and_levels(self, step: int, hyper: Tensor, known: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
         mean, level = super().means_and_levels(step, hyper, known, gain.float() / ONE)

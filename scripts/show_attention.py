@@ -21,11 +21,11 @@ from torch.nn.functional import interpolate, pixel_shuffle
 
 from attncodec.api import choose_model, load
 from attncodec.images import RGB, read_rgb
-from attncodec.model.channel import Elements, Round, Shape
+from attncodec.model.channel import Elements, Round
 from attncodec.model.codec import Codec
 from attncodec.model.context import CELL
 from attncodec.model.encoding import DEFAULT_QUALITY
-from attncodec.model.prior import FactorisedPrior
+from attncodec.model.prior import FactorisedPrior, SideInfo
 from attncodec.model.transforms import HYPER_STRIDE, STRIDE
 
 matplotlib.use("Agg")
@@ -42,9 +42,9 @@ class BitsOfPlaces(Round):
         self.order = list(codec.prior.order)
         self.z_bits, self.steps = torch.zeros(0), list[Tensor]()
 
-    def send_z(self, prior: FactorisedPrior | None, z: Tensor | None, shape: Shape) -> Tensor:
-        z_hat = super().send_z(prior, z, shape)
-        self.z_bits = prior.bits(z_hat)
+    def send_z(self, prior: FactorisedPrior | None, z: Tensor | None, side: SideInfo) -> Tensor:
+        z_hat = super().send_z(prior, z, side)
+        self.z_bits = prior.bits(z_hat, side)
         return z_hat
 
     def send_y(self, y: Tensor | None, elements: Elements) -> Tensor:

@@ -66,8 +66,10 @@ VARIANTS = {
     "AdamW 1e-3 batch 16": of(adamw, 1e-3, 16),
     "SOAP 1e-3": of(soap, 1e-3),
     "SOAP 1e-3 batch 16": of(soap, 1e-3, 16),
-    "larger crops at the end": Variant(("train.final_share=0.2",)),
-    "constant for two fifths": Variant(("train.constant=0.4",)),
+    "larger crops at the end": Variant(
+        ("train.phases=[{share: 0.8, lr: [1, 0.1]}, {share: 0.2, crop: 384, lr: [0.1, 0]}]",)
+    ),
+    "constant for two fifths": Variant(("train.phases=[{share: 0.4, lr: [1, 1]}, {share: 0.6}]",)),
     "usual": Variant(("train.lr=1e-4", "train.batch=8"), usual),
 }
 

@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from attncodec.config import Budget, Config, dump_yaml, load_config
+from attncodec.budget import Budget
+from attncodec.config import Config, dump_yaml, load_config
 from attncodec.errors import ConfigError
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").rglob("*.yaml"))

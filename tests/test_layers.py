@@ -10,6 +10,7 @@ PACKAGE = Path(__file__).parent.parent / "attncodec"
 # Each room may import those of the rows above it, and its own.
 ROWS = [
     {"attncodec", "errors"},
+    {"budget"},
     {"files", "environment", "config", "team"},
     {"container"},
     {"images"},

@@ -76,6 +76,11 @@ class Up(nn.Sequential):
         return unfold(x, cast(nn.Conv2d, self[0]), self.factor)
 
 
+def leaky(*layers: nn.Module) -> nn.Sequential:
+    """The layers, each followed by a leaky ReLU."""
+    return nn.Sequential(*(part for layer in layers for part in (layer, nn.LeakyReLU(SLOPE))))
+
+
 class ResidualUnit(nn.Module):
     """relu(x + 1x1(relu(3x3(relu(1x1(x)))))), at half the width inside: the unit of the gated block."""
 

@@ -5,6 +5,7 @@ validation, writing a file and reading one differ in the channel and in nothing 
 
     channel   what the decoder sees                  side product
     Noise     rounded, gradients pass straight       bits, differentiable, of the latent plus uniform noise
+    Encoded   rounded as an encoder rounds           bits, differentiable
     Round     rounded                                bits
     Write     rounded                                the bytes of z and y, or their number
     Read      what the bytes say                     -
@@ -27,10 +28,19 @@ from torch import Tensor
 
 from attncodec.model.coder import Index, SymbolReader, Symbols, SymbolWriter, TableSet
 from attncodec.model.noise import uniform
-from attncodec.model.prior import SKIP_LEVEL, FactorisedPrior, MagnitudeTable, SymbolBits, clamp_symbols
+from attncodec.model.prior import (
+    SKIP_LEVEL,
+    FactorisedPrior,
+    MagnitudeTable,
+    SideInfo,
+    SymbolBits,
+    clamp_symbols,
+    side_index,
+)
 from attncodec.model.stopwatch import Stopwatch
 
 SKIP_COST_DB = 0.02  # where skipping costs more than this, nothing is skipped
+DEFAULT_ERROR_WEIGHT = 1.6  # where none was measured: about the best for the shipped model on training pictures
 CODER = "coder"  # what coding counts as on the stopwatch
 
 Shape = tuple[int, ...]
@@ -48,8 +58,8 @@ class Elements:
 
 
 class Channel(Protocol):
-    def send_z(self, prior: FactorisedPrior | None, z: Tensor | None, shape: Shape) -> Tensor:
-        """z, or None where it is read, (B, N, h, w) of that shape -> z_hat."""
+    def send_z(self, prior: FactorisedPrior | None, z: Tensor | None, side: SideInfo) -> Tensor:
+        """z in quantiser steps, or None where it is read, (B, N, h, w) -> z_hat."""
         ...
 
     def send_y(self, y: Tensor | None, elements: Elements) -> Tensor:
@@ -65,9 +75,9 @@ class Noise:
         self.seeds, self.sent = seeds, 0
         self.bits: Tensor = torch.zeros(())  # (B,) after a transmission
 
-    def send_z(self, prior: FactorisedPrior | None, z: Tensor | None, shape: Shape) -> Tensor:
+    def send_z(self, prior: FactorisedPrior | None, z: Tensor | None, side: SideInfo) -> Tensor:
         assert z is not None and prior is not None
-        self.bits = prior.bits(z + self._noise(z)).flatten(1).sum(1)
+        self.bits = prior.bits(z + self._noise(z), side).flatten(1).sum(1)
         return _straight_through(z)
 
     def send_y(self, y: Tensor | None, elements: Elements) -> Tensor:
@@ -91,7 +101,7 @@ class Rounding:
     """How an encoder chooses symbols: the nearest, or the next one towards zero where that saves more bits than its
     larger error is worth. The error is that of the mean of all residuals that get the symbol, where it is known.
 
-    error_bits: (M,), what an error of one quantiser step, squared, is worth in bits in each channel of y.
+    error_bits: (M,) or (B, M), what an error of one quantiser step, squared, is worth in bits in each channel of y.
     centres: by how much that mean lies farther from zero than the symbol, in steps.
     """
 
@@ -102,18 +112,29 @@ class Rounding:
         """(B, K, h, w), y less its mean, in steps -> symbols, as floats of the same shape and dtype."""
         nearest = clamp_symbols(residual)
         chosen = nearest != 0
-        symbols, exact, level = nearest[chosen], residual[chosen].float(), elements.level[chosen]
-        worth = self.error_bits[elements.channels][:, None, None].expand_as(residual)[chosen]
-        nearer_zero = symbols - symbols.sign()
+        worth = self._worth(residual, elements)[chosen]
+        nearest[chosen] = self._chosen(nearest[chosen], residual[chosen], elements.level[chosen], worth, elements.bits)
+        return nearest
+
+    def everywhere(self, residual: Tensor, elements: Elements) -> Tensor:
+        """The same, with nothing picked out of it: a GPU does not need to be waited for."""
+        worth = self._worth(residual, elements)
+        return self._chosen(clamp_symbols(residual), residual, elements.level, worth, elements.bits)
+
+    def _worth(self, residual: Tensor, elements: Elements) -> Tensor:
+        return self.error_bits[..., elements.channels][..., None, None].expand_as(residual)
+
+    def _chosen(self, symbols: Tensor, residual: Tensor, level: Tensor, worth: Tensor, bits: SymbolBits) -> Tensor:
+        """The nearest symbols, or the next ones towards zero; all of one shape."""
+        exact, nearer_zero = residual.float(), symbols - symbols.sign()
 
         def cost(symbols: Tensor) -> Tensor:
             centre = symbols.float()
             if self.centres is not None:
                 centre = centre + self.centres.outward(symbols, level)
-            return elements.bits(symbols.float(), level.float()) + worth * (exact - centre).square()
+            return bits(symbols.float(), level.float()) + worth * (exact - centre).square()
 
-        nearest[chosen] = torch.where(cost(symbols) < cost(nearer_zero), symbols, nearer_zero)
-        return nearest
+        return torch.where(cost(symbols) < cost(nearer_zero), symbols, nearer_zero)
 
 
 class Round:
@@ -123,10 +144,10 @@ class Round:
         self.skip_below, self.rounding = skip_below, rounding
         self.bits: Tensor = torch.zeros(())  # (B,) after a transmission
 
-    def send_z(self, prior: FactorisedPrior | None, z: Tensor | None, shape: Shape) -> Tensor:
+    def send_z(self, prior: FactorisedPrior | None, z: Tensor | None, side: SideInfo) -> Tensor:
         assert z is not None and prior is not None
         z_hat = clamp_symbols(z)
-        self.bits = prior.bits(z_hat).flatten(1).sum(1)
+        self.bits = prior.bits(z_hat, side).flatten(1).sum(1)
         return z_hat
 
     def send_y(self, y: Tensor | None, elements: Elements) -> Tensor:
@@ -135,6 +156,31 @@ class Round:
         residual = y - elements.mean
         symbols = (self.rounding(residual, elements) if self.rounding else clamp_symbols(residual)) * coded
         bits = elements.bits(symbols.float(), elements.level.float())
+        self.bits = self.bits + (bits * coded).flatten(1).sum(1)
+        return symbols + elements.mean
+
+
+class Encoded:
+    """Training behind an encoder that does not learn: the symbols that `rounding` chooses, and their bits. Gradients of
+    the rate pass straight to the means, those of the error go to the means that are added to symbols."""
+
+    def __init__(self, skip_below: float, rounding: Rounding) -> None:
+        self.skip_below, self.rounding = skip_below, rounding
+        self.bits: Tensor = torch.zeros(())  # (B,) after a transmission
+
+    def send_z(self, prior: FactorisedPrior | None, z: Tensor | None, side: SideInfo) -> Tensor:
+        assert z is not None and prior is not None
+        z_hat = clamp_symbols(z)
+        self.bits = prior.bits(z_hat, side).flatten(1).sum(1)
+        return z_hat
+
+    def send_y(self, y: Tensor | None, elements: Elements) -> Tensor:
+        assert y is not None
+        coded = elements.valid & (elements.level >= self.skip_below)
+        residual = y - elements.mean
+        with torch.no_grad():
+            symbols = self.rounding.everywhere(residual, elements) * coded
+        bits = elements.bits(symbols + (residual - residual.detach()), elements.level)
         self.bits = self.bits + (bits * coded).flatten(1).sum(1)
         return symbols + elements.mean
 
@@ -161,12 +207,12 @@ class Write:
         """About what skipping costs in PSNR: a step of the quantiser is about as many pixel values in every channel."""
         return 10 * math.log10(1 + self.skip_error / max(self.error, 1e-12))
 
-    def send_z(self, prior: FactorisedPrior | None, z: Tensor | None, shape: Shape) -> Tensor:
+    def send_z(self, prior: FactorisedPrior | None, z: Tensor | None, side: SideInfo) -> Tensor:
         assert z is not None
         symbols = clamp_symbols(z)
         flat = to_symbols(symbols)
         with self.stopwatch.part(CODER):
-            self.sink.put(self.z_tables, flat, channel_index(shape))
+            self.sink.put(self.z_tables, flat, side_index(self.z_tables, side))
         self.latents.add(flat)
         return symbols
 
@@ -221,11 +267,11 @@ class Read:
         self.reader = SymbolReader(data)
         self.latents = LatentsDigest()
 
-    def send_z(self, prior: FactorisedPrior | None, z: Tensor | None, shape: Shape) -> Tensor:
+    def send_z(self, prior: FactorisedPrior | None, z: Tensor | None, side: SideInfo) -> Tensor:
         with self.stopwatch.part(CODER):
-            flat = self.reader.get(self.z_tables, channel_index(shape))
+            flat = self.reader.get(self.z_tables, side_index(self.z_tables, side))
         self.latents.add(flat)
-        return torch.from_numpy(flat.astype(np.float32)).reshape(shape)
+        return torch.from_numpy(flat.astype(np.float32)).reshape(side.shape)
 
     def send_y(self, y: Tensor | None, elements: Elements) -> Tensor:
         mean, level = elements.mean, elements.level
@@ -246,11 +292,6 @@ def to_symbols(x: Tensor) -> Symbols:
 def to_tensor(symbols: Symbols, like: Tensor) -> Tensor:
     """Flat integers -> the shape, dtype and device of `like`."""
     return torch.from_numpy(symbols).to(like.device, like.dtype).reshape(like.shape)
-
-
-def channel_index(shape: Shape) -> Index:
-    """The table of each element of z, (1, N, h, w) flattened: the number of its channel."""
-    return np.repeat(np.arange(shape[1], dtype=np.uint16), shape[2] * shape[3])
 
 
 def to_index(level: Tensor) -> NDArray[np.uint8]:

@@ -7,11 +7,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
-from attncodec.config import QUALITY_STEPS, ModelConfig
+from attncodec.config import ModelConfig
 from attncodec.images import RGB, pad_edges, to_rgb, to_tensor
-from attncodec.model.channel import Channel, Elements, Round
-from attncodec.model.context import CELL, ONE, ContextPrior, interpolate
-from attncodec.model.prior import FactorisedPrior, MagnitudeTable, SymbolBits, gaussian_bits
+from attncodec.model.channel import Channel, Elements, Round, Rounding
+from attncodec.model.context import CELL, ContextPrior
+from attncodec.model.fixedpoint import ONE
+from attncodec.model.levels import interpolate, nearest_level
+from attncodec.model.prior import FactorisedPrior, MagnitudeTable, SideInfo, SymbolBits, gaussian_bits
 from attncodec.model.transforms import HYPER_STRIDE, PIXEL_SD, STRIDE, Analysis, HyperAnalysis, Synthesis
 
 
@@ -22,17 +24,18 @@ class Codec(nn.Module):
                  │                                  ▲  mean, scale  │
                  │                              context prior ◀─────┘ what is known so far
                  │                                  ▲
-                 └▶ hyper analysis ─▶ z ─▶ channel ─▶ z_hat
+                 └▶ hyper analysis ─▶ · gain ─▶ z ─▶ channel ─▶ z_hat
 
-    y is in steps of the quantiser: a gain, one a channel and level of quality, says how many steps a unit of the latent
-    has. `position` (B,) is the quality of each picture, in 1 / 64 of a level above the first. `log2_gain` (L, M) holds
-    floats while it learns, and integers in 1 / 4096 in a sealed codec.
+    y and z are in steps of the quantiser: a gain, one a channel and level of quality, says how many steps a unit of the
+    latent has. `position` (B,) is the quality of each picture, in 1 / 64 of a level above the first. `log2_gain` (L, M)
+    and `log2_gain_z` (L, N) hold floats while they learn, and integers in 1 / 4096 in a sealed codec.
 
     A sealed codec has two parts more: `y_bits`, what its tables say that a symbol of y costs, and `offsets`, which move
     y_hat in front of the synthesis, and nowhere else, away from zero by so much for each scale index and magnitude.
     """
 
     log2_gain: Tensor
+    log2_gain_z: Tensor
 
     def __init__(self, config: ModelConfig, prior: ContextPrior, z_prior: FactorisedPrior | None) -> None:
         super().__init__()
@@ -45,6 +48,7 @@ class Codec(nn.Module):
         self.y_bits: SymbolBits = gaussian_bits
         self.offsets: MagnitudeTable | None = None
         self.log2_gain = nn.Parameter(torch.zeros(len(config.rd_lambdas), config.latent_channels))
+        self.log2_gain_z = nn.Parameter(torch.zeros(len(config.rd_lambdas), config.hyper_channels))
 
     def forward(self, x: Tensor, channel: Channel, position: Tensor) -> Tensor:
         """x (B, 3, H, W) in [0, 1] through the channel -> x_hat, same shape, about in [0, 1]."""
@@ -62,11 +66,11 @@ class Codec(nn.Module):
 
     def to_steps(self, units: Tensor, position: Tensor) -> Tensor:
         """Latents in units -> y in quantiser steps."""
-        return units * torch.exp2(self._octaves(position))
+        return units * torch.exp2(self._gain(position))
 
     def to_units(self, y: Tensor, position: Tensor) -> Tensor:
         """The inverse of `to_steps`."""
-        return y * torch.exp2(-self._octaves(position))
+        return y * torch.exp2(-self._gain(position))
 
     def transmit(
         self,
@@ -76,14 +80,17 @@ class Codec(nn.Module):
         z: Tensor | None = None,
         size: tuple[int, int] = (0, 0),
     ) -> Tensor:
-        """Send z, then y in its steps, through the channel -> y_hat as the synthesis takes it, of the shape of y. z is
-        y's own unless it is given. A reader has neither, and gives the (h, w) of y."""
+        """Send z, then y in its steps, through the channel -> y_hat as the synthesis takes it, of the shape of y. z, in
+        units, is y's own unless it is given. A reader has neither, and gives the (h, w) of y."""
         batch, height, width = (1, *size) if y is None else (y.shape[0], *y.shape[-2:])
         gain = interpolate(self.log2_gain, position)
         if y is not None and z is None:
             z = self.hyper_analysis(self.to_units(y, position))
         z_shape = (batch, self.config.hyper_channels, -(-height // HYPER_STRIDE), -(-width // HYPER_STRIDE))
-        z_hat = channel.send_z(self.z_prior, z, z_shape).to(gain.device).contiguous()
+        side = SideInfo(z_shape, interpolate(self.log2_gain_z, position)[..., None, None], nearest_level(position))
+        if z is not None:
+            z = z * torch.exp2(_octaves(side.gain))
+        z_hat = channel.send_z(self.z_prior, z, side).to(gain.device).contiguous()
 
         order, counts = torch.cat(self.prior.order).to(gain.device), [len(part) for part in self.prior.order]
         cells = None
@@ -94,7 +101,7 @@ class Codec(nn.Module):
         inside[..., :height, :width] = True
         valid = torch.split(pixel_unshuffle(inside, CELL)[:, order % CELL**2], counts, dim=1)
         gains = torch.split(gain.index_select(1, order // CELL**2)[..., None, None], counts, dim=1)
-        hyper = self.prior.hyper(z_hat, position)[..., :rows, :columns]
+        hyper = self.prior.hyper(z_hat, position, side.gain)[..., :rows, :columns]
         known, sent = hyper[:, :0], list[Tensor]()
         channels = torch.split(order // CELL**2, counts)
         for step, given in enumerate(gains):
@@ -119,21 +126,29 @@ class Codec(nn.Module):
 
     def decode(self, y_hat: Tensor, position: Tensor, size: tuple[int, int]) -> Tensor:
         """y_hat in quantiser steps -> x_hat (B, 3, *size), about in [0, 1]."""
-        x_hat: Tensor = self.synthesis(self.to_units(y_hat.float(), position))
+        x_hat: Tensor = self.synthesis(self.to_units(y_hat.float(), position), position)
         return x_hat[..., : size[0], : size[1]]
 
+    def error_bits(self, position: Tensor, rd_lambda: Tensor | float) -> Tensor:
+        """What an error of one quantiser step, squared, is worth in bits where the synthesis is orthonormal, in the
+        middle channel, (B, 1): lambda 255^2 times the squared error of pixels that it makes."""
+        step_255 = 255 * PIXEL_SD * self.synthesis.unit.flatten() / torch.exp2(self._gain(position).flatten(1))
+        worth: Tensor = rd_lambda / 3 * step_255.square().median(dim=1, keepdim=True).values
+        return worth
+
     @torch.inference_mode()
-    def reconstruct(self, rgb: RGB, position: int, skip_below: float = -math.inf) -> tuple[RGB, float]:
+    def reconstruct(
+        self, rgb: RGB, position: int, skip_below: float = -math.inf, rounding: Rounding | None = None
+    ) -> tuple[RGB, float]:
         """(H, W, 3) uint8 -> what decoding would give, without a file, and the estimated bits of z and y."""
-        channel = Round(skip_below)
+        channel = Round(skip_below, rounding)
         device = self.log2_gain.device
         x_hat = self(to_tensor(rgb).to(device), channel, torch.tensor([position], device=device))
         return to_rgb(x_hat), float(channel.bits.sum())
 
-    def _octaves(self, position: Tensor) -> Tensor:
-        """log2 of quantiser steps to a unit, (B, M, 1, 1) float."""
-        gain = interpolate(self.log2_gain, position)
-        return (gain if gain.is_floating_point() else gain.float() / ONE)[..., None, None]
+    def _gain(self, position: Tensor) -> Tensor:
+        """log2 of quantiser steps of y to a unit, (B, M, 1, 1) float."""
+        return _octaves(interpolate(self.log2_gain, position))[..., None, None]
 
     @torch.no_grad()
     def initialise(self, x: Tensor) -> None:
@@ -152,8 +167,6 @@ class Codec(nn.Module):
             self.log2_gain[level] = torch.log2(unit.flatten() / step)
 
 
-def rd_lambda_at(rd_lambdas: tuple[float, ...], position: int) -> float:
-    """Lambda at a position, geometric between two levels."""
-    low, part = divmod(position, QUALITY_STEPS)
-    high = min(low + 1, len(rd_lambdas) - 1)
-    return float(rd_lambdas[low] ** (1 - part / QUALITY_STEPS) * rd_lambdas[high] ** (part / QUALITY_STEPS))
+def _octaves(gain: Tensor) -> Tensor:
+    """A gain as it is kept, floats or integers in 1 / 4096 -> floats."""
+    return gain if gain.is_floating_point() else gain.float() / ONE

@@ -18,15 +18,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from attncodec.config import QUALITY_STEPS, ModelConfig
+from attncodec.config import ModelConfig
 from attncodec.errors import CheckpointError
-from attncodec.model.blocks import SLOPE, Up
+from attncodec.model.blocks import Up, leaky
 from attncodec.model.fixedpoint import (
     EXP2_BITS,
     EXP2_ONE,
     FRACTION_BITS,
     FRACTION_MAX,
+    GAIN_LIMIT,
     INTEGER_LIMIT,
+    ONE,
     ConvTensors,
     clamp_activation,
     convolutions,
@@ -36,17 +38,18 @@ from attncodec.model.fixedpoint import (
     fraction_for,
     multiply_exp2,
     quantise_conv,
+    to_fixed,
 )
+from attncodec.model.levels import interpolate
 from attncodec.model.prior import LEVELS, LEVELS_PER_OCTAVE, UNIT_LEVEL
 
 CELL = 2  # latents to a cell, each way
 CELLS_IN_Z = 2  # cells to an element of z, each way
 MEAN_LIMIT = 1 << 27  # 15 bits of quantiser steps, FRACTION_BITS behind the point
-ONE = 1 << FRACTION_BITS
-GAIN_LIMIT = 30 * ONE  # 30 octaves
 RANGE_HEADROOM = 4  # what an activation may exceed by the largest that was measured
-UNKNOWN_PEAKS = 31.0, 15.0  # of activations and of latents in units, where none were measured
+UNKNOWN_PEAKS = 31.0, 15.0, 127.0  # of activations, of y and of z in units, where none were measured
 CONTEXT = "context."  # what names of stored layers begin with
+Z_FRACTION = "z_fraction"
 DIAGONAL = (0, 3, 1, 2)  # the positions of a cell, in raster order, as they take turns: opposite corners first
 
 
@@ -63,16 +66,16 @@ def coding_order(kind: str, channels: int) -> list[Tensor]:
 
 
 class ContextPrior(Protocol):
-    """Gains are log2 of quantiser steps to a unit, (B, K, 1, 1), of the K elements that a step codes: floats where the
-    prior learns, integers in 1 / 4096 where it is exact."""
+    """Gains are log2 of quantiser steps to a unit, (B, K, 1, 1), of the channels of z or of the K elements that a step
+    codes: floats where the prior learns, integers in 1 / 4096 where it is exact."""
 
     @property
     def order(self) -> list[Tensor]:
         """For each step the channels of the cells that it codes."""
         ...
 
-    def hyper(self, z_hat: Tensor, position: Tensor) -> Tensor:
-        """z_hat (B, N, h, w), position (B,) in the levels -> features of each cell (B, F, 2 h, 2 w)."""
+    def hyper(self, z_hat: Tensor, position: Tensor, gain: Tensor) -> Tensor:
+        """z_hat (B, N, h, w) in quantiser steps, position (B,) -> features of each cell (B, F, 2 h, 2 w)."""
         ...
 
     def means_and_levels(self, step: int, hyper: Tensor, known: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
@@ -85,11 +88,6 @@ class ContextPrior(Protocol):
     def to_units(self, step: int, y_hat: Tensor, gain: Tensor) -> Tensor:
         """The elements of a step in quantiser steps -> what `means_and_levels` takes."""
         ...
-
-
-def leaky(*layers: nn.Module) -> nn.Sequential:
-    """The layers, each followed by a leaky ReLU."""
-    return nn.Sequential(*(part for layer in layers for part in (layer, nn.LeakyReLU(SLOPE))))
 
 
 class ContextNetworks(nn.Module):
@@ -126,8 +124,11 @@ class FloatPrior(nn.Module):
     def order(self) -> list[Tensor]:
         return [getattr(self, f"order_{step}") for step in range(self.steps)]
 
-    def hyper(self, z_hat: Tensor, position: Tensor) -> Tensor:
-        return self.networks.hyper(z_hat).float() + interpolate(self.quality_bias, position)[..., None, None]
+    def hyper(self, z_hat: Tensor, position: Tensor, gain: Tensor) -> Tensor:
+        return (
+            self.networks.hyper(z_hat * torch.exp2(-gain)).float()
+            + interpolate(self.quality_bias, position)[..., None, None]
+        )
 
     def means_and_levels(self, step: int, hyper: Tensor, known: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
         mean, octaves = self.networks.steps[step](torch.cat([hyper, known], dim=1)).float().chunk(2, dim=1)
@@ -139,8 +140,8 @@ class FloatPrior(nn.Module):
 
 class ExactPrior(nn.Module):
     """The prior of a sealed codec: every number on the way from z to means and levels is an integer, carried in float64
-    (fixedpoint.py). Means, scales and gains have FRACTION_BITS behind the point, z has none; features and latents in
-    units, which convolutions take, have as many in each channel as its range leaves room for.
+    (fixedpoint.py). Means, scales and gains have FRACTION_BITS behind the point; features and latents in units, which
+    convolutions take, have as many in each channel as its range leaves room for.
     """
 
     quality_bias: Tensor
@@ -157,14 +158,16 @@ class ExactPrior(nn.Module):
         self.register_buffer("exp2", tensors["exp2"].long())
         self.order = coding_order(config.context, config.latent_channels)
         mantissas_fit = int(self.exp2.min()) >= EXP2_ONE and int(self.exp2.max()) <= 2 * EXP2_ONE
-        if not mantissas_fit or int(tensors["log2_gain"].long().abs().max()) > GAIN_LIMIT:
+        gains = [tensors[name] for name in ("log2_gain", "log2_gain_z") if name in tensors]
+        if not mantissas_fit or max(int(gain.long().abs().max()) for gain in gains) > GAIN_LIMIT:
             raise CheckpointError("the model is damaged: its gains are out of range")
-        for step, fraction in enumerate(_known_fractions(tensors["units_fraction"], self.order)):
+        known = _known_fractions(tensors["units_fraction"], self.order)
+        for name, fraction in [*enumerate(known), ("z", _z_fraction(tensors, config.hyper_channels).long())]:
             power = (fraction - FRACTION_BITS) << EXP2_BITS
-            self.register_buffer(f"power_{step}", power[:, None, None])
+            self.register_buffer(f"power_{name}", power[:, None, None])
 
-    def hyper(self, z_hat: Tensor, position: Tensor) -> Tensor:
-        features = self.hyper_network(clamp_activation(z_hat.double()))
+    def hyper(self, z_hat: Tensor, position: Tensor, gain: Tensor) -> Tensor:
+        features = self.hyper_network(self._units(z_hat.double(), "z", gain))
         return clamp_activation(features + interpolate(self.quality_bias, position)[..., None, None])
 
     def means_and_levels(self, step: int, hyper: Tensor, known: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
@@ -173,26 +176,31 @@ class ExactPrior(nn.Module):
         return multiply_exp2(mean, gain, self.exp2, MEAN_LIMIT) / ONE, level.clamp(0, LEVELS - 1)
 
     def to_units(self, step: int, y_hat: Tensor, gain: Tensor) -> Tensor:
-        power: Tensor = getattr(self, f"power_{step}")
-        return multiply_exp2(y_hat * ONE, power - gain, self.exp2, INTEGER_LIMIT)
+        return self._units(y_hat, str(step), gain)
+
+    def _units(self, latents: Tensor, name: str, gain: Tensor) -> Tensor:
+        """Quantiser steps -> units, with as many bits behind the point as the first convolution takes."""
+        power: Tensor = getattr(self, f"power_{name}")
+        return multiply_exp2(latents * ONE, power - gain, self.exp2, INTEGER_LIMIT)
 
 
 @dataclass(frozen=True)
 class Ranges:
     """The largest magnitudes that were seen: of what follows each convolution of the context networks and its leaky
-    ReLU, (C,) by the name of the convolution, and of each channel of y_hat in units, (M,)."""
+    ReLU, (C,) by the name of the convolution, and of each channel of y_hat and z_hat in units, (M,) and (N,)."""
 
     activations: dict[str, Tensor]
-    latents: Tensor
+    y: Tensor
+    z: Tensor
 
     @classmethod
     def unknown(cls, config: ModelConfig) -> "Ranges":
         """What is allowed for where nothing was measured."""
         with torch.device("meta"):
             layers = [(name, conv.out_channels // group) for name, conv, _, group in activated(ContextNetworks(config))]
-        activation, latent = UNKNOWN_PEAKS
+        activation, y, z = UNKNOWN_PEAKS
         peaks = {name: torch.full((channels,), activation) for name, channels in layers}
-        return cls(peaks, torch.full((config.latent_channels,), latent))
+        return cls(peaks, torch.full((config.latent_channels,), y), torch.full((config.hyper_channels,), z))
 
 
 def activated(networks: ContextNetworks) -> Iterator[tuple[str, nn.Conv2d, nn.LeakyReLU, int]]:
@@ -208,13 +216,14 @@ def activated(networks: ContextNetworks) -> Iterator[tuple[str, nn.Conv2d, nn.Le
             yield name, conv, module, group
 
 
-def exact_tensors(prior: FloatPrior, log2_gain: Tensor, ranges: Ranges) -> dict[str, Tensor]:
+def exact_tensors(prior: FloatPrior, log2_gain: Tensor, log2_gain_z: Tensor, ranges: Ranges) -> dict[str, Tensor]:
     """What `ExactPrior` is made of, as it is stored. Raises CheckpointError where it could overflow."""
     order = [part.cpu() for part in prior.order]
-    if not bool(torch.isfinite(prior.quality_bias).all() & torch.isfinite(log2_gain).all()):
+    if not all(bool(torch.isfinite(given).all()) for given in (prior.quality_bias, log2_gain, log2_gain_z)):
         raise CheckpointError("the model cannot be sealed: a gain or a bias of its exact networks is not finite")
-    tensors = {"log2_gain": to_fixed(log2_gain), "exp2": exp2_table()}
-    tensors["units_fraction"] = fraction_for(ranges.latents, RANGE_HEADROOM)
+    tensors = {"log2_gain": to_fixed(log2_gain), "log2_gain_z": to_fixed(log2_gain_z), "exp2": exp2_table()}
+    tensors["units_fraction"] = fraction_for(ranges.y, RANGE_HEADROOM)
+    tensors[Z_FRACTION] = fraction_for(ranges.z, RANGE_HEADROOM)
     groups = {name: group for name, _, _, group in activated(prior.networks)}
     for name, conv, inputs in _with_inputs(prior.networks, tensors, order):
         outputs = torch.full((conv.out_channels,), FRACTION_BITS, dtype=torch.uint8)
@@ -245,7 +254,7 @@ def _with_inputs(
     before = ""
     for name, conv in convolutions(networks):
         if not before:
-            inputs = torch.zeros(conv.in_channels, dtype=torch.uint8)  # z
+            inputs = _z_fraction(tensors, conv.in_channels)
         elif name in first:
             inputs = torch.cat([_hyper_fraction(networks, tensors), *(part.to(torch.uint8) for part in first[name])])
         else:
@@ -257,6 +266,12 @@ def _with_inputs(
 def _known_fractions(units_fraction: Tensor, order: list[Tensor]) -> list[Tensor]:
     """The bits behind the point of the latents in units that each step gives to the steps after it, (K,) int64."""
     return [units_fraction.long().clamp_max(FRACTION_MAX)[part // CELL**2] for part in order]
+
+
+def _z_fraction(tensors: dict[str, Tensor], channels: int) -> Tensor:
+    """The bits behind the point of z in units, (N,) uint8: none in a model of before z had gains."""
+    found = tensors.get(Z_FRACTION, torch.zeros(channels, dtype=torch.uint8))
+    return found.clamp_max(FRACTION_MAX)
 
 
 def _hyper_fraction(networks: ContextNetworks, tensors: dict[str, Tensor]) -> Tensor:
@@ -301,20 +316,3 @@ def exact_shapes(config: ModelConfig) -> dict[str, tuple[list[int], str]]:
         fields["fraction"] = ([out], "U8")
         shapes.update({f"{CONTEXT}{name}.{field}": form for field, form in fields.items()})
     return shapes
-
-
-def to_fixed(x: Tensor) -> Tensor:
-    """Floats -> int32 with FRACTION_BITS behind the point, within the range of gains."""
-    return (x.detach().cpu().double() * ONE).round().clamp(-GAIN_LIMIT, GAIN_LIMIT).int()
-
-
-def interpolate(table: Tensor, position: Tensor) -> Tensor:
-    """Rows of a table (L, K) at positions (B,) in steps of 1 / 64 of a level -> (B, K), linear between levels, rounded
-    down where the table holds integers."""
-    low = torch.div(position, QUALITY_STEPS, rounding_mode="floor").clamp(0, table.shape[0] - 1)
-    high = (low + 1).clamp_max(table.shape[0] - 1)
-    part = (position - low * QUALITY_STEPS)[:, None]
-    mixed = table[low] * (QUALITY_STEPS - part) + table[high] * part
-    if table.is_floating_point():
-        return mixed / QUALITY_STEPS
-    return torch.div(mixed, QUALITY_STEPS, rounding_mode="floor")

@@ -17,8 +17,8 @@ from attncodec.errors import CheckpointError, ConfigError
 from attncodec.images import RGB, to_rgb, to_tensor
 from attncodec.metrics import psnr_db
 from attncodec.model.channel import BitCounter, Round, Write, try_skipping
-from attncodec.model.codec import rd_lambda_at
 from attncodec.model.coder import SymbolWriter
+from attncodec.model.levels import rd_lambda_at
 from attncodec.model.prior import SKIP_LEVEL
 from attncodec.model.refinement import Latents, refine
 

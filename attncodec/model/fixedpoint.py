@@ -29,6 +29,8 @@ from attncodec.errors import CheckpointError
 from attncodec.model.blocks import SLOPE
 
 FRACTION_BITS = 12  # of means, scales and gains, which no convolution multiplies
+ONE = 1 << FRACTION_BITS
+GAIN_LIMIT = 30 * ONE  # 30 octaves
 FRACTION_MAX = 14  # of an activation
 INTEGER_LIMIT = 32639
 OUTPUT_LIMIT = 1 << 23
@@ -42,6 +44,11 @@ POWERS = torch.tensor([2.0**k for k in range(-POWER_MAX, POWER_MAX + 1)], dtype=
 
 # weight int16 (out, in, k, k), shift uint8 (out,), bias int32 (out,), fraction uint8 (out,)
 ConvTensors = dict[str, Tensor]
+
+
+def to_fixed(x: Tensor) -> Tensor:
+    """Floats -> int32 with FRACTION_BITS behind the point, within the range of gains."""
+    return (x.detach().cpu().double() * ONE).round().clamp(-GAIN_LIMIT, GAIN_LIMIT).int()
 
 
 def fraction_for(peak: Tensor, headroom: float) -> Tensor:

@@ -29,13 +29,17 @@ from attncodec.config import ModelConfig, build_config, flatten, nest
 from attncodec.errors import CheckpointError, ConfigError
 from attncodec.model.codec import Codec
 from attncodec.model.coder import Tables
-from attncodec.model.context import CONTEXT, FloatPrior, exact_shapes
+from attncodec.model.context import CONTEXT, Z_FRACTION, FloatPrior, exact_shapes
 from attncodec.model.prior import LEVELS
 from attncodec.model.tensorfile import canonical_json, read_meta, read_tensors, sha256_of, to_bytes
+from attncodec.model.transforms import Synthesis
 
 FORMAT = "attncodec-model-4"
 ENCODER_FIELDS = ("analysis_blocks", "attention.analysis", "rd_lambdas")
 FLOAT_PARTS = ("analysis.", "hyper_analysis.", "synthesis.")
+BY_LEVEL = ("synthesis.level_scale.", "synthesis.level_shift.")
+GAIN_Z = "log2_gain_z"
+GAINS = ("log2_gain", GAIN_Z)
 OFFSETS = "reconstruction.offsets"
 ERROR_WEIGHT = "rounding.error_weight"
 CENTRES = "rounding.centres"
@@ -46,6 +50,7 @@ DECODER_PARTS = (
     "exp2",
     "log2_gain",
     "units_fraction",
+    Z_FRACTION,
     "tables.",
     "reconstruction.",
 )
@@ -134,6 +139,9 @@ def read_model(path: Path) -> tuple[ModelHeader, dict[str, Tensor]]:
     for name, (low, high) in MEASURED_RANGES.items():
         if name in tensors and not (low <= float(tensors[name].min()) and float(tensors[name].max()) <= high):
             raise CheckpointError(f"{path} is damaged: {name} is out of range")
+    channels = header.config.hyper_channels
+    if len(tensors["tables.z.sizes"]) not in (channels, channels * len(header.config.rd_lambdas)):
+        raise CheckpointError(f"{path} is damaged: the number of its tables of z is not right")
     return header, tensors
 
 
@@ -143,18 +151,25 @@ def expected_tensors(config: ModelConfig) -> dict[str, tuple[Shape, str]]:
         codec = Codec(config, FloatPrior(config), None)
     expected: dict[str, tuple[Shape, str]] = {**exact_shapes(config)}
     for name, tensor in codec.state_dict().items():
-        if name.startswith(FLOAT_PARTS):
+        if name.startswith(FLOAT_PARTS) and not name.startswith(BY_LEVEL):
             expected[name] = (list(tensor.shape), "F16" if tensor.dim() == 4 else "F32")
-    for latent, count in (("z", config.hyper_channels), ("y", LEVELS)):
+    # Of z there is a table for each channel, or for each level and channel: read_model looks at their number.
+    for latent, tables in (("z", None), ("y", [LEVELS])):
         expected[f"tables.{latent}.weights"] = (None, "I32")
-        expected[f"tables.{latent}.sizes"] = expected[f"tables.{latent}.lows"] = ([count], "I32")
+        expected[f"tables.{latent}.sizes"] = expected[f"tables.{latent}.lows"] = (tables, "I32")
     return expected
 
 
 def optional_tensors(config: ModelConfig) -> dict[str, tuple[Shape, str]]:
     """Name -> shape and dtype of each tensor that a model file may hold."""
     by_symbol: Shape = [LEVELS, MEASURED_MAGNITUDES]
+    with torch.device("meta"):
+        synthesis = Synthesis(config)
+    by_level = {f"synthesis.{name}": tensor for name, tensor in synthesis.state_dict().items()}
     return {
+        **{name: (list(tensor.shape), "F32") for name, tensor in by_level.items() if name.startswith(BY_LEVEL)},
+        GAIN_Z: ([len(config.rd_lambdas), config.hyper_channels], "I32"),
+        Z_FRACTION: ([config.hyper_channels], "U8"),
         OFFSETS: (by_symbol, "F32"),
         CENTRES: (by_symbol, "F32"),
         ERROR_WEIGHT: ([len(config.rd_lambdas), config.latent_channels], "F32"),
@@ -171,6 +186,16 @@ def float_tensors(codec: Codec) -> dict[str, Tensor]:
                 raise CheckpointError(f"the model cannot be sealed: {name} is not finite in 16 bits")
             tensors[name] = stored.contiguous()
     return tensors
+
+
+def complete(config: ModelConfig, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """With zeros where a model has no gains of z, or no scales and shifts by level: it is of before there were any."""
+    without = {
+        name: torch.zeros(shape or [], dtype=torch.int32 if dtype == "I32" else torch.float32)
+        for name, (shape, dtype) in optional_tensors(config).items()
+        if name == GAIN_Z or name.startswith(BY_LEVEL)
+    }
+    return {**without, **tensors}
 
 
 def tables_of(tensors: dict[str, Tensor], latent: str) -> Tables:

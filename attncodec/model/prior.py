@@ -7,6 +7,7 @@ import copy
 import math
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from attncodec.model.coder import ESCAPE_WEIGHT, SYMBOL_LIMIT, Tables, TableSet, quantise_weights
+from attncodec.model.coder import ESCAPE_WEIGHT, SYMBOL_LIMIT, Index, Tables, TableSet, quantise_weights
 
 LEVELS = 256
 LEVELS_PER_OCTAVE = 22
@@ -77,16 +78,27 @@ def level_scale(level: Tensor) -> Tensor:
     return torch.exp2((level - UNIT_LEVEL) / LEVELS_PER_OCTAVE)
 
 
+@dataclass(frozen=True)
+class SideInfo:
+    """What is known of z."""
+
+    shape: tuple[int, ...]  # (B, N, h, w)
+    gain: Tensor  # (B, N, 1, 1), log2 of quantiser steps to a unit, as a codec keeps it
+    level: Tensor  # (B,) the nearest level of quality, from 0
+
+
 class FactorisedPrior(Protocol):
     """The prior of z: one density a channel."""
 
-    def bits(self, z: Tensor) -> Tensor:
-        """z (B, N, h, w), rounded or noisy -> bits of each element, same shape."""
+    def bits(self, z: Tensor, side: SideInfo) -> Tensor:
+        """z (B, N, h, w) in quantiser steps, rounded or noisy -> bits of each element, same shape."""
         ...
 
 
 class LearnedPrior(nn.Module):
-    """The learned density of Ballé et al. 2018 as CompressAI has it, without its quantiles: z_hat = round(z)."""
+    """The learned density of Ballé et al. 2018 as CompressAI has it, without its quantiles: z_hat = round(z).
+
+    It is that of z in units; a step of the quantiser covers more or less of it, as the gain says."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -98,18 +110,25 @@ class LearnedPrior(nn.Module):
         self.bottleneck = EntropyBottleneck(channels, init_scale=4)
         del self.bottleneck.quantiles
 
-    def bits(self, z: Tensor) -> Tensor:
-        rows = z.float().transpose(0, 1).flatten(1)[:, None]  # (N, 1, B h w)
+    def bits(self, z: Tensor, side: SideInfo) -> Tensor:
+        def rows(units: Tensor) -> Tensor:
+            return units.expand(side.shape).transpose(0, 1).flatten(1)[:, None]  # (N, 1, B h w)
+
         with torch.autocast(z.device.type, enabled=False):  # differences of probabilities: bf16 has too few digits
-            likelihood = self.bottleneck._likelihood(rows)[0]
+            step = torch.exp2(-side.gain.float())
+            lower, upper = (
+                self.bottleneck._logits_cumulative(rows((z.float() + edge) * step), stop_gradient=False)
+                for edge in (-0.5, 0.5)
+            )
+            sign = -torch.sign(lower + upper).detach()  # differences of small numbers, not of numbers near 1
+            likelihood = (torch.sigmoid(sign * upper) - torch.sigmoid(sign * lower)).abs()
         bits = -torch.log2(lower_bound(likelihood, LIKELIHOOD_MIN))
         return bits.reshape(z.shape[1], z.shape[0], *z.shape[2:]).transpose(0, 1)
 
-    def cumulative(self, values: Tensor) -> Tensor:
-        """values (K,) -> P(z < value) of each channel, (N, K) float64."""
+    def cumulative(self, units: Tensor) -> Tensor:
+        """units (N, K) -> P(z < value) of each channel, (N, K) float64."""
         bottleneck = copy.deepcopy(self.bottleneck).double()
-        rows = values.to(bottleneck.biases[0]).expand(bottleneck.channels, 1, -1)
-        logits: Tensor = bottleneck._logits_cumulative(rows, stop_gradient=True)
+        logits: Tensor = bottleneck._logits_cumulative(units[:, None].to(bottleneck.biases[0]), stop_gradient=True)
         return torch.sigmoid(logits[:, 0])
 
 
@@ -119,11 +138,19 @@ class TablePrior:
     def __init__(self, tables: TableSet) -> None:
         self.tables = tables
 
-    def bits(self, z: Tensor) -> Tensor:
+    def bits(self, z: Tensor, side: SideInfo) -> Tensor:
         symbols = z.cpu().numpy().astype(np.int32)
-        channel = np.broadcast_to(np.arange(z.shape[1], dtype=np.uint16)[:, None, None], symbols.shape)
-        bits = self.tables.bits(symbols.ravel(), channel.ravel()).reshape(symbols.shape)
+        bits = self.tables.bits(symbols.ravel(), side_index(self.tables, side)).reshape(symbols.shape)
         return torch.from_numpy(bits).to(z.device, torch.float32)
+
+
+def side_index(tables: TableSet, side: SideInfo) -> Index:
+    """The table of each element of z, flattened: that of its channel, of the nearest level where each has its own."""
+    channels, count = side.shape[1], tables.lows.size
+    level = side.level.cpu().numpy() if count > channels else np.zeros(side.shape[0], np.int64)
+    table = (level[:, None] * channels + np.arange(channels)).astype(np.uint16)
+    index: Index = np.broadcast_to(table[..., None, None], side.shape).ravel()
+    return index
 
 
 class MagnitudeTable:
@@ -179,12 +206,14 @@ def measured_tables(counts: NDArray[np.float64]) -> Tables:
     return Tables.join(rows, lows)
 
 
-def factorised_tables(prior: LearnedPrior) -> Tables:
-    """Tables of z, one a channel, over the symbols that the coder can tell from impossible."""
+def factorised_tables(prior: LearnedPrior, log2_gain: Tensor) -> Tables:
+    """Tables of z, one a level and channel, over the symbols that the coder can tell from impossible. log2_gain: (L, N)
+    quantiser steps to a unit."""
     reach = 255
     with torch.no_grad():
-        edges = torch.arange(-reach, reach + 2) - 0.5
-        below = prior.cumulative(edges).cpu().numpy()
+        edges = torch.arange(-reach, reach + 2, dtype=torch.float64) - 0.5
+        steps = torch.exp2(-log2_gain.detach().cpu().double())
+        below = np.concatenate([prior.cumulative(step[:, None] * edges).cpu().numpy() for step in steps])
     rows, lows = [], []
     for cumulative in below:
         mass = np.diff(cumulative)

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from attncodec.environment import has_bf16
-from attncodec.model.channel import Elements, Rounding, Shape, Write, try_skipping
-from attncodec.model.codec import rd_lambda_at
+from attncodec.model.channel import Elements, Rounding, Write, try_skipping
 from attncodec.model.coder import SymbolWriter
-from attncodec.model.prior import FactorisedPrior, clamp_symbols, gaussian_bits
+from attncodec.model.levels import rd_lambda_at
+from attncodec.model.prior import FactorisedPrior, SideInfo, clamp_symbols, gaussian_bits
 
 if TYPE_CHECKING:
     from attncodec.model.sealed import SealedCodec
@@ -47,8 +47,8 @@ WORTH_IT = 0.999  # what refinement must leave of the loss, at most: it is measu
 
 @dataclass(frozen=True)
 class Latents:
-    """What a picture is encoded as: targets of y in units (1, M, h, w), z, and the scale index below which nothing is
-    coded; the last two are None as long as they follow from y."""
+    """What a picture is encoded as: targets of y in units (1, M, h, w), z in units (1, N, h, w), and the scale index
+    below which nothing is coded; the last two are None as long as they follow from y."""
 
     units: Tensor
     z: Tensor | None = None
@@ -82,7 +82,7 @@ class Known:
     def __init__(self, skip_below: int) -> None:
         self.skip_below, self.bits = skip_below, torch.zeros(())
 
-    def send_z(self, prior: FactorisedPrior | None, z: Tensor | None, shape: Shape) -> Tensor:
+    def send_z(self, prior: FactorisedPrior | None, z: Tensor | None, side: SideInfo) -> Tensor:
         assert z is not None
         return clamp_symbols(z)
 

@@ -12,26 +12,28 @@ from attncodec.container import Container, unpack
 from attncodec.errors import ConfigError, ContainerError
 from attncodec.files import write_whole
 from attncodec.images import RGB, to_rgb
-from attncodec.model.channel import Read, Rounding
-from attncodec.model.codec import Codec, rd_lambda_at
+from attncodec.model.channel import DEFAULT_ERROR_WEIGHT, Read, Rounding
+from attncodec.model.codec import Codec
 from attncodec.model.coder import TableSet
-from attncodec.model.context import ONE, ExactPrior, float_twin, interpolate
+from attncodec.model.context import ExactPrior, float_twin
 from attncodec.model.encoding import Encoding, Target
+from attncodec.model.fixedpoint import ONE
+from attncodec.model.levels import interpolate, rd_lambda_at
 from attncodec.model.model_file import (
     CENTRES,
     ERROR_WEIGHT,
     FLOAT_PARTS,
+    GAINS,
     OFFSETS,
     ModelHeader,
+    complete,
     read_model,
     tables_of,
     write_model,
 )
 from attncodec.model.prior import SKIP_LEVEL, MagnitudeTable, TablePrior, table_bits
 from attncodec.model.stopwatch import Stopwatch
-from attncodec.model.transforms import PIXEL_SD, STRIDE
-
-DEFAULT_ERROR_WEIGHT = 1.6  # where none was measured: about the best for the shipped model on training pictures
+from attncodec.model.transforms import STRIDE
 
 
 class SealedCodec:
@@ -52,9 +54,11 @@ class SealedCodec:
         self.codec.y_bits = table_bits(self.y_tables)
         self.codec.offsets = MagnitudeTable(tensors[OFFSETS]) if OFFSETS in tensors else None
         self.centres = MagnitudeTable(tensors[CENTRES]) if CENTRES in tensors else None
-        del self.codec.log2_gain
-        self.codec.register_buffer("log2_gain", tensors["log2_gain"].long())
-        weights = {name: tensor.float() for name, tensor in tensors.items() if name.startswith(FLOAT_PARTS)}
+        whole = complete(header.config, tensors)
+        for name in GAINS:
+            delattr(self.codec, name)
+            self.codec.register_buffer(name, whole[name].long())
+        weights = {name: tensor.float() for name, tensor in whole.items() if name.startswith(FLOAT_PARTS)}
         self.codec.load_state_dict(weights, strict=False, assign=True)
         self.codec.to(memory_format=torch.channels_last).eval().requires_grad_(False)
 
@@ -135,19 +139,18 @@ class SealedCodec:
             twin = Codec(self.header.config, prior, self.codec.z_prior)
         twin.analysis, twin.synthesis = self.codec.analysis, self.codec.synthesis
         twin.hyper_analysis = self.codec.hyper_analysis
-        twin.log2_gain = nn.Parameter(self.tensors["log2_gain"] / ONE, requires_grad=False)
+        for name in GAINS:
+            setattr(twin, name, nn.Parameter(getattr(self.codec, name) / ONE, requires_grad=False))
         return twin
 
     def rounding(self, position: int) -> Rounding:
-        """How symbols are chosen at a quality. An error of a step is worth the weight of its channel times lambda 255^2
-        times the squared error of pixels that it makes in the middle channel of an orthonormal synthesis."""
+        """How symbols are chosen at a quality. An error of a step is worth the weight of its channel times what it is
+        worth in the middle channel of an orthonormal synthesis."""
         weight = torch.full((self.header.config.latent_channels,), DEFAULT_ERROR_WEIGHT)
         if ERROR_WEIGHT in self.tensors:
             weight = interpolate(self.tensors[ERROR_WEIGHT], torch.tensor([position]))[0]
-        steps_per_unit = torch.exp2(interpolate(self.codec.log2_gain, torch.tensor([position]))[0] / ONE)
-        step_255 = 255 * PIXEL_SD * self.tensors["synthesis.unit"].flatten() / steps_per_unit
-        worth = rd_lambda_at(self.header.config.rd_lambdas, position) / 3 * step_255.square().median()
-        return Rounding(worth * weight, self.centres)
+        rd_lambda = rd_lambda_at(self.header.config.rd_lambdas, position)
+        return Rounding(self.codec.error_bits(torch.tensor([position]), rd_lambda)[0] * weight, self.centres)
 
     def reconstruct(self, rgb: RGB, position: int) -> tuple[RGB, float]:
         """(H, W, 3) uint8 -> what its file at that quality decodes to, and the estimated bits of z and y."""

@@ -24,10 +24,11 @@ import torch
 from torch import Tensor
 
 from attncodec.config import QUALITY_STEPS
-from attncodec.model.channel import Elements, Round, Rounding
-from attncodec.model.codec import Codec, rd_lambda_at
+from attncodec.model.channel import DEFAULT_ERROR_WEIGHT, Elements, Round, Rounding
+from attncodec.model.codec import Codec
 from attncodec.model.coder import Tables
 from attncodec.model.context import FloatPrior, Ranges, activated, exact_tensors
+from attncodec.model.levels import rd_lambda_at
 from attncodec.model.model_file import (
     CENTRES,
     ERROR_WEIGHT,
@@ -46,7 +47,7 @@ from attncodec.model.prior import (
     gaussian_tables,
     measured_tables,
 )
-from attncodec.model.sealed import DEFAULT_ERROR_WEIGHT, SealedCodec
+from attncodec.model.sealed import SealedCodec
 
 CENTRE_SMOOTHING = 200  # symbols with no error that are added to those of which a mean error is taken
 RANGE_LEVELS = 3  # at which ranges are measured
@@ -84,10 +85,10 @@ def seal(
     assert isinstance(codec.prior, FloatPrior)
     if z_tables is None:
         assert isinstance(codec.z_prior, LearnedPrior)
-        z_tables = factorised_tables(codec.z_prior)
+        z_tables = factorised_tables(codec.z_prior, codec.log2_gain_z)
     ranges = Ranges.unknown(codec.config) if crops is None else measure_ranges(codec, crops)
     tensors = {
-        **exact_tensors(codec.prior, codec.log2_gain, ranges),
+        **exact_tensors(codec.prior, codec.log2_gain, codec.log2_gain_z, ranges),
         **float_tensors(codec),
         **table_tensors(z_tables, "z"),
         **table_tensors(gaussian_tables(), "y"),
@@ -115,7 +116,7 @@ def measure_ranges(codec: Codec, crops: Tensor) -> Ranges:
     assert isinstance(codec.prior, FloatPrior)
     prior, config = codec.prior, codec.config
     peaks: dict[str, Tensor] = {}
-    latents = torch.zeros(config.latent_channels)
+    y_peaks, z_peaks = torch.zeros(config.latent_channels), torch.zeros(config.hyper_channels)
 
     def note(name: str, output: Tensor) -> None:
         peak = output.abs().amax((0, 2, 3)).float().cpu()
@@ -129,14 +130,17 @@ def measure_ranges(codec: Codec, crops: Tensor) -> Ranges:
             stack.callback(handle.remove)
         for start in range(0, len(crops), BATCH):
             units = codec.analyse(crops[start : start + BATCH])
+            z = codec.hyper_analysis(units)
             for position in _levels(len(config.rd_lambdas), RANGE_LEVELS):
                 at = torch.full((len(units),), position)
-                y_hat = codec.transmit(Round(), at, codec.to_steps(units, at))
-                latents = torch.maximum(latents, codec.to_units(y_hat, at).abs().amax((0, 2, 3)))
+                y_hat = codec.transmit(Round(), at, codec.to_steps(units, at), z)
+                y_peaks = torch.maximum(y_peaks, codec.to_units(y_hat, at).abs().amax((0, 2, 3)))
+                half_step = torch.exp2(-codec.log2_gain_z).amax(0) / 2  # what rounding adds at most
+                z_peaks = torch.maximum(z_peaks, z.abs().amax((0, 2, 3)) + half_step)
     # What the steps take is the features of z and a bias for each quality.
     bias = prior.quality_bias.detach().abs().amax(0).cpu()
     peaks[last_of_hyper] = peaks[last_of_hyper] + bias
-    return Ranges(peaks, latents)
+    return Ranges(peaks, y_peaks, z_peaks)
 
 
 @one_thread()

@@ -113,7 +113,8 @@ def begin(
         learner.restore(checkpoint)
     elif init:
         learner.begin_from(init.codec)
-        say(f"{config.train.init}: {init.inherited}")
+        say(init.inherited)
+        say(init.new)
     else:
         learner.initialise(crops)
     return learner, crops

@@ -8,15 +8,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from attncodec import __version__
-from attncodec.config import Budget, Config, ModelConfig, build_config
+from attncodec.budget import Budget
+from attncodec.config import Config, ModelConfig, build_config
 from attncodec.errors import CheckpointError, TrainingError
 from attncodec.files import write_whole
 from attncodec.model.codec import Codec
 from attncodec.model.context import FloatPrior
+from attncodec.model.model_file import BY_LEVEL, GAIN_Z
 from attncodec.model.model_file import FORMAT as MODEL_FORMAT
 from attncodec.model.prior import LearnedPrior
 from attncodec.model.sealed import SealedCodec
@@ -101,10 +104,19 @@ def load_checkpoint(path: Path) -> Checkpoint:
         )
     try:
         progress, budget = Progress(**meta["progress"]), Budget.model_validate(meta["budget"])
-        config = build_config(meta["config"], str(path))
+        config = build_config(_without_retired(meta["config"]), str(path))
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged: its header makes no sense ({error})") from None
     return Checkpoint(config, budget, progress, tensors)
+
+
+def _without_retired(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration of a checkpoint of before train.phases: such runs do not go on, but their weights are good."""
+    retired = {"train": ("constant", "final_share"), "data": ("final_crop",)}
+    return {
+        section: {key: value for key, value in values.items() if key not in retired.get(section, ())}
+        for section, values in config.items()
+    }
 
 
 def build_codec(config: ModelConfig) -> Codec:
@@ -132,9 +144,11 @@ def seal_checkpoint(checkpoint: Checkpoint, crops: Tensor | None = None) -> Seal
 
 
 def load_weights(codec: Codec, weights: dict[str, Tensor]) -> None:
-    """Raises CheckpointError where names or shapes do not fit."""
+    """What a checkpoint of before did not have yet stays as it is. Raises CheckpointError where names or shapes do not
+    fit."""
+    new = {name: tensor for name, tensor in codec.state_dict().items() if name.startswith((GAIN_Z, *BY_LEVEL))}
     try:
-        codec.load_state_dict(weights)
+        codec.load_state_dict({**new, **weights})
     except RuntimeError as error:
         first = " ".join(str(error).split())[:200]
         raise CheckpointError(f"the checkpoint does not fit its configuration: {first}") from None

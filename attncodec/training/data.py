@@ -6,6 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from attncodec.config import Config
 from attncodec.errors import ConfigError, ImageError, TrainingError
@@ -15,14 +16,16 @@ from attncodec.training.device import to_device
 from attncodec.training.memory import Room
 from attncodec.training.pictures import Picture, cores
 
+REDUCTION_MIN = 0.5  # of a crop's side in that of what it is reduced from
 TRIES = 100  # crops of pictures that turn out to be damaged, one after the other
 
 
 class Crops:
-    """Random crops and flips. Sample i of a step depends on the seed, the step, i and the generation alone, whatever is
-    kept where and however many processes share the batch, so a resumed run sees what an unbroken one would. Every pixel
-    is about equally likely; small pictures are extended by their edges. Where a picture turns out to be damaged,
-    another crop takes the place of its own.
+    """Random crops, in all eight symmetries of a square; half of them, where the picture has room, are reduced by up to
+    two. Sample i of a step depends on the seed, the step, i and the generation alone, whatever is kept where and
+    however many processes share the batch, so a resumed run sees what an unbroken one would; a GPU rounds a few values
+    of reduced crops otherwise. Every pixel is about equally likely; small pictures are extended by their edges. Where a
+    picture turns out to be damaged, another crop takes the place of its own.
 
     Raises ConfigError where pictures shall be kept on a GPU, and there is none, and where some process would have no
     crop.
@@ -32,7 +35,7 @@ class Crops:
         if config.data.cache == "device" and device.type != "cuda":
             raise ConfigError("data.cache=device keeps pictures on a GPU", "data.cache=ram keeps them in memory")
         self.config, self.team = config, team
-        fewest = min(self.count(), self.count(config.train.final_share > 0))
+        fewest = min(self.count(config.crop_in(phase)) for phase in config.train.phases)
         if fewest < team.size:
             raise ConfigError(f"{team.size} processes cannot share {fewest} crops in a step", "raise train.batch")
         self.pieces = [(picture, number) for picture in pictures for number in range(len(picture.boxes))]
@@ -46,32 +49,29 @@ class Crops:
         kept = all(picture.pieces is not None for picture in pictures)
         self.threads = None if kept else Ahead(self._make, cores(team))
 
-    def at(self, step: int, generation: int = 0, final: bool = False) -> Tensor:
-        """This process's share of the batch, (B, 3, side, side) uint8; in the final phase crops are larger, and fewer,
-        for about as many pixels.
+    def at(self, step: int, generation: int = 0, side: int | None = None) -> Tensor:
+        """This process's share of the batch, (B, 3, side, side) uint8; the side is data.crop if not given.
 
         Raises TrainingError where no picture can be read any more.
         """
-        return (self.threads.get if self.threads else self._make)(step, generation, final)
+        return (self.threads.get if self.threads else self._make)(step, generation, side or self.config.data.crop)
 
     def first(self, count: int) -> Tensor:
         """The first crops of the run, of all processes, (count, 3, side, side) uint8."""
         samples = (divmod(number, self.config.train.batch) for number in range(count))
         return _stack(self._sample(step, i, 0, self.config.data.crop) for step, i in samples)
 
-    def count(self, final: bool = False) -> int:
-        """Crops in a step, over all processes."""
-        batch, data = self.config.train.batch, self.config.data
-        return max(1, round(batch * (data.crop / data.final_crop) ** 2)) if final else batch
+    def count(self, side: int) -> int:
+        """Crops of a size in a step, over all processes: larger ones are fewer, for about as many pixels."""
+        return max(1, round(self.config.train.batch * (self.config.data.crop / side) ** 2))
 
     def close(self) -> None:
         """End the threads."""
         if self.threads:
             self.threads.close()
 
-    def _make(self, step: int, generation: int, final: bool) -> Tensor:
-        side = self.config.data.final_crop if final else self.config.data.crop
-        samples = self.team.share(range(self.count(final)))
+    def _make(self, step: int, generation: int, side: int) -> Tensor:
+        samples = self.team.share(range(self.count(side)))
         return _stack(self._sample(step, i, generation, side) for i in samples)
 
     def _sample(self, step: int, i: int, generation: int, side: int) -> Tensor:
@@ -84,11 +84,15 @@ class Crops:
             except ImageError as error:
                 self.problems.setdefault(self.pieces[number][0].name, str(error))
                 continue
-            top = int(rng.integers(piece.shape[0] - side + 1))
-            left = int(rng.integers(piece.shape[1] - side + 1))
-            crop = piece[top : top + side, left : left + side]
+            # Of the picture: `side`, or as much more as is reduced to it.
+            wanted = side if rng.random() < 0.5 else round(side / rng.uniform(REDUCTION_MIN, 1))
+            wanted = min(wanted, max(side, min(piece.shape[:2])))
+            top = int(rng.integers(piece.shape[0] - wanted + 1))
+            left = int(rng.integers(piece.shape[1] - wanted + 1))
+            crop = reduced(piece[top : top + wanted, left : left + wanted], side)
             flips = [dimension for dimension in (0, 1) if rng.random() < 0.5]
-            return to_device(crop.flip(flips).contiguous(), self.device)
+            crop = crop.flip(flips)
+            return to_device((crop.transpose(0, 1) if rng.random() < 0.5 else crop).contiguous(), self.device)
         first = next(iter(self.problems.values()))
         raise TrainingError(f"the pictures cannot be read any more: {first}", "see whether the folder is still there")
 
@@ -116,14 +120,14 @@ class Crops:
 class Ahead:
     """Makes the next batches on threads while one is trained on; Pillow decodes outside Python's lock."""
 
-    def __init__(self, make: Callable[[int, int, bool], Tensor], cores: int) -> None:
+    def __init__(self, make: Callable[[int, int, int], Tensor], cores: int) -> None:
         self.make, self.count = make, max(2, cores)
         self.pool = ThreadPoolExecutor(self.count)
-        self.batches: dict[tuple[int, int, bool], Future[Tensor]] = {}
+        self.batches: dict[tuple[int, int, int], Future[Tensor]] = {}
 
-    def get(self, step: int, generation: int, final: bool) -> Tensor:
+    def get(self, step: int, generation: int, side: int) -> Tensor:
         """The batch of this step, and the next ones are begun."""
-        wanted = [(step + i, generation, final) for i in range(self.count + 1)]
+        wanted = [(step + i, generation, side) for i in range(self.count + 1)]
         for key in [key for key in self.batches if key not in wanted]:
             self.batches.pop(key).cancel()
         for key in wanted:
@@ -134,6 +138,17 @@ class Ahead:
     def close(self) -> None:
         """What is not begun will not be."""
         self.pool.shutdown(cancel_futures=True)
+
+
+def reduced(crop: Tensor, side: int) -> Tensor:
+    """(H, W, 3) uint8 -> (side, side, 3), what would alias filtered out."""
+    if crop.shape[0] == side:
+        return crop
+    planes = crop.permute(2, 0, 1)[None]
+    if planes.device.type != "cpu":  # only a CPU resizes bytes
+        planes = planes.float()
+    small = interpolate(planes, (side, side), mode="bicubic", antialias=True)
+    return small.round().clamp(0, 255).to(torch.uint8)[0].permute(1, 2, 0)
 
 
 def extend(rgb: RGB, side: int) -> RGB:

@@ -7,12 +7,14 @@ from collections.abc import Callable
 
 import torch
 
-from attncodec.config import Budget, Config
+from attncodec.budget import Budget
+from attncodec.config import Config
 from attncodec.model.complexity import complexity
 from attncodec.training.begin import begin, load_held_out, load_pictures
 from attncodec.training.data import Crops
+from attncodec.training.initial import with_networks
 from attncodec.training.learner import Learner
-from attncodec.training.optim import learning_rate
+from attncodec.training.phases import learning_rate, place_at
 
 # Some steps are timed together, again and again, until one takes as long as it did the time before, but for this share:
 # the first ones are slow, for kernels are chosen, caches fill, and on a GPU a step is captured (replay.py).
@@ -24,6 +26,7 @@ TIMES_MIN, TIMES_MAX = 3, 12
 
 def dry_run(config: Config, device: torch.device, say: Callable[[str], None]) -> dict[str, str]:
     """Name -> value of what it came to. Raises what `train` raises before its first step."""
+    config = with_networks(config)
     pictures = load_pictures(config, say)
     held_out = load_held_out(pictures, say)
     learner, crops = begin(config, device, pictures, say)
@@ -47,12 +50,13 @@ def dry_run(config: Config, device: torch.device, say: Callable[[str], None]) ->
 
 def settled_step_s(learner: Learner, crops: Crops) -> float:
     """Seconds a step, batches included, once it is as fast as it will be."""
-    options, times, step = learner.config.train, list[float](), 0
+    times, step, place = list[float](), 0, place_at(learner.config, 0.0)
+    side = learner.config.crop_in(place.phase)
     while len(times) < TIMES_MIN or (abs(times[-1] / times[-2] - 1) > SETTLED and len(times) < TIMES_MAX):
         _wait(learner.device)
         start, first = time.perf_counter(), step
         while step - first < TIMED_STEPS[learner.device.type] or time.perf_counter() - start < TIMED_S:
-            learner.step(step, learning_rate(options.lr, options.warmup, step, 0.0), crops.at(step))
+            learner.step(step, learning_rate(learner.config, step, place), crops.at(step, side=side))
             step += 1
         _wait(learner.device)
         times.append((time.perf_counter() - start) / (step - first))

@@ -84,7 +84,7 @@ class GoodStates:
             if path == self.before:
                 os.replace(path, self.newest)
             progress.step, progress.recent = good.progress.step, good.progress.recent
-            progress.best_median = good.progress.best_median
+            progress.best_median, progress.phase = good.progress.best_median, good.progress.phase
             progress.generation += 1
             return good
         raise TrainingError(f"the loss jumped at step {progress.step}, and there is no good state to go back to", hint)

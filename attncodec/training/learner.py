@@ -10,12 +10,15 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from attncodec.config import QUALITY_STEPS, Config
+from attncodec.config import QUALITY_STEPS, Config, Part, Phase
 from attncodec.environment import has_bf16
+from attncodec.images import RGB
 from attncodec.metrics import rd_loss
-from attncodec.model.channel import Noise
-from attncodec.model.codec import Codec, rd_lambda_at
+from attncodec.model.channel import DEFAULT_ERROR_WEIGHT, Encoded, Noise, Rounding
+from attncodec.model.codec import Codec
 from attncodec.model.context import FloatPrior
+from attncodec.model.levels import rd_lambda_at
+from attncodec.model.prior import SKIP_LEVEL
 from attncodec.team import ALONE, Team
 from attncodec.training.checkpoint import AVERAGE, MODEL, OPTIMISER, Checkpoint, build_codec, load_weights
 from attncodec.training.data import Crops
@@ -32,6 +35,16 @@ from attncodec.training.replay import Replay
 
 INITIALISATION_CROPS = 32
 LEVEL_AND_NOISE = 1  # what tells their randomness from that of the crops
+EVERYTHING = Phase(share=1.0)  # nothing is frozen
+# What the names of the parameters of each part begin with.
+PARTS: dict[Part, str] = {
+    "analysis": "analysis.",
+    "gains": "log2_gain",
+    "hyper_analysis": "hyper_analysis.",
+    "z_prior": "z_prior.",
+    "context": "prior.",
+    "synthesis": "synthesis.",
+}
 AVERAGE_WARMUP = 10  # the average follows closely at first: its decay at step s is at most (1 + s) / (10 + s)
 
 
@@ -89,6 +102,7 @@ class Learner:
     bf16: bool
     team: Team
     replay: Replay[Inputs, StepResult] | None = None  # on a GPU
+    phase: Phase = EVERYTHING
 
     @classmethod
     def build(
@@ -104,15 +118,8 @@ class Learner:
         bf16 = config.train.precision == "auto" and has_bf16(device)
         if config.train.compile is True or (config.train.compile == "auto" and device.type == "cuda"):
             compile_networks(codec, device, say)
-        network: nn.Module = codec
-        if team.size > 1:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", FutureWarning)  # newer torch has another name for the last one
-                network = nn.parallel.DistributedDataParallel(
-                    codec, gradient_as_bucket_view=True, broadcast_buffers=False
-                )
         optimisers = build_optimisers(codec, config.train.lr, bf16)
-        learner = cls(config, device, codec, averaged, optimisers, network, bf16, team)
+        learner = cls(config, device, codec, averaged, optimisers, in_team(codec, team), bf16, team)
         # The gradients of a team meet while they are made, and MS-SSIM copies its window to the GPU in every step.
         if device.type == "cuda" and team.size == 1 and not config.train.ms_ssim_share:
             learner.replay = Replay(learner._take, device, say)
@@ -134,6 +141,21 @@ class Learner:
         for mine in (self.codec, self.averaged):
             mine.load_state_dict(codec.state_dict())
 
+    def enter(self, number: int, before: int) -> int:
+        """Learn as the phase of this number has it -> the number. Where the step before was in another one, weights
+        become their averages if some are frozen from now on: the averages are what is sealed."""
+        phase = self.config.train.phases[number]
+        if number != before and phase.frozen:
+            self.codec.load_state_dict(self.averaged.state_dict())
+        if phase != self.phase:
+            self.phase, frozen = phase, tuple(PARTS[part] for part in phase.frozen)
+            for name, parameter in self.codec.named_parameters():
+                parameter.requires_grad_(not name.startswith(frozen))
+            self.network = in_team(self.codec, self.team)
+            if self.replay:
+                self.replay.forget()
+        return number
+
     def step(
         self, step: int, lr: float, crops: Tensor, generation: int = 0, whole_batch: int | None = None
     ) -> StepResult:
@@ -149,19 +171,20 @@ class Learner:
         return self.replay(inputs) if self.replay else self._take(inputs, len(crops) / count)
 
     def _draw(self, step: int, generation: int, samples: Iterable[int]) -> tuple[list[int], list[int]]:
-        """The quality of each sample, as a position in the levels, and the seed of its noise."""
-        top = QUALITY_STEPS * (len(self.config.model.rd_lambdas) - 1)
+        """The quality of each sample, as a position, and the seed of its noise. What lies beyond the first and the last
+        level, by half of one, counts as theirs: so all levels are drawn equally often."""
+        top, half = QUALITY_STEPS * (len(self.config.model.rd_lambdas) - 1), QUALITY_STEPS // 2
         positions, seeds = [], []
         for sample in samples:
             rng = np.random.default_rng([self.config.train.seed, step, sample, generation, LEVEL_AND_NOISE])
-            positions.append(int(rng.integers(top + 1)))
+            positions.append(min(max(int(rng.integers(-half, top + half)), 0), top))
             seeds.append(int(rng.integers(2**63)))
         return positions, seeds
 
     def _take(self, inputs: Inputs, share: float = 1.0) -> StepResult:
         """A step on what is this share of the whole batch."""
         options = self.config.train
-        x, channel = self.to_float(inputs.crops), Noise(inputs.seeds)
+        x, channel = self.to_float(inputs.crops), self._channel(inputs)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             x_hat = self.network(x, channel, inputs.position)
         result = rd_loss(x, x_hat, channel.bits, inputs.rd_lambda, options.ms_ssim_share)
@@ -178,6 +201,27 @@ class Learner:
         level = torch.round(inputs.position / QUALITY_STEPS)
         samples = torch.stack([level, result.rate_bpp.detach(), result.mse_255.detach()], dim=1)
         return StepResult(torch.stack([taken.float(), loss, norm]), samples)
+
+    def _channel(self, inputs: Inputs) -> Noise | Encoded:
+        if self.phase.rounding == "nearest":
+            return Noise(inputs.seeds)
+        with torch.no_grad():
+            rounding = self._rounding(self.codec, inputs.position, inputs.rd_lambda[:, None])
+        return Encoded(SKIP_LEVEL, rounding)
+
+    @staticmethod
+    def _rounding(codec: Codec, position: Tensor, rd_lambda: Tensor | float) -> Rounding:
+        """As an encoder rounds for which nothing was measured."""
+        error_bits = DEFAULT_ERROR_WEIGHT * codec.error_bits(position, rd_lambda)
+        return Rounding(error_bits.expand(-1, codec.config.latent_channels))
+
+    def reconstruct(self, rgb: RGB, position: int) -> tuple[RGB, float]:
+        """As `Codec.reconstruct`, with the averaged weights and the rounding of the phase: by it they are validated."""
+        if self.phase.rounding == "nearest":
+            return self.averaged.reconstruct(rgb, position)
+        at = torch.tensor([position], device=self.device)
+        rounding = self._rounding(self.averaged, at, rd_lambda_at(self.config.model.rd_lambdas, position))
+        return self.averaged.reconstruct(rgb, position, SKIP_LEVEL, rounding)
 
     def _move(self, lr: Tensor, average_weight: Tensor, taken: Tensor) -> None:
         """The weights by their gradients, and the averaged weights after them; nothing where the step is not taken."""
@@ -217,6 +261,15 @@ class Learner:
         load_state_tensors(self.optimisers, checkpoint.part(OPTIMISER))
         if self.replay:
             self.replay.forget()
+
+
+def in_team(codec: Codec, team: Team) -> nn.Module:
+    """The codec, in a team with its gradients averaged over the processes."""
+    if team.size == 1:
+        return codec
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # newer torch has another name for the last one
+        return nn.parallel.DistributedDataParallel(codec, gradient_as_bucket_view=True, broadcast_buffers=False)
 
 
 def compile_networks(codec: Codec, device: torch.device, say: Callable[[str], None]) -> None:

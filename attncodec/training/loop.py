@@ -9,23 +9,24 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from attncodec.config import Budget, Config
-from attncodec.errors import CheckpointError, ConfigError
+from attncodec.budget import Budget
+from attncodec.config import Config
+from attncodec.errors import ConfigError
 from attncodec.images import RGB
 from attncodec.team import ALONE, Team, restarts_of_torchrun
 from attncodec.training import guard, validation
 from attncodec.training.begin import begin, check_same, crops_to_measure, load_held_out, load_pictures
 from attncodec.training.checkpoint import (
     Checkpoint,
-    load_checkpoint,
     save_and_keep,
     save_checkpoint,
     seal_checkpoint,
 )
 from attncodec.training.data import Crops
+from attncodec.training.initial import with_networks
 from attncodec.training.learner import Learner, StepResult, fetch
 from attncodec.training.means import Means
-from attncodec.training.optim import learning_rate
+from attncodec.training.phases import learning_rate, place_at
 from attncodec.training.progress import Clock, Display, Progress, StopRequest
 from attncodec.training.run import MetricsRow, Recorder, RunFolder
 from attncodec.training.validation import Point, Reconstruct, Schedule
@@ -70,6 +71,7 @@ def train(
             "--max-restarts 0 (for scripts/slurm: RESTARTS=0), or one process and few steps before the others",
         )
     folder = RunFolder(out)
+    config = team.from_lead(lambda: with_networks(config, None if restart else folder.config))
     checkpoint = team.from_lead(lambda: folder.checkpoint(config, say) if not restart else None)
     budget = checkpoint.budget if checkpoint else Budget.parse(config.train.budget)
     progress = checkpoint.progress if checkpoint else Progress()
@@ -107,7 +109,7 @@ def seal_run(run: "Run", say: Callable[[str], None]) -> None:
     """Write the model file. That of a finished run is measured on training pictures, and validated, too: a stop shall
     not wait for it."""
     folder, progress = run.folder, run.progress
-    best = checkpoint_to_seal(folder, progress.finished)
+    best = folder.to_seal(progress.finished)
     if progress.finished:
         say("sealing: tables are measured on training pictures")
     sealed = seal_checkpoint(best, crops_to_measure(run.crops) if progress.finished else None)
@@ -118,16 +120,6 @@ def seal_run(run: "Run", say: Callable[[str], None]) -> None:
             f"the sealed model, of step {best.progress.step}, with those tables, on held-out pictures: "
             f"{row.bpp:.4f} bpp, {row.psnr_db:.2f} dB"
         )
-
-
-def checkpoint_to_seal(folder: RunFolder, finished: bool) -> Checkpoint:
-    """The end of a schedule is not always its best; a run that was stopped has nothing better than where it is."""
-    try:
-        return load_checkpoint(folder.best if finished else folder.last)
-    except CheckpointError:
-        if not finished:
-            raise
-        return load_checkpoint(folder.last)  # the best one is damaged, or no validation was finite
 
 
 @dataclass
@@ -218,19 +210,20 @@ class Run:
         self.save()
         return (
             f"the loss jumped by step {jumped_at}: back to step {self.progress.step}, with other crops and "
-            f"{guard.rate_factor(self.progress):g} of the rate of learning"
+            f"{guard.rate_factor(self.progress):g} of the learning rate"
         )
 
 
 def fit(run: Run) -> None:
     """The loop. It ends with a checkpoint: where the budget is spent (`progress.finished`), or a stop is asked for."""
-    options, progress, learner, team = run.learner.config.train, run.progress, run.learner, run.team
+    config, progress, learner, team = run.learner.config, run.progress, run.learner, run.team
     clock = Clock(run.budget, progress)
-    schedule = Schedule(clock, learner.config, run.held_out)
+    schedule = Schedule(clock, config, run.held_out)
     display = Display(run.budget, clock.spent(), quiet=not team.leads)
-    means = Means(len(learner.config.model.rd_lambdas))
+    means = Means(len(config.model.rd_lambdas))
     read_every, report_every = READ_EVERY[learner.device.type], REPORT_EVERY[learner.device.type]
     unread: list[StepResult] = []
+    learner.enter(progress.phase, progress.phase)
     saved = began = time.monotonic()
 
     def decide() -> tuple[int, float]:
@@ -259,7 +252,7 @@ def fit(run: Run) -> None:
         if run.recorder:  # the first time it takes longer than a validation, and says nothing about the next one
             measure_anchors(run.folder, run.recorder, run.held_out, lambda: run.stop.asked)
         start = clock.spent()
-        row = run.validate(learner.averaged.reconstruct, "validation", team)
+        row = run.validate(learner.reconstruct, "validation", team)
         if row is None:
             return False
         if team.leads:
@@ -286,11 +279,12 @@ def fit(run: Run) -> None:
                 continue
             if not unread:
                 began = time.monotonic()
-            rate = learning_rate(options.lr, options.warmup, progress.step, fraction, options.constant)
-            run.lr = guard.rate_factor(progress) * rate
-            final = fraction > 1 - options.final_share
-            batch = run.crops.at(progress.step, progress.generation, final)
-            unread.append(learner.step(progress.step, run.lr, batch, progress.generation, run.crops.count(final)))
+            place = place_at(config, fraction)
+            progress.phase = learner.enter(place.number, progress.phase)
+            run.lr = guard.rate_factor(progress) * learning_rate(config, progress.step, place)
+            side = config.crop_in(place.phase)
+            batch = run.crops.at(progress.step, progress.generation, side)
+            unread.append(learner.step(progress.step, run.lr, batch, progress.generation, run.crops.count(side)))
             clock.tick(timed=read_every == 1)  # elsewhere this was a launch, or the compiler; `read` knows better
             reporting = progress.step % report_every == 0
             if progress.step % read_every == 0 or reporting:

@@ -1,4 +1,4 @@
-"""Muon for convolution weights, AdamW for everything else, and the rate of learning.
+"""Muon for convolution weights, AdamW for everything else.
 
 Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon) replaces the momentum of a matrix by the nearest
 (semi-)orthogonal one, so that all directions are learnt equally fast. Its step is scaled to the size of Adam's (Liu et
@@ -155,13 +155,6 @@ def build_optimisers(codec: nn.Module, lr: float, bf16: bool) -> Optimisers:
         "muon": Muon(matrices, rate(), torch.bfloat16 if bf16 else torch.float32, 1 if on_gpu else REUSE),
         "adamw": torch.optim.AdamW([adamw], betas=(0.9, 0.95), weight_decay=0.0, fused=True, capturable=on_gpu),
     }
-
-
-def learning_rate(peak: float, warmup: int, step: int, progress: float, constant: float = 0.0) -> float:
-    """Linear warm-up over `warmup` steps, the peak until progress `constant`, then a cosine that reaches zero at 1."""
-    rise = min(1.0, (step + 1) / (warmup + 1))
-    fallen = min(1.0, max(0.0, progress - constant) / (1 - constant))
-    return peak * rise * 0.5 * (1 + math.cos(math.pi * fallen))
 
 
 def set_found_inf(optimisers: Optimisers, found_inf: Tensor) -> None:

@@ -8,7 +8,7 @@ from types import FrameType, TracebackType
 
 from tqdm import tqdm
 
-from attncodec.config import Budget
+from attncodec.budget import Budget
 
 LINE_EVERY_S = 60.0
 
@@ -27,6 +27,7 @@ class Progress:
     best_median: float | None = None  # of `recent`
     validated_at: float = 0.0  # in the unit of the budget
     validation_cost: float = 0.0  # of all validations, in the unit of the budget
+    phase: int = 0  # the number of the phase of the last step
 
 
 class Clock:

@@ -85,6 +85,15 @@ class RunFolder:
                 problems.append(error)
         raise problems[0]
 
+    def to_seal(self, finished: bool) -> Checkpoint:
+        """The end of a schedule is not always its best; a run that was stopped has nothing better than where it is."""
+        try:
+            return load_checkpoint(self.best if finished else self.last)
+        except CheckpointError:
+            if not finished:
+                raise
+            return load_checkpoint(self.last)  # the best one is damaged, or no validation was finite
+
     def prepare(self, config: Config, pictures: PictureSet, device: str, resuming: bool) -> None:
         """Make the folder, empty of what an earlier run wrote, or check that the run sees the same pictures again.
 

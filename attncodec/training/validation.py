@@ -11,7 +11,7 @@ import torch
 from attncodec.config import QUALITY_STEPS, Config
 from attncodec.images import RGB
 from attncodec.metrics import MS_SSIM_MIN_SIDE, level_weight, mixed_distortion, ms_ssim, psnr_db
-from attncodec.model.codec import rd_lambda_at
+from attncodec.model.levels import rd_lambda_at
 from attncodec.team import ALONE, Team
 from attncodec.training.data import extend
 from attncodec.training.progress import Clock

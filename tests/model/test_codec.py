@@ -6,9 +6,10 @@ from conftest import KODAK, TINY, make_codec, photo
 from attncodec.images import read_rgb, to_tensor
 from attncodec.metrics import psnr_db
 from attncodec.model.channel import Noise, Read, Round, Write
-from attncodec.model.codec import Codec, rd_lambda_at
+from attncodec.model.codec import Codec
 from attncodec.model.coder import SymbolWriter
 from attncodec.model.encoding import Encoding, Target
+from attncodec.model.levels import rd_lambda_at
 from attncodec.model.prior import SKIP_LEVEL
 from attncodec.model.sealed import SealedCodec
 from attncodec.model.sealing import seal

@@ -5,11 +5,12 @@ from torch import nn
 
 from attncodec.errors import CheckpointError
 from attncodec.model.blocks import SLOPE, Up
-from attncodec.model.context import ONE, ExactPrior, Ranges, exact_tensors, float_twin, interpolate, to_fixed
+from attncodec.model.context import ExactPrior, Ranges, exact_tensors, float_twin
 from attncodec.model.fixedpoint import (
     BIAS_BITS,
     EXP2_ONE,
     INTEGER_LIMIT,
+    ONE,
     OUTPUT_LIMIT,
     ExactConv,
     exact,
@@ -17,7 +18,9 @@ from attncodec.model.fixedpoint import (
     fraction_for,
     multiply_exp2,
     quantise_conv,
+    to_fixed,
 )
+from attncodec.model.levels import interpolate
 
 
 def bits(channels: int, count: int) -> torch.Tensor:
@@ -80,7 +83,7 @@ def test_weights_and_activations_are_two_int8_digits() -> None:
     low, high = torch.where(low == -128, 128, low), torch.where(low == -128, high - 1, high)
     assert high.abs().max() == 127 and low.abs().max() <= 128
     codec = make_codec()
-    tensors = exact_tensors(codec.prior, codec.log2_gain, Ranges.unknown(TINY))
+    tensors = exact_tensors(codec.prior, codec.log2_gain, codec.log2_gain_z, Ranges.unknown(TINY))
     weights = [tensor for name, tensor in tensors.items() if name.endswith(".weight")]
     assert len(weights) == 14 and max(int(weight.abs().max()) for weight in weights) <= INTEGER_LIMIT
 
@@ -127,7 +130,7 @@ def test_levels_are_interpolated_linearly_and_integers_rounded_down() -> None:
 @pytest.fixture(scope="module")
 def tensors() -> dict[str, torch.Tensor]:
     codec = make_codec()
-    return exact_tensors(codec.prior, codec.log2_gain, Ranges.unknown(TINY))
+    return exact_tensors(codec.prior, codec.log2_gain, codec.log2_gain_z, Ranges.unknown(TINY))
 
 
 def test_the_exact_prior_says_what_the_float_prior_says(tensors: dict[str, torch.Tensor]) -> None:
@@ -138,7 +141,9 @@ def test_the_exact_prior_says_what_the_float_prior_says(tensors: dict[str, torch
     position = torch.tensor([77])
     features = torch.exp2(tensors["context.hyper.2.fraction"].double())[:, None, None]
     with torch.no_grad():
-        float_hyper, exact_hyper = codec.prior.hyper(z_hat, position), prior.hyper(z_hat, position)
+        gain_z = interpolate(codec.log2_gain_z, position)[..., None, None]
+        float_hyper = codec.prior.hyper(z_hat, position, gain_z)
+        exact_hyper = prior.hyper(z_hat, position, to_fixed(gain_z).long())
         assert (float_hyper - exact_hyper / features).abs().max() < 0.02
         gains = interpolate(codec.log2_gain, position).repeat_interleave(4, 1)[..., None, None]
         y_hat = torch.randn(1, 96, 4, 6, generator=generator).double().mul(3 * ONE).round() / ONE

@@ -12,6 +12,7 @@ from attncodec.model.prior import (
     TAIL_SHARE,
     UNIT_LEVEL,
     LearnedPrior,
+    SideInfo,
     TablePrior,
     factorised_tables,
     gaussian_bits,
@@ -23,6 +24,11 @@ from attncodec.model.prior import (
 
 def level_of(scale):
     return UNIT_LEVEL + LEVELS_PER_OCTAVE * (torch.log2(scale) if torch.is_tensor(scale) else math.log2(scale))
+
+
+def side_of(z: torch.Tensor) -> SideInfo:
+    """One step to a unit."""
+    return SideInfo(tuple(z.shape), torch.zeros(1, z.shape[1], 1, 1), torch.zeros(len(z), dtype=torch.int64))
 
 
 @pytest.fixture(scope="module")
@@ -98,17 +104,29 @@ def test_gaussian_tables_are_symmetric_valid_and_close_to_the_density() -> None:
 
 
 def test_tables_of_z_agree_with_the_learned_density(learned: LearnedPrior) -> None:
-    tables = factorised_tables(learned)
+    gains = torch.linspace(-2, 1, 24).reshape(3, 8)
+    tables = factorised_tables(learned, gains)
     tables.check()
-    z = torch.randn(1, 8, 4, 4, generator=torch.Generator().manual_seed(0)).mul(2).round()
-    assert torch.allclose(TablePrior(TableSet(tables)).bits(z), learned.bits(z), atol=0.01)
+    z = torch.randn(3, 8, 4, 4, generator=torch.Generator().manual_seed(0)).mul(2).round()
+    by_table, learned_bits = (
+        prior.bits(z, SideInfo((3, 8, 4, 4), gains[..., None, None], torch.arange(3)))
+        for prior in (TablePrior(TableSet(tables)), learned)
+    )
+    assert torch.allclose(by_table, learned_bits, atol=0.01)
+
+
+def test_coarser_steps_of_z_cost_the_bits_that_they_cover(learned: LearnedPrior) -> None:
+    shape, level = (1, 8, 1, 1), torch.zeros(1, dtype=torch.int64)
+    fine, coarse = (SideInfo(shape, torch.full(shape, octaves), level) for octaves in (0.0, -1.0))
+    likelihood = sum(torch.exp2(-learned.bits(torch.full(shape, at), fine)) for at in (1.5, 2.5))
+    assert torch.allclose(torch.exp2(-learned.bits(torch.ones(shape), coarse)), likelihood, atol=1e-6)
 
 
 def test_a_symbol_outside_the_tables_is_charged_its_escape(learned: LearnedPrior) -> None:
-    tables = factorised_tables(learned)
+    tables = factorised_tables(learned, torch.zeros(1, 8))
     z = torch.full((1, 8, 1, 1), 30000.0)
     expected = [PRECISION - math.log2(weights[-1]) + 1 + 15 + 14 for weights in tables.split()]
-    assert torch.allclose(TablePrior(TableSet(tables)).bits(z).flatten(), torch.tensor(expected), atol=1e-4)
+    assert torch.allclose(TablePrior(TableSet(tables)).bits(z, side_of(z)).flatten(), torch.tensor(expected), atol=1e-4)
 
 
 def test_the_learned_prior_is_compressai_s(learned: LearnedPrior) -> None:
@@ -120,11 +138,11 @@ def test_the_learned_prior_is_compressai_s(learned: LearnedPrior) -> None:
     with torch.no_grad():
         bottleneck.quantiles[:, :, 1] = 0  # without medians
         _, likelihood = bottleneck.eval()(z)
-    assert torch.allclose(learned.bits(z), -torch.log2(likelihood), atol=1e-3)
+    assert torch.allclose(learned.bits(z, side_of(z)), -torch.log2(likelihood), atol=1e-3)
 
 
 def test_the_rate_is_float32_under_autocast_too(learned: LearnedPrior) -> None:
     z = torch.randn(2, 8, 4, 4, generator=torch.Generator().manual_seed(0)) * 8
     with torch.autocast("cpu", torch.bfloat16):
-        inside = learned.bits(z)
-    assert torch.equal(inside, learned.bits(z))
+        inside = learned.bits(z, side_of(z))
+    assert torch.equal(inside, learned.bits(z, side_of(z)))

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from attncodec.config import Budget, Config
+from attncodec.budget import Budget
+from attncodec.config import Config
 from attncodec.errors import CheckpointError
 from attncodec.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from attncodec.training.progress import Progress

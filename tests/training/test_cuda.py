@@ -15,7 +15,8 @@ from conftest import photo
 from test_learner import crops
 from test_loop import changed, stop_at
 
-from attncodec.config import Budget, Config
+from attncodec.budget import Budget
+from attncodec.config import Config
 from attncodec.images import to_rgb, to_tensor
 from attncodec.model.channel import Round
 from attncodec.model.sealed import SealedCodec, load_sealed

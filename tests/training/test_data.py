@@ -13,7 +13,7 @@ from attncodec.errors import ConfigError, TrainingError
 from attncodec.team import Team
 from attncodec.training import memory
 from attncodec.training import pictures as pictures_module
-from attncodec.training.data import Crops, centre, extend
+from attncodec.training.data import Crops, centre, extend, reduced
 from attncodec.training.memory import Room, available_bytes
 from attncodec.training.pictures import Picture, Source, boxes_of, find_sources, read_pictures, split_pictures
 
@@ -79,8 +79,28 @@ def test_crops_are_pieces_of_the_pictures_flipped_every_way() -> None:
     mixed = np.ascontiguousarray(ramp + ramp.transpose(1, 0, 2) * 3)
     one = crops_of([kept("x", mixed)], batch=1)
     seen = {one.at(step).numpy().tobytes() for step in range(40)}
-    flips = [mixed[::a, ::b].transpose(2, 0, 1).tobytes() for a in (1, -1) for b in (1, -1)]
-    assert seen == set(flips)
+    turned = (mixed, mixed.transpose(1, 0, 2))
+    symmetries = [one[::a, ::b].transpose(2, 0, 1).tobytes() for one in turned for a in (1, -1) for b in (1, -1)]
+    assert seen == set(symmetries) and len(seen) == 8
+
+
+def test_half_of_the_crops_are_reduced_where_the_picture_has_room() -> None:
+    stripes = np.zeros((200, 160, 3), np.uint8)
+    stripes[:, ::2] = 255  # which vanish where they are reduced by much
+    one = crops_of([kept("x", stripes)], batch=1)
+    plain = np.mean([set(one.at(step).unique().tolist()) == {0, 255} for step in range(400)])
+    assert plain == pytest.approx(0.5, abs=0.06)
+    small = crops_of([kept("x", stripes[:64, :64].copy())], batch=1)
+    assert all(set(small.at(step).unique().tolist()) == {0, 255} for step in range(20))
+
+
+def test_reduced_crops_are_filtered_and_keep_their_mean() -> None:
+    noise = torch.randint(0, 256, (128, 128, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    small = reduced(noise, 64)
+    assert small.shape == (64, 64, 3) and small.dtype == torch.uint8
+    assert abs(float(small.float().mean() - noise.float().mean())) < 2
+    assert 0.3 < float(small.float().std() / noise.float().std()) < 0.7
+    assert torch.equal(reduced(noise, 128), noise)
 
 
 def test_larger_pictures_are_seen_more_often() -> None:
@@ -103,10 +123,10 @@ def test_the_centre_is_in_the_middle() -> None:
     assert (centre(rgb, 20) == rgb).all()
 
 
-def test_the_last_phase_has_larger_crops_and_about_as_many_pixels() -> None:
-    one = crops_of([kept("x", photo(200, 150))], batch=8, final_crop=128)
-    assert one.at(3, final=True).shape == (2, 3, 128, 128)
-    assert crops_of([kept("x", photo(20, 30))], batch=1, final_crop=128).at(0, final=True).shape == (1, 3, 128, 128)
+def test_larger_crops_are_fewer_for_about_as_many_pixels() -> None:
+    one = crops_of([kept("x", photo(200, 150))], batch=8)
+    assert one.at(3, side=128).shape == (2, 3, 128, 128) and one.count(128) == 2
+    assert crops_of([kept("x", photo(20, 30))], batch=1).at(0, side=128).shape == (1, 3, 128, 128)
 
 
 def strange_pictures(folder: Path, large: tuple[int, int]) -> int:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from attncodec.config import Budget, Config
+from attncodec.budget import Budget
+from attncodec.config import Config
 from attncodec.errors import TrainingError
 from attncodec.training.checkpoint import Checkpoint, load_checkpoint
 from attncodec.training.guard import ENOUGH, RETURNS_MAX, WINDOW, GoodStates, jumped, rate_factor, snapshot_due, watch

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from attncodec.config import Budget, Config, load_config
+from attncodec.budget import Budget
+from attncodec.config import Config, Phase, load_config
 from attncodec.container import unpack
 from attncodec.errors import ConfigError
 from attncodec.images import find_pictures, read_rgb
@@ -248,8 +249,9 @@ def test_a_minute_of_training_lowers_the_loss_by_a_fifth(quick_config: Config, t
 
 
 def test_a_last_phase_of_larger_crops_and_ms_ssim_train(quick_config: Config, tmp_path: Path) -> None:
-    data = quick_config.data.model_copy(update={"crop": 192, "final_crop": 256})
-    config = changed(quick_config.model_copy(update={"data": data}), final_share=0.4, ms_ssim_share=0.3)
+    data = quick_config.data.model_copy(update={"crop": 192})
+    phases = (Phase(share=0.6, lr=(1, 1)), Phase(share=0.4, crop=256))
+    config = changed(quick_config.model_copy(update={"data": data}), phases=phases, ms_ssim_share=0.3)
     assert run(config, tmp_path / "run").progress.finished
 
 

@@ -1,6 +1,3 @@
-import itertools
-import math
-
 import pytest
 import torch
 from conftest import make_codec
@@ -10,7 +7,6 @@ from attncodec.training import optim
 from attncodec.training.optim import (
     Muon,
     build_optimisers,
-    learning_rate,
     load_state_tensors,
     orthogonalise,
     set_found_inf,
@@ -93,18 +89,6 @@ def test_the_state_survives_as_flat_tensors() -> None:
     load_state_tensors(other, saved)
     restored = state_tensors(other)
     assert saved.keys() == restored.keys() and all(torch.equal(saved[k], restored[k]) for k in saved)
-
-
-def test_the_rate_of_learning_rises_linearly_then_falls_to_zero_inside_the_budget() -> None:
-    rates = [learning_rate(1.0, 10, step, (step + 1) / 100) for step in range(100)]
-    assert rates[0] == pytest.approx(1 / 11, rel=0.01)
-    assert max(rates) == pytest.approx(1.0, abs=0.04)
-    assert rates[-1] == pytest.approx(0, abs=1e-12)
-    assert all(a > b for a, b in itertools.pairwise(rates[12:]))
-    steady = [learning_rate(1.0, 10, step, (step + 1) / 100, constant=0.4) for step in range(100)]
-    assert steady[:10] != rates[:10] and steady[10:39] == [1.0] * 29 and steady[-1] == pytest.approx(0, abs=1e-12)
-    assert steady[69] == pytest.approx(0.5) and all(a > b for a, b in itertools.pairwise(steady[40:]))
-    assert learning_rate(1.0, 0, 50, 0.5) == pytest.approx(0.5 * (1 + math.cos(math.pi / 2)))
 
 
 def test_a_matrix_is_used_for_four_steps_and_a_quarter_are_made_anew_in_each(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@ import signal
 
 import pytest
 
-from attncodec.config import Budget
+from attncodec.budget import Budget
 from attncodec.environment import has_bf16
 from attncodec.errors import ConfigError
 from attncodec.training import progress

@@ -2,7 +2,8 @@ import pytest
 import torch
 from conftest import photo
 
-from attncodec.config import Budget, Config, DataConfig, ModelConfig, TrainConfig
+from attncodec.budget import Budget
+from attncodec.config import Config, DataConfig, ModelConfig, TrainConfig
 from attncodec.metrics import level_weight, ms_ssim
 from attncodec.training import progress as progress_module
 from attncodec.training.progress import Clock, Progress

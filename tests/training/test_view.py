@@ -71,6 +71,6 @@ def test_steps_are_timed_once_they_are_as_fast_as_they_will_be(
             steps[0] += 1
 
     monkeypatch.setattr(dryrun.time, "perf_counter", lambda: now[0])
-    crops = SimpleNamespace(at=lambda step: None)
+    crops = SimpleNamespace(at=lambda step, side: None)
     assert dryrun.settled_step_s(Learner(), crops) == pytest.approx(1.0)
     assert steps[0] == 10

@@ -1,0 +1,10 @@
+"""The models that come with the package."""
+
+from pathlib import Path
+
+FOLDER = Path(__file__).parent.parent / "weights"
+
+
+def shipped(name: str = "default") -> Path:
+    """The model file of that name."""
+    return FOLDER / f"{name}.safetensors"

@@ -1,0 +1,186 @@
+"""Old weights in larger networks, which begin as the old ones: what is added changes nothing before it has learned.
+
+    blocks              the identity: their last convolution is zero
+    attention           the identity, where there was none
+    widths              old channels read nothing from new ones; new ones read all
+    channels of y       coefficients of the DCT that follow the old ones, in steps so coarse that they are always zero;
+                        they stand at the end of each quarter of the channels, as context.coding_order counts them
+    channels of z       in steps so coarse that they are always zero
+
+Where a new weight is multiplied by what is always zero it keeps its random start: two zeros in a row would never learn.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from attncodec.config import WINDOWED, ModelConfig, flatten
+from attncodec.errors import ConfigError
+from attncodec.model.codec import Codec
+from attncodec.model.context import FloatPrior
+from attncodec.model.transforms import dct_basis
+from attncodec.training.checkpoint import build_codec
+
+SILENT_Y, SILENT_Z = -9.0, -10.0  # log2 of quantiser steps to a unit, of new channels
+STRIDES = (4, 8, 16)
+GROWS = ("latent_channels", "hyper_channels", "context_width", "widths", "analysis_blocks", "synthesis_blocks")
+ATTENTION = "attention."
+TRANSFORMS = ("analysis", "synthesis")
+# What takes y_hat and z_hat, where new channels are always zero.
+READ_SILENCE = ("synthesis.linear.weight", "synthesis.network.0.weight", "prior.networks.hyper.0.0.weight")
+
+
+def refusals(old: ModelConfig, new: ModelConfig) -> list[str]:
+    """Why a codec of `old` cannot grow into one of `new`, a line for each key."""
+    found, before, after = [], flatten(old.model_dump()), flatten(new.model_dump())
+    for key in after:
+        if before[key] != after[key] and not key.startswith(ATTENTION):
+            change = f"model.{key} ({before[key]} -> {after[key]})"
+            if key not in GROWS:
+                found.append(f"{change} is another codec")
+            elif any(ours < theirs for ours, theirs in zip(_numbers(after[key]), _numbers(before[key]), strict=True)):
+                found.append(f"{change} takes something away")
+            elif key == "widths" and bool(before[key][0]) != bool(after[key][0]):
+                found.append(f"{change} begins at another stride")
+    for transform in TRANSFORMS:
+        for stride, width, wider, was, becomes in _attention(old, new, transform):
+            place = f"attention of the {transform} at stride {stride}"
+            same = ("heads", "window", "hidden")
+            if was not in (becomes, "none"):
+                found.append(f"{place} ({was} -> {becomes}) computes something else")
+            elif was in WINDOWED and any(getattr(old.attention, k) != getattr(new.attention, k) for k in same):
+                found.append(f"{place} ({was}) has other heads, windows or hidden widths")
+            elif was in WINDOWED and width != wider:
+                found.append(f"{place} ({was}, {width} -> {wider} channels) normalises over all channels of a head")
+    return found
+
+
+def additions(old: ModelConfig, new: ModelConfig) -> list[str]:
+    """What a codec of `new` has more than one of `old`, in words."""
+    names = {
+        "latent_channels": "channels of y",
+        "hyper_channels": "channels of z",
+        "context_width": "channels of the context networks",
+    }
+    found = [f"{more} {name}" for key, name in names.items() if (more := getattr(new, key) - getattr(old, key))]
+    for key, name in (
+        ("widths", "channels"),
+        ("analysis_blocks", "analysis blocks"),
+        ("synthesis_blocks", "synthesis blocks"),
+    ):
+        for stride, few, many in zip(STRIDES, getattr(old, key), getattr(new, key), strict=True):
+            if many > few:
+                found.append(f"{many - few} {name} at stride {stride}")
+    for transform in TRANSFORMS:
+        for stride, _, _, was, becomes in _attention(old, new, transform):
+            if was != becomes:
+                found.append(f"{becomes} attention of the {transform} at stride {stride}")
+    return found
+
+
+def grow(source: Codec, config: ModelConfig) -> Codec:
+    """A codec of `config` that does what `source` does. Raises ConfigError where it cannot, naming the keys."""
+    reasons = refusals(source.config, config)
+    if reasons:
+        hint = "take over its values, or train without train.init"
+        raise ConfigError(f"its networks cannot grow into these: {'; '.join(reasons)}", hint)
+    grown = build_codec(config)
+    _add_silent_channels(source, grown)
+    for transform in TRANSFORMS:
+        network, roles = getattr(grown, transform).network, getattr(grown, transform).roles
+        for layer, role in zip(network, roles, strict=True):
+            if role.startswith("block") and role not in getattr(source, transform).roles:
+                for parameter in layer.conv2.parameters():
+                    nn.init.zeros_(parameter)
+    theirs, places = grown.state_dict(), _Places(source, grown)
+    for name, tensor in source.state_dict().items():
+        target, index = theirs[places.name(name)], places.index(name, tensor)
+        if tensor.dim() == 4 and name not in READ_SILENCE:
+            target[index[0].flatten()] = 0  # old channels read nothing from new ones
+        target[index] = tensor
+    return grown
+
+
+def _add_silent_channels(source: Codec, grown: Codec) -> None:
+    """New channels of y and z, whatever becomes of the old ones."""
+    old, new = source.config.latent_channels, grown.config.latent_channels
+    with torch.no_grad():
+        grown.log2_gain.fill_(SILENT_Y)
+        grown.log2_gain_z.fill_(SILENT_Z)
+        added = sorted(set(range(new)) - set(_old_channels(old, new).tolist()))
+        basis = dct_basis(new)[old:, :, None, None]
+        grown.analysis.linear.weight[added] = basis
+        grown.synthesis.linear.weight[:, added] = basis.transpose(0, 1)
+        unit = source.analysis.unit.min()  # a high frequency has little on photographs
+        grown.analysis.unit.fill_(unit)
+        grown.synthesis.unit.fill_(unit)
+        assert isinstance(grown.prior, FloatPrior)
+        for step in grown.prior.networks.steps:
+            assert isinstance(step, nn.Sequential)
+            for parameter in step[-1].parameters():  # means of zero, and scales of a unit
+                nn.init.zeros_(parameter)
+
+
+class _Places:
+    """Where each tensor of a codec, and each of its channels, is found in a larger one."""
+
+    def __init__(self, source: Codec, grown: Codec) -> None:
+        assert isinstance(source.prior, FloatPrior) and isinstance(grown.prior, FloatPrior)
+        self.roles = {name: (getattr(source, name).roles, getattr(grown, name).roles) for name in TRANSFORMS}
+        few, many = source.config.latent_channels, grown.config.latent_channels
+        latent = _old_channels(few, many)
+        self.channels: dict[tuple[str, int], Tensor] = {
+            ("analysis.linear.weight", 0): latent,
+            ("analysis.head.weight", 0): latent,
+            ("analysis.head.bias", 0): latent,
+            ("analysis.unit", 0): latent,
+            ("synthesis.unit", 0): latent,
+            ("synthesis.linear.weight", 1): latent,
+            ("synthesis.network.0.weight", 1): latent,
+            ("hyper_analysis.network.0.weight", 1): latent,
+            ("log2_gain", 1): latent,
+        }
+        width, wider = source.config.context_width, grown.config.context_width
+        known, known_before = [torch.arange(width)], wider
+        for step, (old, new) in enumerate(zip(source.prior.order, grown.prior.order, strict=True)):
+            # What a step codes are latents, 4 * channel + position, in an order of its own.
+            place = {int(latent): number for number, latent in enumerate(new)}
+            here = torch.tensor([place[int(4 * latent[at // 4] + at % 4)] for at in old])
+            name = f"prior.networks.steps.{step}"
+            self.channels[f"{name}.0.weight", 1] = torch.cat(known)
+            for parameter in ("weight", "bias"):
+                self.channels[f"{name}.4.{parameter}", 0] = torch.cat([here, len(new) + here])
+            known.append(known_before + here)
+            known_before += len(new)
+
+    def name(self, name: str) -> str:
+        """The layers of the transforms are counted, and stand elsewhere where others have come between them."""
+        part, _, rest = name.partition(".network.")
+        if part not in self.roles or not rest:
+            return name
+        number, _, rest = rest.partition(".")
+        old, new = self.roles[part]
+        return f"{part}.network.{new.index(old[int(number)])}.{rest}"
+
+    def index(self, name: str, tensor: Tensor) -> tuple[Tensor, ...]:
+        """For each dimension of a tensor of the source where its entries stand, to be broadcast against each other."""
+        places = [self.channels.get((name, n), torch.arange(length)) for n, length in enumerate(tensor.shape)]
+        return tuple(p.reshape([-1 if n == m else 1 for m in range(tensor.dim())]) for n, p in enumerate(places))
+
+
+def _old_channels(few: int, many: int) -> Tensor:
+    """Where the channels of y stand among more of them: at the begin of each quarter, in their order."""
+    old, new = torch.arange(few), torch.arange(many)
+    quarters = [(new[new * 4 // many == quarter], int((old * 4 // few == quarter).sum())) for quarter in range(4)]
+    return torch.cat([channels[:count] for channels, count in quarters])
+
+
+def _numbers(value: object) -> tuple[int, ...]:
+    return tuple(value) if isinstance(value, tuple | list) else (int(str(value)),)
+
+
+def _attention(old: ModelConfig, new: ModelConfig, transform: str) -> Iterator[tuple[int, int, int, str, str]]:
+    """Stride, widths and kinds of attention, before and after."""
+    kinds = (old.attention.kinds(transform), new.attention.kinds(transform))  # type: ignore[arg-type]
+    yield from zip(STRIDES[1:], old.widths[1:], new.widths[1:], *kinds, strict=True)

@@ -1,0 +1,33 @@
+"""The phases of a run: where a share of its budget lies in them."""
+
+import math
+from dataclasses import dataclass
+
+from attncodec.config import Config, Phase
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place in a phase: its number, and the part of it that is spent, from 0 to 1."""
+
+    number: int
+    spent: float
+    phase: Phase
+
+
+def place_at(config: Config, fraction: float) -> Place:
+    """Where a fraction of the budget lies. A boundary is the end of the phase before it, and so is all above 1."""
+    start = 0.0
+    for number, phase in enumerate(config.train.phases):
+        spent = (fraction - start) / phase.share
+        if spent <= 1 or number == len(config.train.phases) - 1:
+            return Place(number, min(max(spent, 0.0), 1.0), phase)
+        start += phase.share
+    raise AssertionError("a configuration has a phase")
+
+
+def learning_rate(config: Config, step: int, place: Place) -> float:
+    """A cosine from the begin to the end of the phase, times a linear warm-up over the first steps of the run."""
+    begin, end = place.phase.lr
+    rise = min(1.0, (step + 1) / (config.train.warmup + 1))
+    return config.train.lr * rise * (end + (begin - end) * 0.5 * (1 + math.cos(math.pi * place.spent)))

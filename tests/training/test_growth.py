@@ -1,0 +1,168 @@
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TINY, make_codec, photo
+from test_loop import CPU, changed, run
+
+from attncodec.config import AttentionConfig, Config, ModelConfig, dump_yaml, load_config
+from attncodec.errors import ConfigError
+from attncodec.images import to_tensor
+from attncodec.metrics import psnr_db
+from attncodec.model.codec import Codec
+from attncodec.model.context import coding_order
+from attncodec.model.levels import rd_lambda_at
+from attncodec.model.sealed import SealedCodec
+from attncodec.model.sealing import seal
+from attncodec.training.checkpoint import load_checkpoint
+from attncodec.training.growth import additions, grow, refusals
+from attncodec.training.initial import load_initial, networks_of, unseal, with_networks
+from attncodec.training.learner import Learner
+from attncodec.training.loop import train
+
+BASE = TINY.model_copy(update={"widths": (8, 16, 24), "attention": AttentionConfig(analysis=("gated", "none"))})
+LARGER = {
+    "blocks": {"analysis_blocks": (1, 2, 3), "synthesis_blocks": (1, 2, 3)},
+    "widths": {"widths": (10, 20, 36)},
+    "channels of y": {"latent_channels": 30},
+    "channels of z": {"hyper_channels": 20},
+    "context": {"context_width": 40},
+    "attention": {"attention": AttentionConfig(analysis=("gated", "dot"), synthesis=("none", "gated"))},
+}
+EVERYTHING = {key: value for changes in LARGER.values() for key, value in changes.items()}
+
+
+def base(context: str = "quadtree") -> Codec:
+    return make_codec(BASE.model_copy(update={"context": context})).eval()
+
+
+def losses(codec: Codec) -> list[float]:
+    """bpp + lambda 255^2 MSE at three qualities."""
+    rgb, found = photo(150, 200), []
+    for position in (0, 64, 128):
+        decoded, bits = codec.reconstruct(rgb, position)
+        mse_255 = 255**2 * 10 ** (-psnr_db(rgb, decoded) / 10)
+        found.append(bits / (150 * 200) + rd_lambda_at(codec.config.rd_lambdas, position) * mse_255)
+    return found
+
+
+@pytest.mark.parametrize("kind", [*LARGER, "everything"])
+def test_a_grown_codec_starts_at_the_loss_of_its_source(kind: str) -> None:
+    config = BASE.model_copy(update=LARGER.get(kind, EVERYTHING))
+    source = base()
+    assert losses(grow(source, config).eval()) == pytest.approx(losses(source), rel=1e-3)
+
+
+def test_a_codec_without_context_grows_too() -> None:
+    source = base("none")
+    config = source.config.model_copy(update=EVERYTHING)
+    assert losses(grow(source, config).eval()) == pytest.approx(losses(source), rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", list(LARGER))
+def test_everything_that_is_new_learns(kind: str, quick_config: Config) -> None:
+    """After a few steps each weight has moved that was not there before."""
+    config = quick_config.model_copy(update={"model": BASE.model_copy(update=LARGER[kind])})
+    learner, source = Learner.build(config, CPU), base()
+    learner.begin_from(grow(source, config.model))
+    before = {name: tensor.clone() for name, tensor in learner.codec.state_dict().items()}
+    crops = torch.from_numpy(photo(128, 128)).permute(2, 0, 1)[None].expand(2, -1, -1, -1)
+    for step in range(4):
+        learner.step(step, 1e-2, crops)
+    old = source.state_dict()
+    for name, parameter in learner.codec.named_parameters():
+        moved = (parameter.detach() != before[name]).float().mean()
+        assert moved > (0.5 if parameter.dim() == 4 else 0), (name, float(moved), name in old)
+
+
+def test_a_grown_codec_is_sealed_and_its_silent_channels_cost_nothing() -> None:
+    source = base()
+    config = source.config.model_copy(update=EVERYTHING)
+    rgb = photo(150, 200)
+    small, large = (seal(codec, {}) for codec in (source, grow(source, config)))
+    for position in (0, 128):
+        (ours, our_bits), (theirs, their_bits) = (s.reconstruct(rgb, position) for s in (small, large))
+        assert our_bits == pytest.approx(their_bits, rel=2e-3)
+        assert psnr_db(rgb, ours) == pytest.approx(psnr_db(rgb, theirs), abs=0.02)
+    assert large.decompress(large.compress(rgb)).shape == rgb.shape
+
+
+def test_new_channels_of_y_stand_at_the_end_of_each_quarter_of_the_coding_order() -> None:
+    source = base()
+    grown = grow(source, source.config.model_copy(update={"latent_channels": 32}))
+    units = source.analyse(to_tensor(photo(64, 64)))
+    places = [quarter * 8 + number for quarter in range(4) for number in range(6)]
+    assert torch.allclose(grown.analyse(to_tensor(photo(64, 64)))[:, places], units, atol=1e-5)
+    for old, new in zip(coding_order("quadtree", 24), coding_order("quadtree", 32), strict=True):
+        kept = [latent for latent in new.tolist() if latent // 4 in places]
+        assert kept == [4 * places[latent // 4] + latent % 4 for latent in old.tolist()]
+
+
+def test_what_cannot_grow_is_refused_with_the_reason() -> None:
+    windowed = BASE.model_copy(update={"attention": AttentionConfig(kind="dot", strides=(8, 16))})
+    for source, change, reason in (
+        (BASE, {"latent_channels": 20}, "takes something away"),
+        (BASE, {"analysis_blocks": (0, 0, 1)}, "takes something away"),
+        (BASE, {"rd_lambdas": (0.0018, 0.0130)}, "another codec"),
+        (BASE, {"context": "none"}, "another codec"),
+        (BASE, {"attention": AttentionConfig(kind="dot")}, "gated -> none"),
+        (TINY, {"widths": (8, 16, 24)}, "another stride"),
+        (windowed, {"widths": (8, 20, 24)}, "normalises"),
+        (windowed, {"attention": AttentionConfig(kind="dot", strides=(8, 16), window=4)}, "windows"),
+    ):
+        assert reason in refusals(source, source.model_copy(update=change))[0]
+    with pytest.raises(ConfigError, match=r"cannot grow into these: model\.latent_channels"):
+        grow(base(), BASE.model_copy(update={"latent_channels": 20}))
+    assert not refusals(BASE, BASE) and not additions(BASE, BASE)
+
+
+def test_training_grows_a_model_and_says_what_is_new(quick_config: Config, tmp_path: Path) -> None:
+    first = run(changed(quick_config, budget="30", lr=3e-3), tmp_path / "first")
+    said: list[str] = []
+    larger = TINY.model_copy(update={"analysis_blocks": (0, 2, 2), "context_width": 48})
+    config = changed(quick_config, budget="2", lr=1e-9, init=str(first.folder.best))
+    outcome = train(config.model_copy(update={"model": larger}), tmp_path / "second", CPU, say=said.append)
+    assert outcome.progress.best_loss == pytest.approx(first.progress.best_loss, rel=1e-3)
+    assert f"inherited from {first.folder.best}: its averaged weights" in said
+    new = "16 channels of the context networks, 1 analysis blocks at stride 8, 1 analysis blocks at stride 16"
+    assert f"new: {new}, the state of the optimiser" in said
+
+
+def test_a_model_without_gains_of_z_and_levels_of_the_synthesis_gets_them(
+    sealed: SealedCodec, tmp_path: Path, quick_config: Config
+) -> None:
+    data = Path(__file__).parent.parent / "data" / "tiny.safetensors"  # of before there were any
+    config = changed(quick_config, init=str(data)).model_copy(update={"model": networks_of(data)})
+    found = load_initial(config)
+    assert "gains of z" in found.new and "by level" in found.new
+    assert not found.codec.log2_gain_z.any() and not any(table.any() for table in found.codec.synthesis.level_scale)
+
+
+def test_without_a_model_section_the_networks_are_those_of_the_file(tmp_path: Path, model_file: Path) -> None:
+    (tmp_path / "a.yaml").write_text("train: {budget: 10}\n")
+    config = load_config(tmp_path / "a.yaml", [f"train.init={model_file}"])
+    assert with_networks(config).model == TINY
+    wider = load_config(tmp_path / "a.yaml", [f"train.init={model_file}", "model.context_width=48"])
+    assert with_networks(wider).model == TINY.model_copy(update={"context_width": 48})
+    begun = tmp_path / "begun.yaml"
+    begun.write_text(dump_yaml(with_networks(wider)))
+    model_file_is_gone = wider.model_copy(update={"train": wider.train.model_copy(update={"init": "gone"})})
+    assert with_networks(model_file_is_gone, begun).model == with_networks(wider).model
+
+
+def test_the_shipped_model_is_a_beginning(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("train: {init: shipped}\n")
+    config = load_config(tmp_path / "a.yaml")
+    assert with_networks(config).model.rd_lambdas == ModelConfig().rd_lambdas
+
+
+def test_averaged_weights_of_a_checkpoint_are_what_grows(quick_config: Config, tmp_path: Path) -> None:
+    first = run(quick_config, tmp_path / "first")
+    tensors = load_checkpoint(first.folder.best).part("average.")
+    found = load_initial(changed(quick_config, init=str(first.folder.best))).codec.state_dict()
+    assert all(torch.equal(tensor, found[name]) for name, tensor in tensors.items())
+
+
+def test_unsealed_weights_are_those_that_grow(sealed: SealedCodec) -> None:
+    source = unseal(sealed).eval()
+    assert losses(grow(source, TINY).eval()) == losses(source)

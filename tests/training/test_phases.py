@@ -1,0 +1,99 @@
+import itertools
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import make_codec
+from test_loop import CPU, changed, run, stop_at
+
+from attncodec.config import ENCODER_PARTS, Config, Phase, TrainConfig, load_config
+from attncodec.errors import ConfigError
+from attncodec.training.checkpoint import load_checkpoint
+from attncodec.training.learner import PARTS, Learner
+from attncodec.training.phases import learning_rate, place_at
+from attncodec.training.run import RunFolder
+
+LAST = Phase(share=0.4, crop=128, lr=(0.2, 0), frozen=ENCODER_PARTS, rounding="encoder")
+PHASES = (Phase(share=0.3, lr=(1, 1)), Phase(share=0.3, lr=(1, 0.2)), LAST)
+
+
+def rates(*phases: Phase, warmup: int = 10) -> list[float]:
+    config = Config(train=TrainConfig(lr=1.0, warmup=warmup, phases=phases))
+    return [learning_rate(config, step, place_at(config, (step + 1) / 100)) for step in range(100)]
+
+
+def test_the_learning_rate_rises_linearly_then_falls_to_zero_inside_the_budget() -> None:
+    found = rates(Phase(share=1))
+    assert found[0] == pytest.approx(1 / 11, rel=0.01)
+    assert max(found) == pytest.approx(1.0, abs=0.04)
+    assert found[-1] == pytest.approx(0, abs=1e-12)
+    assert all(a > b for a, b in itertools.pairwise(found[12:]))
+    assert rates(Phase(share=1), warmup=0)[49] == pytest.approx(0.5)
+
+
+def test_each_phase_has_its_share_and_its_learning_rates() -> None:
+    found = rates(Phase(share=0.4, lr=(1, 1)), Phase(share=0.4, lr=(1, 0.2)), Phase(share=0.2, lr=(0.5, 0)))
+    assert found[10:40] == [1.0] * 30 and found[59] == pytest.approx(0.6) and found[79] == pytest.approx(0.2)
+    assert found[89] == pytest.approx(0.25) and found[99] == pytest.approx(0, abs=1e-12)
+
+
+def test_phases_that_are_not_the_whole_budget_or_give_no_gradient_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("")
+    for phases, words in (
+        ("[{share: 0.5}, {share: 0.4}]", "add up to 0.9"),
+        ("[{share: 1, rounding: encoder, frozen: [gains]}]", "freeze them"),
+        ("[{share: 1, frozen: [nothing]}]", "analysis"),
+        ("[]", "phases"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            load_config(tmp_path / "a.yaml", [f"train.phases={phases}"])
+    with pytest.raises(ConfigError) as caught:
+        load_config(tmp_path / "a.yaml", ["train.final_share=0.2"])
+    assert "train.phases" in caught.value.hint
+
+
+def test_every_parameter_belongs_to_one_part(quick_config: Config) -> None:
+    names = [name for name, _ in Learner.build(quick_config, CPU).codec.named_parameters()]
+    assert all(sum(name.startswith(prefix) for prefix in PARTS.values()) == 1 for name in names)
+
+
+def test_what_is_frozen_stays_as_its_average_was_and_the_rest_learns(quick_config: Config) -> None:
+    learner = Learner.build(changed(quick_config, phases=PHASES), CPU)
+    learner.begin_from(make_codec())
+    crops = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    learner.enter(0, 0)
+    for step in range(3):
+        learner.step(step, 1e-2, crops)
+    before = {name: tensor.clone() for name, tensor in learner.averaged.state_dict().items()}
+    learner.enter(2, 0)
+    for step in range(3, 6):
+        assert learner.step(step, 1e-2, crops).taken
+    frozen = tuple(PARTS[part] for part in ENCODER_PARTS)
+    for codec in (learner.codec, learner.averaged):
+        for name, tensor in codec.named_parameters():
+            assert torch.equal(tensor, before[name]) == name.startswith(frozen), name
+    learner.enter(0, 2)
+    learner.step(6, 1e-2, crops)
+    assert not torch.equal(learner.codec.log2_gain, before["log2_gain"])
+
+
+def test_every_phase_resumes_and_repeats_bit_for_bit(
+    quick_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = changed(quick_config, budget="10", phases=PHASES)
+    whole = run(config, tmp_path / "whole")
+    for step in (2, 5, 8):  # in each of the phases
+        stop_at(monkeypatch, step)
+        stopped = run(config, tmp_path / "parts")
+        assert not stopped.progress.finished
+    parts = run(config, tmp_path / "parts")
+    assert whole.progress.finished and parts.progress.finished and parts.progress.phase == 2
+    one, other = (load_checkpoint(RunFolder(tmp_path / name).last).tensors for name in ("whole", "parts"))
+    assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_last_phase_is_what_is_sealed(quick_config: Config, tmp_path: Path) -> None:
+    """Validated as it learns, with the rounding of the encoder, it is better than what comes before it."""
+    config = changed(quick_config, budget="40", batch=4, lr=3e-3, validations=8, phases=PHASES)
+    outcome = run(config, tmp_path / "run")
+    assert load_checkpoint(outcome.folder.best).progress.phase == 2
