@@ -129,9 +129,16 @@ def save_results(file: Path, settings: dict[str, object], results: Results) -> N
     write_whole(file, (text + "\n").encode())
 
 
-def compare(doc: str | None, script: str, variants: dict[str, Variant], out: Path) -> None:
-    """The whole of a script whose variants of configs/default.yaml are trained for equal time; the first is what the
-    others are compared with. OUT gets the figures, named as the folder, and table.md."""
+def compare(
+    doc: str | None,
+    script: str,
+    variants: dict[str, Variant],
+    out: Path,
+    config: Path = CONFIG,
+    make_table: Callable[[Results, str], str] | None = None,
+) -> None:
+    """The whole of a script whose variants of a configuration are trained for equal time; the first is what the others
+    are compared with. OUT gets the figures, named as the folder, and table.md."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pictures", type=Path)
     parser.add_argument("--minutes", type=float, default=5)
@@ -145,7 +152,7 @@ def compare(doc: str | None, script: str, variants: dict[str, Variant], out: Pat
 
     if options.train:
         budget = f"{round(options.minutes * 60)}s"
-        return train_and_measure(variants[options.train], CONFIG, options.pictures, budget, run_of(options.train))
+        return train_and_measure(variants[options.train], config, options.pictures, budget, run_of(options.train))
     options.out.mkdir(parents=True, exist_ok=True)
     file, settings = options.out / f"{options.out.name}.json", {"minutes": options.minutes}
     results = load_results(file, settings)
@@ -154,7 +161,7 @@ def compare(doc: str | None, script: str, variants: dict[str, Variant], out: Pat
             results[name] = in_child(script, options, name, run_of(name))
             save_results(file, settings, results)
             rows = {name: results[name] for name in variants if name in results}
-            write_whole(options.out / "table.md", table(rows, next(iter(variants))).encode())
+            write_whole(options.out / "table.md", (make_table or table)(rows, next(iter(variants))).encode())
     print((options.out / "table.md").read_text())
 
 

@@ -16,6 +16,7 @@ from attncodec.training.device import to_device
 from attncodec.training.memory import Room
 from attncodec.training.pictures import Picture, cores
 
+SYMMETRIES = 8  # of a square: flips of rows and columns, and their exchange
 REDUCTION_MIN = 0.5  # of a crop's side in that of what it is reduced from
 TRIES = 100  # crops of pictures that turn out to be damaged, one after the other
 
@@ -90,9 +91,9 @@ class Crops:
             top = int(rng.integers(piece.shape[0] - wanted + 1))
             left = int(rng.integers(piece.shape[1] - wanted + 1))
             crop = reduced(piece[top : top + wanted, left : left + wanted], side)
-            flips = [dimension for dimension in (0, 1) if rng.random() < 0.5]
-            crop = crop.flip(flips)
-            return to_device((crop.transpose(0, 1) if rng.random() < 0.5 else crop).contiguous(), self.device)
+            symmetry = int(rng.integers(SYMMETRIES))
+            crop = crop.flip([dimension for dimension in (0, 1) if symmetry >> dimension & 1])
+            return to_device((crop.transpose(0, 1) if symmetry >= 4 else crop).contiguous(), self.device)
         first = next(iter(self.problems.values()))
         raise TrainingError(f"the pictures cannot be read any more: {first}", "see whether the folder is still there")
 
