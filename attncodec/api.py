@@ -41,9 +41,12 @@ def set_threads(threads: int | None) -> None:
 
 
 def choose_model(model: Path | None) -> Path:
-    """The model to write with: the file or run folder that is named, or the shipped one."""
+    """The model to write with: a file, a run folder, or the name of a shipped model; the default one of these if none
+    is given."""
     if model is None:
         return DEFAULT
+    if not model.exists() and model.name == str(model) and shipped(model.name).exists():
+        return shipped(model.name)
     return model / "model.safetensors" if model.is_dir() else model
 
 

@@ -24,7 +24,7 @@ app = typer.Typer(
 )
 
 ModelOption = Annotated[
-    Path | None, typer.Option("--model", "-m", help="Model file or run folder; the shipped model if not given.")
+    Path | None, typer.Option("--model", "-m", help="Model file, run folder, or shipped model (default) by name.")
 ]
 DecoderOption = Annotated[
     Path | None, typer.Option("--model", "-m", help="Model file, or folder of them, to look in as well.")

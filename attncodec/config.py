@@ -74,10 +74,10 @@ class ModelConfig(Section):
         description="Width at strides 4, 8 and 16; 0 at stride 4 starts the networks at stride 8.",
     )
     analysis_blocks: Blocks = Field(
-        default=(0, 1, 1), min_length=3, max_length=3, description="Residual blocks of the analysis, at each stride."
+        default=(1, 2, 3), min_length=3, max_length=3, description="Residual blocks of the analysis, at each stride."
     )
     synthesis_blocks: Blocks = Field(
-        default=(1, 2, 2), min_length=3, max_length=3, description="Residual blocks of the synthesis, at each stride."
+        default=(1, 4, 4), min_length=3, max_length=3, description="Residual blocks of the synthesis, at each stride."
     )
     attention: AttentionConfig = AttentionConfig()
 

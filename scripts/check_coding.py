@@ -5,7 +5,8 @@
 RUN is a run folder: its model, and the checkpoint that the model was sealed from. Of all pictures at qualities 1, 4 and
 8 (or what the model has): the bytes of the file against the ideal code length of the same latents under the float
 networks, and the part of the difference that integers and tables make; how often a clamp acted. Of four pictures: the
-worst fall of rate and PSNR from one step of 0.1 in quality to the next, and how far targets are missed.
+worst fall of rate and PSNR from one step of 0.1 in quality to the next, how far targets are missed, and what it costs
+that half way between two levels z is coded by the tables of the nearest one.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from attncodec.config import QUALITY_STEPS
 from attncodec.container import unpack
 from attncodec.environment import versions
 from attncodec.errors import ConfigError
@@ -27,8 +29,9 @@ from attncodec.metrics import psnr_db
 from attncodec.model.channel import BitCounter, Round, Write
 from attncodec.model.codec import Codec
 from attncodec.model.encoding import Encoding, Target
-from attncodec.model.fixedpoint import INTEGER_LIMIT, ExactLeaky
-from attncodec.model.prior import LEVELS, SKIP_LEVEL
+from attncodec.model.fixedpoint import INTEGER_LIMIT, ONE, ExactLeaky
+from attncodec.model.levels import interpolate, nearest_level
+from attncodec.model.prior import LEVELS, SKIP_LEVEL, SideInfo, clamp_symbols
 from attncodec.model.sealed import SealedCodec, load_sealed
 from attncodec.training.checkpoint import averaged_codec, load_checkpoint
 
@@ -70,7 +73,7 @@ def code_lengths(codec: SealedCodec, floats: Codec, rgb: RGB, quality: float) ->
     skip_below = SKIP_LEVEL if container.skip else 0
     counter = BitCounter()
     units = encoding.latents.units
-    z = codec.codec.hyper_analysis(units).round()
+    z = codec.codec.hyper_analysis(units)
     channel = Write(counter, codec.z_tables, codec.y_tables, skip_below, codec.rounding(int(at)))
     offsets, codec.codec.offsets = codec.codec.offsets, None  # the symbols alone
     y_hat = codec.codec.transmit(channel, at, codec.codec.to_steps(units, at))
@@ -84,6 +87,22 @@ def code_lengths(codec: SealedCodec, floats: Codec, rgb: RGB, quality: float) ->
         "table_bytes": counter.bits / 8,
         "float_bytes": float(ideal.bits) / 8,
     }
+
+
+@torch.inference_mode()
+def z_between_levels(codec: SealedCodec, floats: Codec, rgb: RGB) -> dict[str, float]:
+    """Bits half way between levels: of z, by the tables of the nearest level and by the density itself, and of all."""
+    encoding, found = Encoding(codec, rgb), {"table_bits": 0.0, "density_bits": 0.0, "file_bits": 0.0}
+    z = codec.codec.hyper_analysis(encoding.latents.units)
+    for position in range(QUALITY_STEPS // 2, codec.qualities[-1] - QUALITY_STEPS, QUALITY_STEPS):
+        at = torch.tensor([position])
+        gain = interpolate(codec.codec.log2_gain_z, at)[..., None, None] / ONE
+        side = SideInfo(tuple(z.shape), gain, nearest_level(at))
+        z_hat = clamp_symbols(z * torch.exp2(gain))
+        found["table_bits"] += float(codec.codec.z_prior.bits(z_hat, side).sum())
+        found["density_bits"] += float(floats.z_prior.bits(z_hat, side).sum())
+        found["file_bits"] += 8 * len(encoding.write(position))
+    return found
 
 
 def smoothness(codec: SealedCodec, rgb: RGB) -> dict[str, float]:
@@ -172,6 +191,7 @@ def main() -> None:
         "decoder_id": codec.header.decoder_id.hex(),
         "smoothness": {name: smoothness(codec, rgb) for name, rgb in zip(names, some, strict=True)},
         "targets": {name: misses(codec, rgb) for name, rgb in zip(names, some, strict=True)},
+        "z_between_levels": {name: z_between_levels(codec, floats, rgb) for name, rgb in zip(names, some, strict=True)},
     }
     clamps = Clamps(codec)
     result["code_lengths"] = {
@@ -187,6 +207,10 @@ def main() -> None:
     print(f"file over float networks: at worst {100 * worst:.3f} %")
     worst = max(row["table_bytes"] / row["float_bytes"] - 1 for row in rows)
     print(f"of which integers and tables: {100 * worst:.3f} %")
+    between = result["z_between_levels"].values()
+    table, density, file = (sum(row[key] for row in between) for key in ("table_bits", "density_bits", "file_bits"))
+    if file:
+        print(f"tables of z between levels: {100 * (table - density) / file:+.3f} % of the file")
     print(f"clamps: {result['clamps']}")
     for name, holds in result["verdict"].items():
         print(f"{'holds' if holds else 'DOES NOT HOLD'}: {name}")

@@ -46,7 +46,7 @@ def without(*prefixes: str, plain_crops: bool = True) -> Callable[[], None]:
 NEITHER = without(Z, SYNTHESIS)
 VARIANTS = {
     "control": Variant(START, NEITHER),
-    "control, another seed": Variant((*START, "train.seed=1"), NEITHER),
+    "control with another seed": Variant((*START, "train.seed=1"), NEITHER),
     "levels of z": Variant(START, without(SYNTHESIS)),
     "levels of the synthesis": Variant(START, without(Z)),
     "last phase": Variant((*START, f"train.phases=[{{share: 0.7}}, {LAST}]"), NEITHER),

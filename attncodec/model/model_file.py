@@ -13,8 +13,9 @@ configuration, with a default, changes neither a model that lacks it nor the fil
 
 Convolution weights are stored in 16 bits, all others in 32; the networks that feed the entropy coder, the gains and the
 tables are integers (fixedpoint.py, context.py, coder.py) and are stored as such, never made again. What begins with
-`reconstruction.` and `rounding.` was measured at sealing, and is absent where nothing was (sealing.py). Safetensors
-hold numbers only: nothing in a model file can be executed.
+`reconstruction.` and `rounding.` was measured at sealing, and is absent where nothing was (sealing.py); gains of z and
+what the synthesis has by level are absent from models of before there were any. Safetensors hold numbers only: nothing
+in a model file can be executed.
 """
 
 from dataclasses import dataclass

@@ -93,7 +93,7 @@ def grow(source: Codec, config: ModelConfig) -> Codec:
             if role.startswith("block") and role not in getattr(source, transform).roles:
                 for parameter in layer.conv2.parameters():
                     nn.init.zeros_(parameter)
-    theirs, places = grown.state_dict(), _Places(source, grown)
+    theirs, places = grown.state_dict(), Places(source, grown)
     for name, tensor in source.state_dict().items():
         target, index = theirs[places.name(name)], places.index(name, tensor)
         if tensor.dim() == 4 and name not in READ_SILENCE:
@@ -122,7 +122,7 @@ def _add_silent_channels(source: Codec, grown: Codec) -> None:
                 nn.init.zeros_(parameter)
 
 
-class _Places:
+class Places:
     """Where each tensor of a codec, and each of its channels, is found in a larger one."""
 
     def __init__(self, source: Codec, grown: Codec) -> None:

@@ -16,7 +16,7 @@ from test_learner import crops
 from test_loop import changed, stop_at
 
 from attncodec.budget import Budget
-from attncodec.config import Config
+from attncodec.config import ENCODER_PARTS, Config, Phase
 from attncodec.images import to_rgb, to_tensor
 from attncodec.model.channel import Round
 from attncodec.model.sealed import SealedCodec, load_sealed
@@ -58,7 +58,8 @@ def test_crops_cut_on_the_gpu_are_those_cut_in_memory(quick_config: Config) -> N
     assert len(there.on_device) == 3
     for step in range(8):
         batch = there.at(step)
-        assert batch.device == GPU and torch.equal(batch.cpu(), here.at(step))
+        assert batch.device == GPU
+        assert (batch.cpu().int() - here.at(step)).abs().max() <= 2  # where a crop is reduced
 
 
 def test_a_codec_says_on_the_gpu_what_it_says_on_the_cpu(quick_config: Config) -> None:
@@ -119,6 +120,19 @@ def test_replayed_steps_do_what_single_kernels_do(quick_config: Config) -> None:
         taken(learner, range(12, 18))
     assert_same(replayed, single)
     assert any(not torch.equal(a, b) for a, b in zip(before, single.averaged.parameters(), strict=True))
+
+
+def test_every_phase_is_replayed_and_does_what_single_kernels_do(quick_config: Config) -> None:
+    last = Phase(share=0.5, frozen=ENCODER_PARTS, rounding="encoder")
+    config = changed(quick_config, compile=False, precision="float32", phases=(Phase(share=0.5), last))
+    replayed, single = begun(config), begun(config)
+    single.replay = None
+    for learner in (replayed, single):
+        for number in (0, 1):
+            learner.enter(number, 0)
+            taken(learner, range(6 * number, 6 * number + 6), count=2 + number)
+            assert learner is single or (learner.replay and learner.replay.graph is not None)
+    assert_same(replayed, single)
 
 
 def test_a_step_is_captured_while_threads_move_crops(quick_config: Config) -> None:

@@ -1,0 +1,144 @@
+"""Write the model card of a shipped model, from the files that its training and evaluation left.
+
+    python scripts/model_card.py NETWORKS RESULTS PICTURES
+
+NETWORKS names it, default or large; RESULTS is what scripts/train_shipped wrote; PICTURES is what it was trained on:
+the licences on the card are those of PICTURES/MANIFEST.csv, columns `file` and `licence`, if it is there.
+"""
+
+import argparse
+import csv
+import json
+from collections import Counter
+from pathlib import Path
+
+from attncodec.files import write_whole
+from attncodec.metrics import bd_rate
+from attncodec.model.complexity import complexity
+from attncodec.model.sealed import load_sealed
+from attncodec.model.shipped import shipped
+
+# What weights come under that are made of pictures under these, the strictest first: the first that is among them.
+FOLLOWS = {"GPL": "GPL-3.0-or-later", "CC BY-SA": "CC BY-SA 4.0", "CC BY": "CC BY 4.0"}
+TITLES = {"attncodec": "PSNR dB", "webp": "WebP, PSNR dB", "jpeg": "JPEG, PSNR dB"}
+
+CARD = """# {networks}.safetensors
+
+Model {model}: {encode:.1f} kMAC/pixel to encode, {decode:.1f} to decode, {parameters:.1f} M parameters,
+{megabytes:.1f} MB. The figures are those of [`{results}`](../../{results}); `scripts/train_shipped` made all of it.
+
+## Recipe
+
+[`configs/shipped.yaml`](../../configs/shipped.yaml) with the networks of
+[`configs/{networks}.yaml`](../../configs/{networks}.yaml), grown from model {before}: {steps} steps in {minutes:.0f}
+minutes on {device} ({cores} cores, {cpu_capability}), torch {torch}. Of the run, the step is sealed that was best on
+the pictures that it held out; on these the loss is {loss:.4f}, and was {loss_before:.4f}.
+
+## Pictures, and the licence of the weights
+
+{pictures}
+
+Nothing was chosen by other pictures; Kodak is measured, and nothing else. Weights that are an adaptation of these
+pictures come under **{licence}**, to which their licences lead. Whether they are one is not settled; we claim no rights
+in them beyond it. Files that the model writes, and what they decode to, are yours.
+
+## What it gives
+
+Kodak, 24 pictures, through real files; WebP and JPEG are given no fewer bytes. BD-rate to WebP {webp}, to JPEG {jpeg}.
+
+{curve}
+
+## Limits
+
+It is made for photographs, and learned to raise PSNR. Flat graphics and text are a weakness:
+
+{flaws}
+"""
+
+
+def table(rows: list[list[object]]) -> str:
+    """Markdown: the first row is the head, the first column is words."""
+    lines = [f"| {' | '.join(map(str, row))} |" for row in rows]
+    return "\n".join([lines[0], "| --- |" + " ---: |" * (len(rows[0]) - 1), *lines[1:]])
+
+
+def licences(results: Path, pictures: Path) -> Counter[str]:
+    """How many of the pictures that were trained on come under which licence."""
+    manifest, known = pictures / "MANIFEST.csv", dict[str, str]()
+    if manifest.exists():
+        with manifest.open(newline="", encoding="utf-8") as file:
+            known = {row["file"]: row["licence"] for row in csv.DictReader(file)}
+    with (results / "pictures.csv").open(newline="", encoding="utf-8") as file:
+        return Counter(known.get(row["name"], "unknown") for row in csv.DictReader(file) if row["role"] == "train")
+
+
+def card(networks: str, results: Path, pictures: Path) -> str:
+    """The model card, Markdown."""
+    codec, of_pictures = load_sealed(shipped(networks)), licences(results, pictures)
+    info, costs = codec.header.training_info, complexity(codec.header.config)
+    kmac = {part: cost for part, (cost, _) in costs.items()}
+    machine, run, compared, found = (
+        json.loads((results / name).read_text())
+        for name in ("versions.json", "kodak/run.json", "comparison.json", "limits.json")
+    )
+    curves = {"attncodec": run["points"], **run["classic"]}
+    pairs = {name: [(point["bpp"], point["psnr_db"]) for point in points] for name, points in curves.items()}
+    curve = [["quality", *(f"{point['quality']:g}" for point in run["points"])]]
+    curve.append(["bpp", *(f"{point['bpp']:.3f}" for point in run["points"])])
+    curve += [[title, *(f"{point['psnr_db']:.2f}" for point in curves[name])] for name, title in TITLES.items()]
+    flaws = [["picture", "quality", "bpp", *TITLES.values()]]
+    for name, quality in dict.fromkeys((record["name"], record["quality"]) for record in found):
+        here = {record["codec"]: record for record in found if (record["name"], record["quality"]) == (name, quality)}
+        figures = [f"{here[kind]['psnr_db']:.2f}" for kind in TITLES]
+        flaws.append([name, f"{quality:g}", f"{here['attncodec']['bpp']:.3f}", *figures])
+    return CARD.format(
+        networks=networks,
+        results=results,
+        model=codec.header.decoder_id.hex(),
+        encode=kmac["analysis"] + kmac["hyper_analysis"] + kmac["context"],
+        decode=kmac["synthesis"] + kmac["context"],
+        parameters=sum(count for _, count in costs.values()) / 1e6,
+        megabytes=shipped(networks).stat().st_size / 1e6,
+        before=compared["before"]["decoder_id"],
+        steps=info["steps"],
+        minutes=info["elapsed_s"] / 60,
+        loss=compared["now"]["loss"],
+        loss_before=compared["before"]["loss"],
+        pictures=table([["licence", "pictures trained on"], *map(list, of_pictures.most_common())]),
+        licence=licence_of_weights(of_pictures),
+        curve=table(curve),
+        flaws=table(flaws),
+        **{name: machine[name] for name in ("device", "cores", "cpu_capability", "torch")},
+        **{name: change(pairs[name], pairs["attncodec"]) for name in ("webp", "jpeg")},
+    )
+
+
+def change(reference: list[tuple[float, float]], curve: list[tuple[float, float]]) -> str:
+    """BD-rate, in words."""
+    percent = bd_rate(reference, curve)
+    return "none in common" if percent is None else f"{percent:+.1f} %"
+
+
+def licence_of_weights(of_pictures: Counter[str]) -> str:
+    """The one that follows from those of the pictures."""
+    begins = (begin for begin in FOLLOWS if any(licence.startswith(begin) for licence in of_pictures))
+    return FOLLOWS.get(next(begins, ""), "MIT")
+
+
+def write_card(networks: str, results: Path, pictures: Path) -> Path:
+    path = shipped(networks).with_suffix(".md")
+    write_whole(path, card(networks, results, pictures).encode())
+    return path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("networks")
+    parser.add_argument("results", type=Path)
+    parser.add_argument("pictures", type=Path)
+    options = parser.parse_args()
+    print(write_card(options.networks, options.results, options.pictures))
+
+
+if __name__ == "__main__":
+    main()

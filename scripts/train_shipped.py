@@ -1,0 +1,170 @@
+"""Train a shipped model by the committed recipe, in parts of any length, measure it, and put it in its place.
+
+    scripts/train_shipped PICTURES KODAK [--networks default] [--minutes 30] [--curves CURVES.json] [KEY=VALUE ...]
+
+The recipe is configs/shipped.yaml, the networks are those of configs/NETWORKS.yaml, grown from the model that is
+shipped now; `train.budget=3h` gives another budget, as any KEY=VALUE does. A GPU is used where there is one. With
+--minutes the run stops after so many and is saved, as after Ctrl-C; the same command goes on with it. Once the budget
+is spent,
+
+    1. the sealed model is compared with the one that is shipped now, on the pictures that the run held out; where it is
+       no better, nothing more is done, and the exit code is 1;
+    2. it becomes attncodec/weights/NETWORKS.safetensors, and is measured on KODAK, by `attncodec eval`;
+    3. results/shipped (results/shipped_large for the large networks) gets the curve, what the run left, the BD-rates to
+       published CURVES, and what the model makes of flat graphics and of text;
+    4. the model card, attncodec/weights/NETWORKS.md, is written from these (scripts/model_card.py).
+"""
+
+import argparse
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from make_golden import graphic
+from model_card import write_card
+from PIL import Image, ImageDraw
+
+from attncodec.config import Config, dump_yaml, load_config
+from attncodec.errors import AttncodecError
+from attncodec.evaluation.records import Record, evaluate_picture
+from attncodec.files import write_whole
+from attncodec.images import RGB, encode_rgb, read_rgb
+from attncodec.model.sealed import SealedCodec, load_sealed
+from attncodec.model.shipped import shipped
+from attncodec.training import validation
+from attncodec.training.data import centre
+from attncodec.training.device import resolve_device
+from attncodec.training.loop import train
+from attncodec.training.run import RunFolder
+
+HERE = Path(__file__).absolute().parent
+ROOT = HERE.parent
+RECIPE = Path("configs/shipped.yaml")
+RESULTS = {"default": Path("results/shipped"), "large": Path("results/shipped_large")}
+NOT_BETTER = 1
+LIMITS_AT = (2, 4, 6)  # qualities
+
+
+def recipe(pictures: Path, networks: str, overrides: list[str]) -> Config:
+    """The recipe with the networks that are asked for."""
+    config = load_config(RECIPE, [f"data.train={pictures}", *overrides])
+    return config.model_copy(update={"model": load_config(Path(f"configs/{networks}.yaml")).model})
+
+
+def train_part(config: Config, run: Path, minutes: float | None) -> bool:
+    """Train until the budget is spent, or for so many minutes -> whether the budget is spent."""
+    timer = threading.Timer(60 * (minutes or 0), os.kill, (os.getpid(), signal.SIGINT))
+    timer.daemon = True
+    if minutes:
+        timer.start()
+    try:
+        return train(config, run, resolve_device("auto")).progress.finished
+    finally:
+        timer.cancel()
+
+
+def held_out_loss(config: Config, model: Path, run: RunFolder) -> float:
+    """bpp + lambda 255^2 MSE of a sealed model, with its own rounding and tables, over three qualities."""
+    with run.pictures.open(newline="", encoding="utf-8") as file:
+        names = [row["name"] for row in csv.DictReader(file) if row["role"] == "held out"]
+    pictures = [centre(read_rgb(Path(config.data.train) / name), validation.SIDE) for name in names]
+    points = validation.validate(config, load_sealed(model).reconstruct, pictures, lambda: False)
+    assert points is not None
+    return validation.mean_of(points).loss
+
+
+def compare(config: Config, run: RunFolder, networks: str) -> dict[str, dict[str, object]]:
+    """The new model beside the shipped one of the same networks, or else of the default ones."""
+    before = shipped(networks) if shipped(networks).exists() else shipped()
+    found: dict[str, dict[str, object]] = {}
+    for name, model in (("before", before), ("now", run.model)):
+        loss = held_out_loss(config, model, run)
+        found[name] = {"decoder_id": load_sealed(model).header.decoder_id.hex(), "loss": loss}
+        print(f"{name}: loss {loss:.4f} on the held-out pictures", flush=True)
+    return found
+
+
+def text_page() -> RGB:
+    """Black on white, as a page is."""
+    image = Image.new("RGB", (384, 256), "white")
+    draw, rng = ImageDraw.Draw(image), np.random.default_rng(0)
+    for y in range(10, 240, 14):
+        words = ["".join(map(chr, rng.integers(97, 123, rng.integers(2, 9)))) for _ in range(9)]
+        draw.text((12, y), " ".join(words), fill="black")
+    return np.asarray(image)
+
+
+def limits(codec: SealedCodec, folder: Path) -> list[Record]:
+    """What becomes of pictures that are no photographs, beside WebP and JPEG at no fewer bytes."""
+    found = list[Record]()
+    for name, rgb in (("flat graphic", graphic()), ("page of text", text_page())):
+        path = folder / "picture.png"
+        write_whole(path, encode_rgb(rgb, ".png"))
+        for quality in LIMITS_AT:
+            found += evaluate_picture(codec, path, name, quality)
+        path.unlink()
+    return found
+
+
+def finish(options: argparse.Namespace, run: RunFolder) -> int:
+    """Compare, install, measure, and write the card -> the exit code."""
+    config, results, model = load_config(run.config), RESULTS[options.networks], shipped(options.networks)
+    found = compare(config, run, options.networks)
+    if found["now"]["loss"] >= found["before"]["loss"]:
+        print("it is no better than what is shipped: nothing is changed", file=sys.stderr)
+        return NOT_BETTER
+    results.mkdir(parents=True, exist_ok=True)
+    write_whole(results / "comparison.json", (json.dumps(found, indent=2) + "\n").encode())
+    shutil.copyfile(run.model, model)
+    data = config.data.model_copy(update={"train": Path(config.data.train).name})  # of no use elsewhere, a whole path
+    write_whole(results / "config.yaml", dump_yaml(config.model_copy(update={"data": data})).encode())
+    for path in (run.pictures, run.metrics, run.rd_plot, run.path / "versions.json"):
+        shutil.copyfile(path, results / path.name)
+    relative = str(model.relative_to(ROOT))
+    evaluation = ["-m", "attncodec", "eval", str(options.kodak), "--model", relative, "--out", str(results / "kodak")]
+    subprocess.run([sys.executable, *evaluation], check=True)
+    if options.curves:
+        published = [str(HERE / "compare_published.py"), str(results / "kodak" / "run.json"), str(options.curves)]
+        subprocess.run([sys.executable, *published, "--out", str(results / "published.json")], check=True)
+    flaws = [asdict(record) for record in limits(load_sealed(model), results)]
+    write_whole(results / "limits.json", (json.dumps(flaws, indent=2) + "\n").encode())
+    print(f"{relative}, {write_card(options.networks, results, options.pictures).relative_to(ROOT)}, {results}")
+    return 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pictures", type=Path, help="to train on")
+    parser.add_argument("kodak", type=Path, help="to measure, and nothing else")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
+    parser.add_argument("--networks", choices=RESULTS, default="default")
+    parser.add_argument("--minutes", type=float, help="of this part; all that is left if not given")
+    parser.add_argument("--curves", type=Path, help="published ones, as scripts/compare_published.py takes them")
+    parser.add_argument("--run", type=Path, help="run folder; runs/shipped-NETWORKS if not given")
+    options = parser.parse_intermixed_args()
+    for name in ("pictures", "kodak", "curves", "run"):
+        if getattr(options, name):
+            setattr(options, name, getattr(options, name).absolute())
+    os.chdir(ROOT)
+    try:
+        config = recipe(options.pictures, options.networks, options.overrides)
+        path = options.run or Path("runs") / f"shipped-{options.networks}"
+        if not train_part(config, path, options.minutes):
+            print(f"stopped, and saved in {path}; the same command goes on")
+            return 0
+        return finish(options, RunFolder(path))
+    except AttncodecError as error:
+        print(f"error: {error}\nhint: {error.hint}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
