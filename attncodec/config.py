@@ -131,6 +131,9 @@ Part = Literal["analysis", "gains", "hyper_analysis", "z_prior", "context", "syn
 ENCODER_PARTS: tuple[Part, ...] = ("analysis", "gains", "hyper_analysis")
 
 
+LatentRounding = Literal["nearest", "encoder"]
+
+
 class Phase(Section):
     """A part of a training run."""
 
@@ -142,7 +145,7 @@ class Phase(Section):
         default=(1.0, 0.0), description="Learning rate at its begin and end, in train.lr; between them a cosine."
     )
     frozen: tuple[Part, ...] = Field(default=(), description="Parts that do not learn; they stay as their average is.")
-    rounding: Literal["nearest", "encoder"] = Field(
+    rounding: LatentRounding = Field(
         default="nearest",
         description="Latents are rounded to the nearest, with noise for the rate, or as the encoder rounds them.",
     )

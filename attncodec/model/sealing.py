@@ -1,12 +1,13 @@
 """Sealing a trained codec: its integers, its tables, and what is measured on training pictures for it.
 
-Training knows the analytic law of the latents and rounds to the nearest symbol; an encoder weighs bits against error.
-What that changes is measured on crops of training pictures, with the symbols that `compress` would choose:
+Training knows the analytic law of the latents and rounds to the nearest symbol, but for a last phase perhaps; an encoder
+weighs bits against error. What that changes is measured on crops of training pictures, with the symbols that `compress` would choose:
 
     tables of y          how often each magnitude of a symbol comes at each scale index (prior.measured_tables)
     rounding.centres     the mean of |residual| - |symbol| for each scale index and magnitude
-    reconstruction.offsets   the same, less what it is where all is rounded to the nearest, which the synthesis has
-                         learned already: what is to be added to y_hat in front of the synthesis
+    reconstruction.offsets   the same, less what it is with the rounding of training, to the nearest or as an encoder
+                         rounds without measurements, which the synthesis has learned already: what is to be added to
+                         y_hat in front of the synthesis
     rounding.error_weight    what an error of a step in each channel is worth, over what it would be in the middle
                          channel of an orthonormal synthesis: that with which bpp + lambda 255^2 MSE is least
 
@@ -23,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attncodec.config import QUALITY_STEPS
+from attncodec.config import QUALITY_STEPS, LatentRounding
 from attncodec.model.channel import DEFAULT_ERROR_WEIGHT, Elements, Round, Rounding
 from attncodec.model.codec import Codec
 from attncodec.model.coder import Tables
@@ -73,12 +74,17 @@ class Sample:
 
 
 def seal(
-    codec: Codec, training_info: dict[str, Any], crops: Tensor | None = None, z_tables: Tables | None = None
+    codec: Codec,
+    training_info: dict[str, Any],
+    crops: Tensor | None = None,
+    z_tables: Tables | None = None,
+    learned: LatentRounding = "nearest",
 ) -> SealedCodec:
     """Make a sealed codec of a trained one.
 
     crops: of training pictures, (N, 3, H, W) in [0, 1], H and W multiples of 64; without them tables are analytic, and
-    nothing is measured. z_tables: in place of those of the codec's own prior of z.
+    nothing is measured. z_tables: in place of those of the codec's own prior of z. learned: how the latents were
+    rounded from which the synthesis has learned last.
 
     Raises CheckpointError where a weight is not finite in 16 bits, or the integer networks could overflow.
     """
@@ -95,7 +101,7 @@ def seal(
     }
     info = {**training_info, "crops_measured": 0 if crops is None else len(crops)}
     sealed = SealedCodec(make_header(codec.config, tensors, info), tensors)
-    return sealed if crops is None else calibrate(sealed, crops)
+    return sealed if crops is None else calibrate(sealed, crops, learned)
 
 
 @contextmanager
@@ -144,18 +150,19 @@ def measure_ranges(codec: Codec, crops: Tensor) -> Ranges:
 
 
 @one_thread()
-def calibrate(sealed: SealedCodec, crops: Tensor) -> SealedCodec:
+def calibrate(sealed: SealedCodec, crops: Tensor, learned: LatentRounding) -> SealedCodec:
     """The same codec with its tables, centres, offsets and error weights measured on crops."""
     sample = Sample(crops, torch.cat([sealed.analyse(crops[i : i + BATCH]) for i in range(0, len(crops), BATCH)]))
     levels = len(sealed.header.config.rd_lambdas)
     positions = _levels(levels, levels)
-    plain = count(sealed, sample, dict.fromkeys(positions)).centres()
+    as_learned = {position: sealed.rounding(position) if learned == "encoder" else None for position in positions}
+    before = count(sealed, sample, as_learned).centres()
 
     def in_turns(sealed: SealedCodec) -> SealedCodec:
         for _ in range(TURNS):
             found = count(sealed, sample, {position: sealed.rounding(position) for position in positions})
             centres = found.centres()
-            measured = {CENTRES: centres, OFFSETS: centres - plain, **table_tensors(found.tables(), "y")}
+            measured = {CENTRES: centres, OFFSETS: centres - before, **table_tensors(found.tables(), "y")}
             sealed = _with(sealed, measured)
         return sealed
 

@@ -140,7 +140,8 @@ def seal_checkpoint(checkpoint: Checkpoint, crops: Tensor | None = None) -> Seal
         "elapsed_s": round(checkpoint.progress.elapsed_s, 1),
         "attncodec": __version__,
     }
-    return seal(averaged_codec(checkpoint), training_info, crops)
+    learned = checkpoint.config.train.phases[checkpoint.progress.phase].rounding
+    return seal(averaged_codec(checkpoint), training_info, crops, learned=learned)
 
 
 def load_weights(codec: Codec, weights: dict[str, Tensor]) -> None:

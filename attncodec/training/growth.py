@@ -45,7 +45,7 @@ def refusals(old: ModelConfig, new: ModelConfig) -> list[str]:
                 found.append(f"{change} begins at another stride")
     for transform in TRANSFORMS:
         for stride, width, wider, was, becomes in _attention(old, new, transform):
-            place = f"attention of the {transform} at stride {stride}"
+            place = f"model.attention: that of the {transform} at stride {stride}"
             same = ("heads", "window", "hidden")
             if was not in (becomes, "none"):
                 found.append(f"{place} ({was} -> {becomes}) computes something else")
