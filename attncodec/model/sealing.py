@@ -1,7 +1,8 @@
 """Sealing a trained codec: its integers, its tables, and what is measured on training pictures for it.
 
-Training knows the analytic law of the latents and rounds to the nearest symbol, but for a last phase perhaps; an encoder
-weighs bits against error. What that changes is measured on crops of training pictures, with the symbols that `compress` would choose:
+Training knows the analytic law of the latents and rounds to the nearest symbol, but for a last phase perhaps; an
+encoder weighs bits against error. What that changes is measured on crops of training pictures, with the symbols that
+`compress` would choose:
 
     tables of y          how often each magnitude of a symbol comes at each scale index (prior.measured_tables)
     rounding.centres     the mean of |residual| - |symbol| for each scale index and magnitude

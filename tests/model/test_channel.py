@@ -1,7 +1,12 @@
+from dataclasses import replace
+
 import pytest
 import torch
+from conftest import photo
 
-from attncodec.model.channel import Elements, Rounding
+from attncodec.images import to_tensor
+from attncodec.model.channel import Elements, Encoded, Round, Rounding
+from attncodec.model.codec import Codec
 from attncodec.model.prior import LEVELS, UNIT_LEVEL, MagnitudeTable, gaussian_bits
 
 RESIDUAL = torch.tensor([0.2, 0.51, 0.9, -0.6, -1.4, 1.55, 7.52]).reshape(1, 1, 1, 7)
@@ -53,3 +58,35 @@ def test_each_channel_has_its_own_weight() -> None:
     )
     found = Rounding(torch.tensor([1e6, 0.0]))(residual, elements).flatten()
     assert found.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("centres", [None, MagnitudeTable(torch.full((LEVELS, 4), -0.1))])
+def test_rounding_everywhere_is_rounding_what_is_not_zero(centres: MagnitudeTable | None) -> None:
+    by_picture = Rounding(torch.tensor([[4.0], [0.5]]), centres)
+    both = torch.cat([RESIDUAL, RESIDUAL])
+    elements = replace(ELEMENTS, mean=torch.zeros_like(both), level=torch.cat([LEVEL, LEVEL]))
+    symbols = by_picture.everywhere(both, elements)
+    assert torch.equal(symbols, by_picture(both, elements))
+    assert torch.equal(symbols[:1], chosen(4.0, centres)) and torch.equal(symbols[1:], chosen(0.5, centres))
+
+
+def test_latents_that_are_encoded_in_training_are_those_of_an_encoder(codec: Codec) -> None:
+    units = codec.analyse(to_tensor(photo(128, 96))).detach()
+    at = torch.tensor([77])
+    error_bits = (2 * codec.error_bits(at, 0.01)).expand(-1, units.shape[1]).detach()
+    encoded, rounded = Encoded(8, Rounding(error_bits)), Round(8, Rounding(error_bits))
+    y = codec.to_steps(units, at).detach()
+    ours, theirs = (codec.transmit(channel, at, y) for channel in (encoded, rounded))
+    assert torch.equal(ours, theirs) and torch.allclose(encoded.bits, rounded.bits)
+
+
+def test_the_rate_of_encoded_latents_has_a_gradient_for_means_and_levels() -> None:
+    mean, level = torch.zeros_like(RESIDUAL, requires_grad=True), LEVEL.clone().requires_grad_()
+    channel = Encoded(0, Rounding(torch.tensor([4.0])))
+    y_hat = channel.send_y(RESIDUAL, replace(ELEMENTS, mean=mean, level=level))
+    for_mean, for_level = torch.autograd.grad(channel.bits.sum(), (mean, level), retain_graph=True)
+    coded = y_hat.detach() != 0
+    assert (for_mean[coded] != 0).all() and (for_level != 0).all()
+    assert torch.equal(torch.sign(for_mean[coded]), -torch.sign(RESIDUAL[coded]))  # a mean nearer to it is cheaper
+    (of_error,) = torch.autograd.grad(y_hat.sum(), mean)
+    assert torch.equal(of_error, torch.ones_like(mean))

@@ -14,12 +14,23 @@ from attncodec.container import unpack
 from attncodec.errors import CheckpointError
 from attncodec.images import read_rgb
 from attncodec.model import model_file
-from attncodec.model.model_file import CENTRES, ERROR_WEIGHT, OFFSETS, make_header, read_header, write_model
+from attncodec.model.context import Z_FRACTION
+from attncodec.model.model_file import (
+    BY_LEVEL,
+    CENTRES,
+    ERROR_WEIGHT,
+    GAIN_Z,
+    OFFSETS,
+    make_header,
+    read_header,
+    write_model,
+)
 from attncodec.model.sealed import SealedCodec, load_sealed
 from attncodec.model.tensorfile import to_bytes
 
-DATA = Path(__file__).parents[1] / "data"
+DATA = Path(__file__).parents[1] / "data"  # a model of before z had gains, and in `levels` one with all parts
 GOLDEN = json.loads((DATA / "golden.json").read_text())
+NAMES = sorted(GOLDEN["latents_sha256"])
 
 
 @pytest.fixture(scope="module")
@@ -27,26 +38,38 @@ def golden() -> SealedCodec:
     return load_sealed(DATA / "tiny.safetensors")
 
 
-def assert_decodes(codec: SealedCodec, name: str) -> None:
+def assert_decodes(codec: SealedCodec, name: str, folder: Path = DATA) -> None:
     """To the latents of old, exactly, and to their picture: the synthesis is floats, so within 1 of 255, for all but a
     thousandth of the samples."""
-    data = (DATA / f"{name}.atc").read_bytes()
-    assert codec.read_latents(unpack(data))[1] == GOLDEN["latents_sha256"][name]
-    difference = np.abs(codec.decompress(data).astype(int) - read_rgb(DATA / f"{name}.png"))
+    data, golden = (folder / f"{name}.atc").read_bytes(), json.loads((folder / "golden.json").read_text())
+    assert codec.header.decoder_id.hex() == golden["decoder_id"]
+    assert codec.read_latents(unpack(data))[1] == golden["latents_sha256"][name]
+    difference = np.abs(codec.decompress(data).astype(int) - read_rgb(folder / f"{name}.png"))
     assert (difference > 1).mean() <= 0.001
 
 
-@pytest.mark.parametrize("name", sorted(GOLDEN["latents_sha256"]))
-def test_golden_files_decode(golden: SealedCodec, name: str) -> None:
-    assert golden.header.decoder_id.hex() == GOLDEN["decoder_id"]
-    assert_decodes(golden, name)
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("folder", [DATA, DATA / "levels"], ids=["before", "levels"])
+def test_golden_files_decode(folder: Path, name: str) -> None:
+    assert_decodes(load_sealed(folder / "tiny.safetensors"), name, folder)
 
 
-def test_golden_files_are_three_of_different_kinds(golden: SealedCodec) -> None:
-    containers = [unpack((DATA / f"{name}.atc").read_bytes()) for name in GOLDEN["latents_sha256"]]
+@pytest.mark.parametrize("folder", [DATA, DATA / "levels"], ids=["before", "levels"])
+def test_golden_files_are_three_of_different_kinds(folder: Path) -> None:
+    containers = [unpack((folder / f"{name}.atc").read_bytes()) for name in NAMES]
     assert len(containers) == 3 and len({c.quality_64 for c in containers}) == 3
     assert {c.skip for c in containers} == {True, False}
-    assert {OFFSETS, CENTRES, ERROR_WEIGHT} <= set(golden.tensors)
+    tensors = load_sealed(folder / "tiny.safetensors").tensors
+    assert {OFFSETS, CENTRES, ERROR_WEIGHT} <= set(tensors)
+
+
+def test_of_the_golden_models_one_has_what_changes_with_the_level() -> None:
+    before, after = (load_sealed(folder / "tiny.safetensors") for folder in (DATA, DATA / "levels"))
+    new = {name for name in after.tensors if name.startswith((GAIN_Z, Z_FRACTION, *BY_LEVEL))}
+    assert new and not new & set(before.tensors)
+    assert all(after.tensors[name].count_nonzero() for name in new)
+    assert len(after.z_tables.lows) == 3 * len(before.z_tables.lows)
+    assert not before.codec.log2_gain_z.any() and not before.codec.synthesis.level_scale[0].any()
 
 
 def test_a_field_that_is_added_to_the_configuration_orphans_neither_model_nor_files(
@@ -62,7 +85,7 @@ def test_a_field_that_is_added_to_the_configuration_orphans_neither_model_nor_fi
     later = load_sealed(DATA / "tiny.safetensors")
     assert later.header.config.model_dump()["modulation"] == 0
     assert later.header == golden.header
-    for name in GOLDEN["latents_sha256"]:
+    for name in NAMES:
         assert_decodes(later, name)
     assert later.to_bytes() == (DATA / "tiny.safetensors").read_bytes()
 
@@ -111,8 +134,8 @@ def test_the_header_is_one_canonical_json() -> None:
 
 
 def test_golden_pictures_are_small() -> None:
-    assert sum(path.stat().st_size for path in DATA.iterdir()) < 1_500_000
-    assert all(max(read_rgb(DATA / f"{name}.png").shape) <= 256 for name in GOLDEN["latents_sha256"])
+    assert sum(path.stat().st_size for path in DATA.rglob("*.*")) < 3_000_000
+    assert all(max(read_rgb(DATA / f"{name}.png").shape) <= 256 for name in NAMES)
 
 
 @pytest.mark.parametrize(("section", "field"), [("encoder", "attention.window"), ("decoder", "rd_lambdas")])

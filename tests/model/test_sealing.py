@@ -148,3 +148,11 @@ def test_a_bias_that_is_not_finite_cannot_be_sealed() -> None:
         codec.prior.quality_bias[0, 0] = float("nan")
     with pytest.raises(CheckpointError, match="cannot be sealed"):
         seal(codec, {})
+
+
+def test_a_synthesis_that_has_learned_the_encoder_s_rounding_is_moved_by_less(
+    codec: Codec, measured: SealedCodec
+) -> None:
+    learned = seal(codec, {"steps": 0}, CROPS, learned="encoder")
+    assert learned.tensors[OFFSETS].abs().sum() < 0.5 * measured.tensors[OFFSETS].abs().sum()
+    assert torch.equal(learned.tensors["units_fraction"], measured.tensors["units_fraction"])
