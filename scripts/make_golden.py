@@ -3,7 +3,7 @@
     python scripts/make_golden.py SAMPLES [--model MODEL] [--out tests/data]
 
 SAMPLES is the folder that scripts/samples.py made. The golden files were made once for model format 4, and those in
-tests/data/levels when it had got gains of z and a synthesis by level. They are made again only for a format that cannot
+tests/data/levels when it had got gains of z. They are made again only for a format that cannot
 read them: the tests decode the ones that are committed.
 """
 

@@ -66,8 +66,6 @@ def make_codec(config: ModelConfig = TINY, seed: int = 0) -> Codec:
                 parameter.normal_(0, 0.1)
         codec.hyper_analysis.network[-1][-1].weight.mul_(8)
         codec.log2_gain_z.normal_(0, 0.5)
-        for table in (*codec.synthesis.level_scale, *codec.synthesis.level_shift):
-            table.normal_(0, 0.1)
     return codec
 
 

@@ -126,7 +126,7 @@ class Codec(nn.Module):
 
     def decode(self, y_hat: Tensor, position: Tensor, size: tuple[int, int]) -> Tensor:
         """y_hat in quantiser steps -> x_hat (B, 3, *size), about in [0, 1]."""
-        x_hat: Tensor = self.synthesis(self.to_units(y_hat.float(), position), position)
+        x_hat: Tensor = self.synthesis(self.to_units(y_hat.float(), position))
         return x_hat[..., : size[0], : size[1]]
 
     def error_bits(self, position: Tensor, rd_lambda: Tensor | float) -> Tensor:

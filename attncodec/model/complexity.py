@@ -17,8 +17,6 @@ def _fused_attention(query: torch.Size, key: torch.Size, value: torch.Size, *_: 
     return 2 * batch * heads * queries * key[2] * (width + value[3])
 
 
-Piece = tuple[nn.Module, tuple[torch.Tensor, ...]]  # a network, and what it takes
-
 # torch counts the fused attention of GPUs only
 CPU_ATTENTION = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _fused_attention}
 
@@ -34,24 +32,24 @@ def complexity(config: ModelConfig) -> dict[str, tuple[float, int]]:
     channels = config.latent_channels
     prior = FloatPrior(config)
     y = torch.zeros(1, channels, latents, latents)
-    parts: dict[str, list[Piece]] = {
-        "analysis": [(Analysis(config), (torch.zeros(1, 3, side, side),))],
-        "synthesis": [(Synthesis(config), (y, torch.zeros(1, dtype=torch.int64)))],
-        "hyper_analysis": [(HyperAnalysis(config), (y,))],
-        "context": [(prior.networks.hyper, (torch.zeros(1, config.hyper_channels, side_z, side_z),))],
+    parts: dict[str, list[tuple[nn.Module, torch.Tensor]]] = {
+        "analysis": [(Analysis(config), torch.zeros(1, 3, side, side))],
+        "synthesis": [(Synthesis(config), y)],
+        "hyper_analysis": [(HyperAnalysis(config), y)],
+        "context": [(prior.networks.hyper, torch.zeros(1, config.hyper_channels, side_z, side_z))],
     }
     for number, step in enumerate(prior.networks.steps):
         known = number * CELL**2 * channels // len(prior.order)
-        parts["context"].append((step, (torch.zeros(1, config.context_width + known, cells, cells),)))
+        parts["context"].append((step, torch.zeros(1, config.context_width + known, cells, cells)))
     return {name: (_kmac(pieces, side), _parameters(pieces)) for name, pieces in parts.items()}
 
 
-def _kmac(pieces: list[Piece], side: int) -> float:
+def _kmac(pieces: list[tuple[nn.Module, torch.Tensor]], side: int) -> float:
     with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION) as counter:
-        for module, inputs in pieces:
-            module(*inputs)
+        for module, x in pieces:
+            module(x)
     return counter.get_total_flops() / 2 / side**2 / 1000
 
 
-def _parameters(pieces: list[Piece]) -> int:
+def _parameters(pieces: list[tuple[nn.Module, torch.Tensor]]) -> int:
     return sum(parameter.numel() for module, _ in pieces for parameter in module.parameters())

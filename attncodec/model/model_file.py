@@ -13,9 +13,8 @@ configuration, with a default, changes neither a model that lacks it nor the fil
 
 Convolution weights are stored in 16 bits, all others in 32; the networks that feed the entropy coder, the gains and the
 tables are integers (fixedpoint.py, context.py, coder.py) and are stored as such, never made again. What begins with
-`reconstruction.` and `rounding.` was measured at sealing, and is absent where nothing was (sealing.py); gains of z and
-what the synthesis has by level are absent from models of before there were any. Safetensors hold numbers only: nothing
-in a model file can be executed.
+`reconstruction.` and `rounding.` was measured at sealing, and is absent where nothing was (sealing.py); gains of z are
+absent from models of before there were any. Safetensors hold numbers only: nothing in a model file can be executed.
 """
 
 from dataclasses import dataclass
@@ -33,14 +32,11 @@ from attncodec.model.coder import Tables
 from attncodec.model.context import CONTEXT, Z_FRACTION, FloatPrior, exact_shapes
 from attncodec.model.prior import LEVELS
 from attncodec.model.tensorfile import canonical_json, read_meta, read_tensors, sha256_of, to_bytes
-from attncodec.model.transforms import Synthesis
 
 FORMAT = "attncodec-model-4"
 ENCODER_FIELDS = ("analysis_blocks", "attention.analysis", "rd_lambdas")
 FLOAT_PARTS = ("analysis.", "hyper_analysis.", "synthesis.")
-BY_LEVEL = ("synthesis.level_scale.", "synthesis.level_shift.")
 GAIN_Z = "log2_gain_z"
-GAINS = ("log2_gain", GAIN_Z)
 OFFSETS = "reconstruction.offsets"
 ERROR_WEIGHT = "rounding.error_weight"
 CENTRES = "rounding.centres"
@@ -152,7 +148,7 @@ def expected_tensors(config: ModelConfig) -> dict[str, tuple[Shape, str]]:
         codec = Codec(config, FloatPrior(config), None)
     expected: dict[str, tuple[Shape, str]] = {**exact_shapes(config)}
     for name, tensor in codec.state_dict().items():
-        if name.startswith(FLOAT_PARTS) and not name.startswith(BY_LEVEL):
+        if name.startswith(FLOAT_PARTS):
             expected[name] = (list(tensor.shape), "F16" if tensor.dim() == 4 else "F32")
     # Of z there is a table for each channel, or for each level and channel: read_model looks at their number.
     for latent, tables in (("z", None), ("y", [LEVELS])):
@@ -164,11 +160,7 @@ def expected_tensors(config: ModelConfig) -> dict[str, tuple[Shape, str]]:
 def optional_tensors(config: ModelConfig) -> dict[str, tuple[Shape, str]]:
     """Name -> shape and dtype of each tensor that a model file may hold."""
     by_symbol: Shape = [LEVELS, MEASURED_MAGNITUDES]
-    with torch.device("meta"):
-        synthesis = Synthesis(config)
-    by_level = {f"synthesis.{name}": tensor for name, tensor in synthesis.state_dict().items()}
     return {
-        **{name: (list(tensor.shape), "F32") for name, tensor in by_level.items() if name.startswith(BY_LEVEL)},
         GAIN_Z: ([len(config.rd_lambdas), config.hyper_channels], "I32"),
         Z_FRACTION: ([config.hyper_channels], "U8"),
         OFFSETS: (by_symbol, "F32"),
@@ -189,14 +181,10 @@ def float_tensors(codec: Codec) -> dict[str, Tensor]:
     return tensors
 
 
-def complete(config: ModelConfig, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """With zeros where a model has no gains of z, or no scales and shifts by level: it is of before there were any."""
-    without = {
-        name: torch.zeros(shape or [], dtype=torch.int32 if dtype == "I32" else torch.float32)
-        for name, (shape, dtype) in optional_tensors(config).items()
-        if name == GAIN_Z or name.startswith(BY_LEVEL)
-    }
-    return {**without, **tensors}
+def gains_of(config: ModelConfig, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The gains by the names that a codec has for them, int64: zeros for z in a model of before z had any."""
+    without = torch.zeros(len(config.rd_lambdas), config.hyper_channels)
+    return {"log2_gain": tensors["log2_gain"].long(), GAIN_Z: tensors.get(GAIN_Z, without).long()}
 
 
 def tables_of(tensors: dict[str, Tensor], latent: str) -> Tables:

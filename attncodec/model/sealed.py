@@ -23,10 +23,9 @@ from attncodec.model.model_file import (
     CENTRES,
     ERROR_WEIGHT,
     FLOAT_PARTS,
-    GAINS,
     OFFSETS,
     ModelHeader,
-    complete,
+    gains_of,
     read_model,
     tables_of,
     write_model,
@@ -54,11 +53,10 @@ class SealedCodec:
         self.codec.y_bits = table_bits(self.y_tables)
         self.codec.offsets = MagnitudeTable(tensors[OFFSETS]) if OFFSETS in tensors else None
         self.centres = MagnitudeTable(tensors[CENTRES]) if CENTRES in tensors else None
-        whole = complete(header.config, tensors)
-        for name in GAINS:
+        for name, gain in gains_of(header.config, tensors).items():
             delattr(self.codec, name)
-            self.codec.register_buffer(name, whole[name].long())
-        weights = {name: tensor.float() for name, tensor in whole.items() if name.startswith(FLOAT_PARTS)}
+            self.codec.register_buffer(name, gain)
+        weights = {name: tensor.float() for name, tensor in tensors.items() if name.startswith(FLOAT_PARTS)}
         self.codec.load_state_dict(weights, strict=False, assign=True)
         self.codec.to(memory_format=torch.channels_last).eval().requires_grad_(False)
 
@@ -139,8 +137,8 @@ class SealedCodec:
             twin = Codec(self.header.config, prior, self.codec.z_prior)
         twin.analysis, twin.synthesis = self.codec.analysis, self.codec.synthesis
         twin.hyper_analysis = self.codec.hyper_analysis
-        for name in GAINS:
-            setattr(twin, name, nn.Parameter(getattr(self.codec, name) / ONE, requires_grad=False))
+        for name, gain in gains_of(self.header.config, self.tensors).items():
+            setattr(twin, name, nn.Parameter(gain / ONE, requires_grad=False))
         return twin
 
     def rounding(self, position: int) -> Rounding:

@@ -1,7 +1,5 @@
 """Analysis, synthesis and hyper analysis.
 
-The synthesis alone knows the level of quality: the analysis runs once for all of them.
-
 Analysis and synthesis are a linear path, which starts as a block DCT, beside a network whose last layer starts at
 zero: an untrained codec is a JPEG with 16 x 16 blocks, and training goes on from there.
 
@@ -11,7 +9,6 @@ what each layer of a network is (block16.1, attention8), however many others the
 """
 
 import math
-from itertools import accumulate
 
 import numpy as np
 import torch
@@ -22,7 +19,6 @@ from attncodec.config import ModelConfig
 from attncodec.images import pad_edges
 from attncodec.model.attention import build_attention
 from attncodec.model.blocks import SLOPE, Down, ResidualBlock, Up, fold, full_precision, unfold
-from attncodec.model.levels import interpolate
 
 STRIDE = 16  # pixels to a latent, each way
 HYPER_STRIDE = 4  # latents to an element of z, each way
@@ -89,11 +85,7 @@ class Analysis(nn.Module):
 
 
 class Synthesis(nn.Module):
-    """Latents in units (B, M, h, w), position (B,) -> x (B, 3, 16 h, 16 w), about in [0, 1].
-
-    What each stage gives is multiplied by 1 + `level_scale` and moved by `level_shift`, which have a row for each level
-    and a column for each channel, (L, C).
-    """
+    """Latents in units (B, M, h, w) -> x (B, 3, 16 h, 16 w), about in [0, 1]."""
 
     unit: Tensor
 
@@ -103,44 +95,30 @@ class Synthesis(nn.Module):
         n4, n8, n16 = config.synthesis_blocks
         self.linear = nn.Conv2d(channels, 3 * STRIDE**2, 1, bias=False)
         kind8, kind16 = config.attention.kinds("synthesis")
-        attention16 = build_attention(config.attention, w16, kind16)
-        attention8 = build_attention(config.attention, w8, kind8, shifted=True)
-        stages: list[dict[str, nn.Module]] = [
-            {"entry": nn.Conv2d(channels, w16, 1), "attention16": attention16, **_residual(16, w16, n16)},
-            {"up8": Up(w16, w8), "attention8": attention8, **_residual(8, w8, n8)},
-            *([{"up4": Up(w8, w4), **_residual(4, w4, n4)}] if w4 else []),
-        ]
-        self.network = nn.Sequential(*(layer for stage in stages for layer in stage.values()))
-        self.roles = [role for stage in stages for role in stage]
-        self.stage_ends = list(accumulate(len(stage) for stage in stages))
-        shapes = [(len(config.rd_lambdas), width) for width in (w16, w8, w4) if width]
-        self.level_scale, self.level_shift = (
-            nn.ParameterList(nn.Parameter(torch.zeros(shape)) for shape in shapes) for _ in range(2)
-        )
+        tail = {"up4": Up(w8, w4), **_residual(4, w4, n4)} if w4 else {}
+        layers = {
+            "entry": nn.Conv2d(channels, w16, 1),
+            "attention16": build_attention(config.attention, w16, kind16),
+            **_residual(16, w16, n16),
+            "up8": Up(w16, w8),
+            "attention8": build_attention(config.attention, w8, kind8, shifted=True),
+            **_residual(8, w8, n8),
+            **tail,
+        }
+        self.network, self.roles = nn.Sequential(*layers.values()), list(layers)
         self.head = Up(w4, 3, 4) if w4 else Up(w8, 3, 8)
         _zero(self.head[0])
         self.register_buffer("unit", torch.ones(channels, 1, 1))
         with torch.no_grad():
             self.linear.weight.copy_(dct_basis(channels).T[..., None, None])
 
-    def forward(self, y: Tensor, position: Tensor) -> Tensor:
+    def forward(self, y: Tensor) -> Tensor:
         y = y.contiguous(memory_format=torch.channels_last)  # as its gradient: of mixed formats products are slow
-        features = y
-        for number, layer in enumerate(self.network, start=1):
-            features = layer(features)
-            if number in self.stage_ends:
-                features = self._at_level(features, self.stage_ends.index(number), position)
+        features = self.network(y)
         correction = self.head(features)
         with full_precision(y):
             x = unfold(y * self.unit, self.linear, STRIDE)
         return (x + correction) * PIXEL_SD + PIXEL_MEAN
-
-    def _at_level(self, features: Tensor, stage: int, position: Tensor) -> Tensor:
-        scale, shift = (
-            interpolate(table[stage], position)[..., None, None].to(features.dtype)
-            for table in (self.level_scale, self.level_shift)
-        )
-        return torch.addcmul(shift, features, 1 + scale)
 
 
 class HyperAnalysis(nn.Module):

@@ -19,8 +19,8 @@ from attncodec.errors import CheckpointError, TrainingError
 from attncodec.files import write_whole
 from attncodec.model.codec import Codec
 from attncodec.model.context import FloatPrior
-from attncodec.model.model_file import BY_LEVEL, GAIN_Z
 from attncodec.model.model_file import FORMAT as MODEL_FORMAT
+from attncodec.model.model_file import GAIN_Z
 from attncodec.model.prior import LearnedPrior
 from attncodec.model.sealed import SealedCodec
 from attncodec.model.sealing import seal
@@ -147,9 +147,8 @@ def seal_checkpoint(checkpoint: Checkpoint, crops: Tensor | None = None) -> Seal
 def load_weights(codec: Codec, weights: dict[str, Tensor]) -> None:
     """What a checkpoint of before did not have yet stays as it is. Raises CheckpointError where names or shapes do not
     fit."""
-    new = {name: tensor for name, tensor in codec.state_dict().items() if name.startswith((GAIN_Z, *BY_LEVEL))}
     try:
-        codec.load_state_dict({**new, **weights})
+        codec.load_state_dict({GAIN_Z: codec.log2_gain_z, **weights})
     except RuntimeError as error:
         first = " ".join(str(error).split())[:200]
         raise CheckpointError(f"the checkpoint does not fit its configuration: {first}") from None

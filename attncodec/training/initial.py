@@ -12,7 +12,7 @@ from attncodec.model.codec import Codec
 from attncodec.model.coder import Tables
 from attncodec.model.context import FloatPrior, float_twin
 from attncodec.model.fixedpoint import ONE
-from attncodec.model.model_file import BY_LEVEL, FLOAT_PARTS, GAIN_Z, GAINS, complete, tables_of
+from attncodec.model.model_file import FLOAT_PARTS, GAIN_Z, gains_of, tables_of
 from attncodec.model.prior import LearnedPrior, SideInfo
 from attncodec.model.sealed import SealedCodec, load_sealed
 from attncodec.model.shipped import shipped
@@ -20,7 +20,7 @@ from attncodec.training.checkpoint import AVERAGE, Checkpoint, averaged_codec, b
 from attncodec.training.growth import additions, grow
 
 SHIPPED_NAME = "shipped"  # as train.init has it
-NEW_PARTS = {GAIN_Z: "gains of z", f"{BY_LEVEL[0]}0": "scales and shifts of the synthesis by level"}
+NEW_PARTS = {GAIN_Z: "gains of z"}  # of which older files have no tensor
 FIT_STEPS, FIT_LR = 400, 0.03
 
 
@@ -99,13 +99,13 @@ def unseal(sealed: SealedCodec) -> Codec:
     """
     codec = build_codec(sealed.header.config)
     assert isinstance(codec.prior, FloatPrior) and isinstance(codec.z_prior, LearnedPrior)
-    tensors = complete(sealed.header.config, sealed.tensors)
+    tensors = sealed.tensors
     floats = {name: tensor.float() for name, tensor in tensors.items() if name.startswith(FLOAT_PARTS)}
     codec.load_state_dict(floats, strict=False)
     codec.prior.load_state_dict(float_twin(sealed.header.config, tensors).state_dict())
     with torch.no_grad():
-        for name in GAINS:
-            getattr(codec, name).copy_(tensors[name] / ONE)
+        for name, gain in gains_of(sealed.header.config, tensors).items():
+            getattr(codec, name).copy_(gain / ONE)
     fit_prior(codec.z_prior, tables_of(tensors, "z"), codec.log2_gain_z.detach())
     return codec
 

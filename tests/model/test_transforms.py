@@ -7,8 +7,6 @@ from attncodec.model.attention import Additive, Dot, Kernel, WindowAttention
 from attncodec.model.blocks import GatedAttention
 from attncodec.model.transforms import Analysis, HyperAnalysis, Synthesis, dct_basis
 
-FIRST = torch.zeros(1, dtype=torch.int64)  # the position of the first level
-
 
 def test_the_dct_basis_is_orthonormal() -> None:
     basis = dct_basis(768)
@@ -32,13 +30,13 @@ def test_the_basis_agrees_with_scipy_s_dct() -> None:
 def test_untrained_transforms_with_all_coefficients_are_the_identity() -> None:
     config = ModelConfig(**{**TINY.model_dump(), "latent_channels": 768})
     x = to_tensor(photo(48, 64))
-    assert torch.allclose(Synthesis(config)(Analysis(config)(x), FIRST), x, atol=1e-5)
+    assert torch.allclose(Synthesis(config)(Analysis(config)(x)), x, atol=1e-5)
 
 
 def test_an_untrained_transform_with_a_quarter_of_the_coefficients_keeps_a_photograph() -> None:
     config = ModelConfig(**{**TINY.model_dump(), "latent_channels": 192})
     x = to_tensor(photo(64, 64))
-    assert (Synthesis(config)(Analysis(config)(x), FIRST) - x).square().mean() < 0.03 * x.var()
+    assert (Synthesis(config)(Analysis(config)(x)) - x).square().mean() < 0.03 * x.var()
 
 
 def test_the_networks_may_start_at_stride_4_or_8() -> None:
@@ -48,7 +46,7 @@ def test_the_networks_may_start_at_stride_4_or_8() -> None:
         )
         y = Analysis(config)(torch.rand(2, 3, 32, 48))
         assert y.shape == (2, 24, 2, 3)
-        assert Synthesis(config)(y, FIRST.expand(2)).shape == (2, 3, 32, 48)
+        assert Synthesis(config)(y).shape == (2, 3, 32, 48)
 
 
 def test_the_hyper_analysis_has_stride_4_in_latents() -> None:

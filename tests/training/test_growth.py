@@ -128,14 +128,11 @@ def test_training_grows_a_model_and_says_what_is_new(quick_config: Config, tmp_p
     assert f"new: {new}, the state of the optimiser" in said
 
 
-def test_a_model_without_gains_of_z_and_levels_of_the_synthesis_gets_them(
-    sealed: SealedCodec, tmp_path: Path, quick_config: Config
-) -> None:
+def test_a_model_without_gains_of_z_gets_them(sealed: SealedCodec, tmp_path: Path, quick_config: Config) -> None:
     data = Path(__file__).parent.parent / "data" / "tiny.safetensors"  # of before there were any
     config = changed(quick_config, init=str(data)).model_copy(update={"model": networks_of(data)})
     found = load_initial(config)
-    assert "gains of z" in found.new and "by level" in found.new
-    assert not found.codec.log2_gain_z.any() and not any(table.any() for table in found.codec.synthesis.level_scale)
+    assert "gains of z" in found.new and not found.codec.log2_gain_z.any()
 
 
 def test_without_a_model_section_the_networks_are_those_of_the_file(tmp_path: Path, model_file: Path) -> None:
