@@ -160,7 +160,8 @@ def compare(
         if name not in results:
             results[name] = in_child(script, options, name, run_of(name))
             save_results(file, settings, results)
-            rows = {name: results[name] for name in variants if name in results}
+            order = [name for name in variants if name in results]  # and then what is no variant any more
+            rows = {name: results[name] for name in [*order, *(name for name in results if name not in variants)]}
             write_whole(options.out / "table.md", (make_table or table)(rows, next(iter(variants))).encode())
     print((options.out / "table.md").read_text())
 
