@@ -128,7 +128,7 @@ def shipping(
 def test_the_shipped_model_is_trained_in_parts_measured_and_described(
     shipping: Callable[..., int], quick_config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    manifest = "file,licence\na.png,CC0 1.0\nb.webp,CC BY-SA 4.0\nc.png,GPL-2+\nmore/d.png,CC BY 4.0\n"
+    manifest = "file,licence\na.png,GPL-2+\nb.webp,CC BY-SA 4.0\nc.png,GPL-2+\nmore/d.png,CC BY 4.0\n"
     (Path(quick_config.data.train) / "MANIFEST.csv").write_text(manifest)
     before = Path("weights/default.safetensors").read_bytes()
     original = Learner.step
