@@ -137,6 +137,13 @@ class Rounding:
         return torch.where(cost(symbols) < cost(nearer_zero), symbols, nearer_zero)
 
 
+def _rounded_z(prior: FactorisedPrior | None, z: Tensor | None, side: SideInfo) -> tuple[Tensor, Tensor]:
+    """z_hat, and its bits (B,)."""
+    assert z is not None and prior is not None
+    z_hat = clamp_symbols(z)
+    return z_hat, prior.bits(z_hat, side).flatten(1).sum(1)
+
+
 class Round:
     """Validation and estimates: to the nearest symbols, or as `rounding` chooses them."""
 
@@ -145,9 +152,7 @@ class Round:
         self.bits: Tensor = torch.zeros(())  # (B,) after a transmission
 
     def send_z(self, prior: FactorisedPrior | None, z: Tensor | None, side: SideInfo) -> Tensor:
-        assert z is not None and prior is not None
-        z_hat = clamp_symbols(z)
-        self.bits = prior.bits(z_hat, side).flatten(1).sum(1)
+        z_hat, self.bits = _rounded_z(prior, z, side)
         return z_hat
 
     def send_y(self, y: Tensor | None, elements: Elements) -> Tensor:
@@ -169,9 +174,7 @@ class Encoded:
         self.bits: Tensor = torch.zeros(())  # (B,) after a transmission
 
     def send_z(self, prior: FactorisedPrior | None, z: Tensor | None, side: SideInfo) -> Tensor:
-        assert z is not None and prior is not None
-        z_hat = clamp_symbols(z)
-        self.bits = prior.bits(z_hat, side).flatten(1).sum(1)
+        z_hat, self.bits = _rounded_z(prior, z, side)
         return z_hat
 
     def send_y(self, y: Tensor | None, elements: Elements) -> Tensor:

@@ -11,6 +11,7 @@ Where a new weight is multiplied by what is always zero it keeps its random star
 """
 
 from collections.abc import Iterator
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +27,8 @@ SILENT_Y, SILENT_Z = -9.0, -10.0  # log2 of quantiser steps to a unit, of new ch
 STRIDES = (4, 8, 16)
 GROWS = ("latent_channels", "hyper_channels", "context_width", "widths", "analysis_blocks", "synthesis_blocks")
 ATTENTION = "attention."
-TRANSFORMS = ("analysis", "synthesis")
+Transform = Literal["analysis", "synthesis"]
+TRANSFORMS: tuple[Transform, ...] = ("analysis", "synthesis")
 # What takes y_hat and z_hat, where new channels are always zero.
 READ_SILENCE = ("synthesis.linear.weight", "synthesis.network.0.weight", "prior.networks.hyper.0.0.weight")
 
@@ -180,7 +182,7 @@ def _numbers(value: object) -> tuple[int, ...]:
     return tuple(value) if isinstance(value, tuple | list) else (int(str(value)),)
 
 
-def _attention(old: ModelConfig, new: ModelConfig, transform: str) -> Iterator[tuple[int, int, int, str, str]]:
+def _attention(old: ModelConfig, new: ModelConfig, transform: Transform) -> Iterator[tuple[int, int, int, str, str]]:
     """Stride, widths and kinds of attention, before and after."""
-    kinds = (old.attention.kinds(transform), new.attention.kinds(transform))  # type: ignore[arg-type]
+    kinds = (old.attention.kinds(transform), new.attention.kinds(transform))
     yield from zip(STRIDES[1:], old.widths[1:], new.widths[1:], *kinds, strict=True)
