@@ -16,9 +16,9 @@ from attncodec.container import HEADER_BYTES, MAGIC, VERSION, unpack
 from attncodec.errors import CheckpointError
 from attncodec.files import STREAM, read_input
 from attncodec.metrics import bpp
-from attncodec.model.model_file import FORMAT, optional_tensors, read_header
-from attncodec.model.sealed import SealedCodec, load_sealed
-from attncodec.model.shipped import FOLDER, shipped
+from attncodec.coding.model_file import FORMAT, optional_tensors, read_header
+from attncodec.coding.sealed import SealedCodec, load_sealed
+from attncodec.coding.shipped import FOLDER, shipped
 
 MODELS_VARIABLE = "ATTNCODEC_MODELS"
 RUNS_PATTERN = "runs/*/model.safetensors"
@@ -119,13 +119,13 @@ def describe_file(path: Path) -> dict[str, object]:
         return {
             "file": f"{path}, .atc version {VERSION}",
             "size": f"{container.width} x {container.height} pixels",
-            "quality": f"{container.quality_64 / QUALITY_STEPS:g}",
+            "quality": f"{container.quality_index / QUALITY_STEPS:g}",
             "bytes": f"{len(data)}, of them {HEADER_BYTES} header",
             "bpp": f"{bpp(len(data), container.width, container.height):.4f}",
             "model": container.decoder_id.hex(),
             "latents CRC": f"{container.latents_crc:08x}",
         }
-    from attncodec.model.complexity import complexity  # torch's counter takes a second to import
+    from attncodec.networks.complexity import complexity  # torch's counter takes a second to import
 
     sealed = load_sealed(path)
     config, info = sealed.header.config, sealed.header.training_info

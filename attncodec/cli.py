@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 import typer
 
 from attncodec import __version__
-from attncodec.console import FAILURES, INTERRUPTED, each, fail, ours, run, say
+from attncodec.console import FAILURES, INTERRUPTED, process_files, fail, as_user_error, run, say
 from attncodec.errors import AttncodecError, CheckError, ConfigError, ContainerError, ImageError
 
 if TYPE_CHECKING:
-    from attncodec.team import Team
+    from attncodec.distributed import Distributed
 
 app = typer.Typer(
     name="attncodec",
@@ -77,7 +77,7 @@ def train(
     if restart and extend:
         raise ConfigError("--restart begins anew and --extend goes on", "give one of them")
     extension = budget_of_option("--extend", extend)
-    from attncodec.team import team_of_torchrun
+    from attncodec.distributed import process_group_of_torchrun
     from attncodec.training.device import resolve_device
 
     if dry:
@@ -89,9 +89,9 @@ def train(
     from attncodec.training.loop import train as train_run
 
     folder, chosen = out or Path("runs") / config.stem, resolve_device(device)
-    with team_of_torchrun(chosen.type) as team:
-        tell = say if team.leads else _say_nothing
-        outcome = train_run(resolved, folder, chosen, restart, extension, tell, team)
+    with process_group_of_torchrun(chosen.type) as distributed:
+        tell = say if distributed.is_rank0 else _say_nothing
+        outcome = train_run(resolved, folder, chosen, restart, extension, tell, distributed)
     progress, model = outcome.progress, outcome.folder.model
     if not outcome.trained:
         tell(f"{folder} is finished: {progress.step} steps; model in {model}")
@@ -102,7 +102,7 @@ def train(
     else:
         tell(f"stopped at step {progress.step}; saved, and sealed into {model}, its tables analytic")
         tell("hint: the same command goes on from here")
-        if team.size == 1:  # torchrun would take it for a failure, and start all again
+        if distributed.size == 1:  # torchrun would take it for a failure, and start all again
             raise typer.Exit(INTERRUPTED)
 
 
@@ -114,7 +114,7 @@ def seal(
 ) -> None:
     """Make a model file of a training checkpoint, its tables measured on the pictures that it was trained on."""
     from attncodec.files import STREAM, check_writable
-    from attncodec.training.begin import pictures_to_measure
+    from attncodec.training.setup import pictures_to_measure
     from attncodec.training.checkpoint import load_checkpoint, seal_checkpoint
 
     if out == STREAM:
@@ -145,11 +145,11 @@ def compress(
 ) -> None:
     """Compress pictures into .atc files."""
     from attncodec.api import choose_model, load, set_threads
-    from attncodec.files import STREAM, plan, read_input, write_output
+    from attncodec.files import STREAM, plan_outputs, read_input, write_output
     from attncodec.images import SUFFIXES, read_rgb
     from attncodec.metrics import bpp, psnr_db
-    from attncodec.model.encoding import Encoding, Target
-    from attncodec.team import team_of_torchrun
+    from attncodec.coding.encoder import PictureEncoder, Target
+    from attncodec.distributed import process_group_of_torchrun
 
     if sum(value is not None for value in (quality, target_bpp, target_bytes, target_psnr)) > 1:
         raise ConfigError("a quality and a target, or several targets, cannot be met at once", "give one of them")
@@ -157,7 +157,7 @@ def compress(
 
     def one(source: Path, target: Path) -> str:
         rgb = read_rgb(source)
-        encoding = Encoding(codec, rgb, effort)
+        encoding = PictureEncoder(codec, rgb, effort)
         data = encoding.find(wish)
         write_output(target, data)
         height, width = rgb.shape[:2]
@@ -174,15 +174,15 @@ def compress(
             summary += "  verified, " + ("lossless" if quality is None else f"{quality:.2f} dB")
         return summary + (_timings(codec.stopwatch.take()) if timings else "")
 
-    with team_of_torchrun() as team:
-        files, outputs, notes = team.from_lead(lambda: plan(inputs, out, SUFFIXES, ".atc", force))
-        chosen = team.from_lead(lambda: choose_model(model))
+    with process_group_of_torchrun() as distributed:
+        files, outputs, notes = distributed.run_on_rank0(lambda: plan_outputs(inputs, out, SUFFIXES, ".atc", force))
+        chosen = distributed.run_on_rank0(lambda: choose_model(model))
         set_threads(threads)
         codec = load(chosen, fast)
-        if team.leads and model is None:
+        if distributed.is_rank0 and model is None:
             say(f"model: {chosen}")
-        _tell(notes, team)
-        each(files, outputs, one, team)
+        _tell(notes, distributed)
+        process_files(files, outputs, one, distributed)
 
 
 @app.command()
@@ -197,9 +197,9 @@ def decompress(
 ) -> None:
     """Decompress .atc files into pictures: PNG, unless the suffix of -o says otherwise."""
     from attncodec.api import ModelCache, set_threads
-    from attncodec.files import STREAM, plan, read_input, write_output
+    from attncodec.files import STREAM, plan_outputs, read_input, write_output
     from attncodec.images import check_suffix, encode_rgb
-    from attncodec.team import team_of_torchrun
+    from attncodec.distributed import process_group_of_torchrun
 
     set_threads(threads)
     models = ModelCache(model, fast)
@@ -211,12 +211,12 @@ def decompress(
         write_output(target, encode_rgb(rgb, ".png" if target == STREAM else target.suffix))
         return f"{rgb.shape[1]} x {rgb.shape[0]}" + (_timings(codec.stopwatch.take()) if timings else "")
 
-    with team_of_torchrun() as team:
-        files, outputs, notes = team.from_lead(lambda: plan(inputs, out, (".atc",), ".png", force))
+    with process_group_of_torchrun() as distributed:
+        files, outputs, notes = distributed.run_on_rank0(lambda: plan_outputs(inputs, out, (".atc",), ".png", force))
         for output in outputs:
             check_suffix(output)
-        _tell(notes, team)
-        each(files, outputs, one, team)
+        _tell(notes, distributed)
+        process_files(files, outputs, one, distributed)
 
 
 @app.command()
@@ -255,19 +255,19 @@ def evaluate(
     from attncodec.api import choose_model, load, set_threads
     from attncodec.evaluation import records, report
     from attncodec.images import find_pictures
-    from attncodec.team import team_of_torchrun
+    from attncodec.distributed import process_group_of_torchrun
 
     paths = find_pictures(folder)
     set_threads(threads)
-    with team_of_torchrun() as team:
-        chosen = team.from_lead(lambda: choose_model(model))
+    with process_group_of_torchrun() as distributed:
+        chosen = distributed.run_on_rank0(lambda: choose_model(model))
         codec = load(chosen, fast)
         qualities = sorted(set(quality or range(1, len(codec.header.config.rd_lambdas) + 1)))
         for wanted in qualities:
-            codec.position(wanted)  # refused before anything is measured
+            codec.quality_index(wanted)  # refused before anything is measured
         target = out or Path("runs") / "eval" / f"{folder.resolve().name}-{codec.header.decoder_id.hex()[:8]}"
         target.mkdir(parents=True, exist_ok=True)  # before the work, not after it
-        if team.leads:
+        if distributed.is_rank0:
             say(f"model: {chosen}")
 
         def measure(path: Path) -> list[records.Record]:
@@ -275,10 +275,10 @@ def evaluate(
             try:
                 return [r for wanted in qualities for r in records.evaluate_picture(codec, path, name, wanted, effort)]
             except (AttncodecError, OSError) as error:
-                fail(ours(error), str(path))
+                fail(as_user_error(error), str(path))
                 return []
 
-        found = team.gather([measure(path) for path in _with_bar(team.share(paths), team.leads)])
+        found = distributed.gather([measure(path) for path in _with_bar(distributed.shard(paths), distributed.is_rank0)])
         failed = found.count([])
 
         def conclude() -> None:
@@ -294,7 +294,7 @@ def evaluate(
             if failed:
                 say(f"{failed} of {len(paths)} pictures failed")
 
-        team.from_lead(conclude)
+        distributed.run_on_rank0(conclude)
     if failed:
         raise typer.Exit(FAILURES)
 
@@ -303,8 +303,8 @@ def _say_nothing(text: str) -> None:
     """What a process beside the lead of a team says."""
 
 
-def _tell(notes: Sequence[str], team: "Team") -> None:
-    for note in notes if team.leads else []:
+def _tell(notes: Sequence[str], distributed: "Distributed") -> None:
+    for note in notes if distributed.is_rank0 else []:
         say(f"note: {note}")
 
 

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, NoReturn, cast
 
 import typer
 
-from attncodec.errors import AttncodecError, CheckError, FollowedError
+from attncodec.errors import AttncodecError, CheckError, RankZeroFailedError
 
 if TYPE_CHECKING:
-    from attncodec.team import Team  # it imports torch, and --help shall answer at once
+    from attncodec.distributed import Distributed  # it imports torch, and --help shall answer at once
 
 # ClickException, of Typer's own click or of the one beside it: both versions have it two above BadParameter.
 USAGE_ERROR = cast(type[Exception], typer.BadParameter.__mro__[2])
@@ -48,7 +48,7 @@ def run(app: typer.Typer) -> NoReturn:
     except (KeyboardInterrupt, typer.Abort):
         say("interrupted")
         code = INTERRUPTED
-    except FollowedError:
+    except RankZeroFailedError:
         code = REFUSED
     except (AttncodecError, OSError, MemoryError) as error:
         if debug:
@@ -56,19 +56,19 @@ def run(app: typer.Typer) -> NoReturn:
         if isinstance(error, OSError) and error.filename is None:
             # stdout is full or closed: Python would try, and complain, again at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = fail(ours(error))
+        code = fail(as_user_error(error))
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         # What torch leaves of a process group aborts, now and then, a process that ends in the usual way ("terminate
         # called without an active exception"), and torchrun takes that for a failure of work that is done.
         try:
             sys.stdout.flush()
         except OSError as error:
-            code = fail(ours(error))
+            code = fail(as_user_error(error))
         os._exit(code)
     sys.exit(code)
 
 
-def ours(error: BaseException) -> AttncodecError:
+def as_user_error(error: BaseException) -> AttncodecError:
     """What the machine refused (space, the right to write, memory) as one of our errors."""
     if isinstance(error, AttncodecError):
         return error
@@ -90,23 +90,23 @@ def fail(error: AttncodecError, name: str = "") -> int:
     return FAILURES if isinstance(error, CheckError) else REFUSED
 
 
-def each(inputs: Sequence[Path], outputs: Sequence[Path], run: Callable[[Path, Path], str], team: "Team") -> None:
+def process_files(inputs: Sequence[Path], outputs: Sequence[Path], run: Callable[[Path, Path], str], distributed: "Distributed") -> None:
     """Run on each file, and tell of each: one that fails is named and the others go on, exit 1; where the only one or
     all of them fail, exit 2. In a team each process takes its share, and all wait for the last."""
     failed = 0
     to_stdout = any(str(target) == "-" for target in outputs)
-    for source, target in team.share(list(zip(inputs, outputs, strict=True))):
+    for source, target in distributed.shard(list(zip(inputs, outputs, strict=True))):
         try:
             summary = run(source, target)
         except (AttncodecError, OSError) as error:
-            if len(inputs) == 1 and team.size == 1:
+            if len(inputs) == 1 and distributed.size == 1:
                 raise
             failed += 1
-            fail(ours(error), str(source))
+            fail(as_user_error(error), str(source))
         else:
             print(f"{source} -> {target}  {summary}", file=sys.stderr if to_stdout else sys.stdout)
-    failed = team.sum(failed)
+    failed = distributed.sum(failed)
     if failed:
-        if team.leads:
+        if distributed.is_rank0:
             say(f"{failed} of {len(inputs)} files failed")
         raise typer.Exit(FAILURES if failed < len(inputs) else REFUSED)

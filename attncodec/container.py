@@ -7,13 +7,13 @@
          6     2  quality x 64, from 64 on
          8     4  width in pixels, at least 1
         12     4  height in pixels, at least 1
-        16     8  decoder_id of the model: what decoding depends on (model/model_file.py)
+        16     8  decoder_id of the model: what decoding depends on (coding/model_file.py)
         24     4  bytes of the latents, a multiple of 4
         28     4  CRC-32 of the bytes of the latents
         32     4  CRC-32 of the decoded integer latents, as int16 in order of coding, skipped ones as 0
         36     4  CRC-32 of bytes 0 to 35
-        40     -  the latents: one stream (model/coder.py) of z, (N, ceil(height / 64), ceil(width / 64)), then of y,
-                  (M, ceil(height / 16), ceil(width / 16)), step by step (model/context.py)
+        40     -  the latents: one stream (model/range_coder.py) of z, (N, ceil(height / 64), ceil(width / 64)), then of y,
+                  (M, ceil(height / 16), ceil(width / 16)), step by step (networks/context.py)
 
 Width times height, each taken up to a multiple of 64, is at most PIXEL_LIMIT. Version 0 carries no promise: a later
 build may refuse it.
@@ -43,7 +43,7 @@ class Container:
     decoder_id: bytes
     latents_crc: int
     latents: bytes
-    quality_64: int
+    quality_index: int
     skip: bool
 
 
@@ -54,7 +54,7 @@ def pack(container: Container) -> bytes:
         MAGIC,
         VERSION,
         container.skip,
-        container.quality_64,
+        container.quality_index,
         container.width,
         container.height,
         container.decoder_id,
@@ -81,7 +81,7 @@ def unpack(data: bytes) -> Container:
     header = data[: HEADER.size]
     if CHECK.unpack_from(data, HEADER.size)[0] != zlib.crc32(header):
         raise ContainerError("the header is damaged: its checksum does not hold")
-    _, _, flags, quality_64, width, height, decoder_id, latents_bytes, crc, latents_crc = HEADER.unpack(header)
+    _, _, flags, quality_index, width, height, decoder_id, latents_bytes, crc, latents_crc = HEADER.unpack(header)
     if flags & ~1:
         raise ContainerError(f"flags {flags:#04x} at byte 5, this build knows 0x01 alone", "update attncodec")
     check_size(width, height)
@@ -94,7 +94,7 @@ def unpack(data: bytes) -> Container:
     latents = data[HEADER_BYTES:]
     if zlib.crc32(latents) != crc:
         raise ContainerError("the file is damaged: the checksum of its latents does not hold")
-    return Container(width, height, decoder_id, latents_crc, latents, quality_64, bool(flags))
+    return Container(width, height, decoder_id, latents_crc, latents, quality_index, bool(flags))
 
 
 def check_size(width: int, height: int) -> None:

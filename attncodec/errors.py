@@ -33,7 +33,7 @@ class CheckpointError(AttncodecError):
     default_hint = "copy it again from where it came; attncodec train and seal make models"
 
 
-class FollowedError(AttncodecError):
+class RankZeroFailedError(AttncodecError):
     """The lead of a team of processes cannot go on, and says why: this one has nothing to add."""
 
 

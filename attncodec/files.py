@@ -13,7 +13,7 @@ UNFINISHED = ".attncodec-", ".tmp"  # how the name of a file begins and ends tha
 STREAM = Path("-")  # stdin as an input, stdout as an output
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_atomic(path: Path, data: bytes) -> None:
     """Write `data` beside `path` under a temporary name, then rename: readers never see half a file, and neither an
     error nor Ctrl-C leaves one behind. What is no regular file (a device, a pipe) is written to as it is."""
     path = path.resolve()  # a link stays a link
@@ -66,7 +66,7 @@ def write_output(path: Path, data: bytes) -> None:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
     else:
-        write_whole(path, data)
+        write_atomic(path, data)
 
 
 def find_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
@@ -75,7 +75,7 @@ def find_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
 
 
-def plan(
+def plan_outputs(
     inputs: Sequence[Path], out: str | None, kinds: Collection[str], suffix: str, force: bool
 ) -> tuple[list[Path], list[Path], list[str]]:
     """Files to read, one output for each, and notes for the user; nothing is written, but the folders under OUT.

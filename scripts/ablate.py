@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from variants import Variant, compare
 
-from attncodec.model import context, transforms
-from attncodec.model.codec import Codec
+from attncodec.networks import context, transforms
+from attncodec.networks.hyperprior import HyperpriorCodec
 
 
 def usual_start() -> None:
@@ -27,20 +27,20 @@ def usual_start() -> None:
 def units_of_one() -> None:
     """Latents are not divided by their standard deviations: the networks see DCT coefficients as they are."""
 
-    def initialise(codec: Codec, x: Tensor) -> None:
+    def initialise(codec: HyperpriorCodec, x: Tensor) -> None:
         with torch.no_grad():
             for level, rd_lambda in enumerate(codec.config.rd_lambdas):
                 step = math.sqrt(18 / (math.log(2) * rd_lambda)) / 255 / transforms.PIXEL_SD
                 codec.log2_gain[level] = -math.log2(step)
 
-    Codec.initialise = initialise
+    HyperpriorCodec.initialise = initialise
 
 
 def checkerboard() -> None:
     """Two steps of context in place of four: the latents of one colour of the board, then those of the other."""
 
     def coding_order(kind: str, channels: int) -> list[Tensor]:
-        first, second, third, fourth = (4 * torch.arange(channels) + position for position in context.DIAGONAL)
+        first, second, third, fourth = (4 * torch.arange(channels) + quality_index for quality_index in context.DIAGONAL)
         return [torch.cat([first, second]), torch.cat([third, fourth])]
 
     context.coding_order = coding_order

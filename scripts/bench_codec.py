@@ -18,12 +18,12 @@ import numpy as np
 import torch
 
 from attncodec.environment import versions
-from attncodec.files import write_whole
+from attncodec.files import write_atomic
 from attncodec.images import RGB, find_pictures, pad_edges, read_rgb, to_rgb, to_tensor
-from attncodec.model.channel import BitCounter, Write
-from attncodec.model.coder import SymbolReader, SymbolWriter
-from attncodec.model.encoding import Encoding, Target
-from attncodec.model.sealed import SealedCodec, load_sealed
+from attncodec.networks.bottleneck import BitCounter, EncodeBottleneck
+from attncodec.coding.range_coder import SymbolReader, SymbolWriter
+from attncodec.coding.encoder import PictureEncoder, Target
+from attncodec.coding.sealed import SealedCodec, load_sealed
 
 THREADS = 2
 SERIAL_PICTURES = 2  # cheng2020-attn takes seconds a picture
@@ -84,12 +84,12 @@ class Recorder(BitCounter):
 def time_coder(codec: SealedCodec, rgb: RGB, repeats: int) -> dict[str, float]:
     """Millions of symbols a second, both ways."""
     torch.set_num_threads(1)
-    encoding = Encoding(codec, rgb)
+    encoding = PictureEncoder(codec, rgb)
     at = torch.tensor([codec.qualities[-1] - codec.qualities[0]])
     recorder = Recorder()
     with torch.inference_mode():
-        channel = Write(recorder, codec.z_tables, codec.y_tables, 0)
-        codec.codec.transmit(channel, at, codec.codec.to_steps(encoding.latents.units, at))
+        bottleneck = EncodeBottleneck(recorder, codec.z_tables, codec.y_tables, 0)
+        codec.codec.transmit(bottleneck, at, codec.codec.apply_gain(encoding.latents.units, at))
     count = sum(symbols.size for _, symbols, _ in recorder.groups)
     writing, reading = [], []
     for _ in range(repeats):
@@ -138,7 +138,7 @@ def main() -> None:
         "versions": versions("cpu"),
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(options.out, (json.dumps(result, indent=2) + "\n").encode())
+    write_atomic(options.out, (json.dumps(result, indent=2) + "\n").encode())
     print(json.dumps({"rows": rows, "coder": result["coder"]}, indent=2))
 
 

@@ -35,11 +35,11 @@ def main() -> None:
         pictures = split_pictures(list(read_pictures(sources, data)), data)
         crops = Crops(pictures.train, config, torch.device("cpu"))
         reading_s = time.perf_counter() - start
-        crops.at(0)
+        crops.batch_at(0)
         start, step = time.perf_counter(), 0
         while (seconds := time.perf_counter() - start) < options.seconds:
             step += 1
-            crops.at(step)
+            crops.batch_at(step)
         crops.close()
         print(f"{mode:<8}{reading_s:>12.1f}{step * options.batch / seconds:>12.0f}{1000 * seconds / step:>12.2f}")
 

@@ -15,12 +15,12 @@ from statistics import fmean
 
 from attncodec.api import choose_model, load
 from attncodec.environment import versions
-from attncodec.files import write_whole
+from attncodec.files import write_atomic
 from attncodec.images import find_pictures, read_rgb
 from attncodec.metrics import bd_rate, bpp, psnr_db
-from attncodec.model.encoding import Encoding, Target
-from attncodec.model.refinement import EFFORTS
-from attncodec.model.sealed import SealedCodec
+from attncodec.coding.encoder import PictureEncoder, Target
+from attncodec.coding.refinement import EFFORTS
+from attncodec.coding.sealed import SealedCodec
 
 NAMES = ("kodim01", "kodim05", "kodim08", "kodim15", "kodim20", "kodim23")
 QUALITIES = (2, 4, 6)
@@ -33,7 +33,7 @@ def measure(codec: SealedCodec, path: Path) -> dict[str, list[dict[str, float]]]
     for quality in QUALITIES:
         for effort in range(len(EFFORTS)):
             start = time.perf_counter()
-            data = Encoding(codec, rgb, effort).find(Target(quality=quality))
+            data = PictureEncoder(codec, rgb, effort).find(Target(quality=quality))
             spent_s = time.perf_counter() - start
             points[str(effort)].append(
                 {
@@ -73,12 +73,12 @@ def main() -> None:
     if result.get("decoder_id") != codec.header.decoder_id.hex():
         result = {"decoder_id": codec.header.decoder_id.hex(), "versions": versions("cpu"), "pictures": {}}
     paths = [path for path in find_pictures(options.pictures) if path.stem in options.names]
-    Encoding(codec, read_rgb(paths[0]), 1).find(Target(quality=2))  # the first one chooses kernels
+    PictureEncoder(codec, read_rgb(paths[0]), 1).find(Target(quality=2))  # the first one chooses kernels
     for path in paths:
         if path.stem not in result["pictures"]:
             result["pictures"][path.stem] = measure(codec, path)
-            write_whole(file, (json.dumps(result, indent=2) + "\n").encode())
-            write_whole(options.out / "table.md", table(result["pictures"]).encode())
+            write_atomic(file, (json.dumps(result, indent=2) + "\n").encode())
+            write_atomic(options.out / "table.md", table(result["pictures"]).encode())
             print(table(result["pictures"]), flush=True)
 
 

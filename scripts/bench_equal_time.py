@@ -23,11 +23,11 @@ import torch
 from usual_loop import usual_batches, usual_training
 
 from attncodec.environment import versions
-from attncodec.files import write_whole
+from attncodec.files import write_atomic
 from attncodec.images import find_pictures, pad_edges, read_rgb, to_rgb, to_tensor
 from attncodec.metrics import bpp, psnr_db
-from attncodec.model.encoding import Target
-from attncodec.model.sealed import SealedCodec, load_sealed
+from attncodec.coding.encoder import Target
+from attncodec.coding.sealed import SealedCodec, load_sealed
 
 BATCH, CROP, WORKERS = 16, 256, 2
 CONFIG = "configs/default.yaml"
@@ -103,7 +103,7 @@ def main() -> None:
     if not their_file.exists():
         net, crops = train_theirs(find_pictures(options.pictures), options.minutes * 60)
         point = measure_theirs(net, test_paths)
-        write_whole(their_file, json.dumps({"crops": crops, **point, "minutes": options.minutes}, indent=2).encode())
+        write_atomic(their_file, json.dumps({"crops": crops, **point, "minutes": options.minutes}, indent=2).encode())
     theirs = json.loads(their_file.read_text())
 
     budgets = {"ours": f"{round(options.minutes * 60)}s", "equal_crops": str(theirs["crops"] // our_batch())}
@@ -115,7 +115,7 @@ def main() -> None:
         "test_pictures": options.test_pictures.resolve().name,
         "versions": versions("cpu"),
     }
-    write_whole(options.out / "equal_time.json", (json.dumps(result, indent=2) + "\n").encode())
+    write_atomic(options.out / "equal_time.json", (json.dumps(result, indent=2) + "\n").encode())
     print(json.dumps(result["gain_db"]))
 
 

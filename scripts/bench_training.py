@@ -5,7 +5,7 @@
 Batch 8 of 256 x 256, the same pictures of at most a megapixel. The usual loop (usual_loop.py, 4 workers) trains
 compressai's Cheng2020Attention(N = 128), unchanged; `same module` is that very module through our data, precision,
 memory format and optimisers, on a GPU as one CUDA graph (our codecs need no auxiliary loss); `default` is
-configs/default.yaml through `Learner`. They take turns, each in a process of its own; medians over the pairs. The
+configs/default.yaml through `TrainState`. They take turns, each in a process of its own; medians over the pairs. The
 first time each also trains on one batch, over and over, which leaves the data side out.
 
 Beside `same module` stand the multiplications of its step, forward and backward, and how many a second a large matrix
@@ -34,12 +34,12 @@ from usual_loop import RD_LAMBDA, usual_batches, usual_training
 
 from attncodec.config import Config, load_config
 from attncodec.environment import has_bf16, versions
-from attncodec.files import write_whole
+from attncodec.files import write_atomic
 from attncodec.images import find_pictures, read_rgb
 from attncodec.training.data import Crops
-from attncodec.training.learner import Learner
+from attncodec.training.train_state import TrainState
 from attncodec.training.loop import READ_EVERY
-from attncodec.training.optim import build_optimisers
+from attncodec.training.optimisers import build_optimisers
 from attncodec.training.pictures import Picture, Source
 from attncodec.training.replay import Replay
 
@@ -183,10 +183,10 @@ def same_module(trial: Trial) -> Figures:
 
 
 def default(trial: Trial) -> Figures:
-    learner = Learner.build(our_config(trial.batch), trial.device)
+    state = TrainState.build(our_config(trial.batch), trial.device)
     crops = our_crops(trial.folder, trial.batch, trial.device)
-    learner.initialise(crops)
-    return timed(lambda number, x: learner.step(number, 1e-4, x), crops, trial)
+    state.initialise(crops)
+    return timed(lambda number, x: state.step(number, 1e-4, x), crops, trial)
 
 
 def timed(step: Callable[[int, Tensor], object], crops: Crops, trial: Trial) -> Figures:
@@ -195,7 +195,7 @@ def timed(step: Callable[[int, Tensor], object], crops: Crops, trial: Trial) -> 
 
     def take(batch: Tensor | None = None) -> None:
         number = next(steps)
-        step(number, crops.at(number) if batch is None else batch)
+        step(number, crops.batch_at(number) if batch is None else batch)
         if number % READ_EVERY[trial.device.type] == 0:
             wait(trial.device)
 
@@ -211,7 +211,7 @@ def timed(step: Callable[[int, Tensor], object], crops: Crops, trial: Trial) -> 
         take()
     figures = {"crops_per_s": crops_per_s(None)}
     if not trial.brief:
-        figures["without_data"] = crops_per_s(crops.at(0))
+        figures["without_data"] = crops_per_s(crops.batch_at(0))
         if trial.device.type == "cuda":
             figures["busy_share"] = busy_share(take)
     return figures
@@ -288,7 +288,7 @@ def save(out: Path, runs: dict[str, list[Figures]], options: argparse.Namespace)
         "runs": runs,
         "versions": versions(options.device),
     }
-    write_whole(out, (json.dumps(result, indent=2) + "\n").encode())
+    write_atomic(out, (json.dumps(result, indent=2) + "\n").encode())
 
 
 if __name__ == "__main__":

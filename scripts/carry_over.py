@@ -18,15 +18,15 @@ from torch import Tensor
 from attncodec.config import Config, DataConfig, ModelConfig, TrainConfig
 from attncodec.errors import AttncodecError, CheckpointError
 from attncodec.files import check_writable
-from attncodec.model.codec import Codec
-from attncodec.model.coder import Tables
-from attncodec.model.context import CONTEXT, FloatPrior
-from attncodec.model.fixedpoint import ONE, convolutions
-from attncodec.model.model_file import FLOAT_PARTS, tables_of
-from attncodec.model.sealed import SealedCodec
-from attncodec.model.sealing import seal
-from attncodec.model.tensorfile import read_meta, read_tensors
-from attncodec.training.begin import load_pictures
+from attncodec.networks.hyperprior import HyperpriorCodec
+from attncodec.coding.range_coder import Tables
+from attncodec.networks.context import CONTEXT, ContextModel
+from attncodec.coding.fixed_point import FIXED_POINT_ONE, convolutions
+from attncodec.coding.model_file import FLOAT_PARTS, tables_of
+from attncodec.coding.sealed import SealedCodec
+from attncodec.coding.sealing import seal
+from attncodec.coding.tensor_file import read_meta, read_tensors
+from attncodec.training.setup import load_pictures
 from attncodec.training.checkpoint import build_codec
 from attncodec.training.data import Crops
 
@@ -34,12 +34,12 @@ OLD_FORMAT = "attncodec-model-3"
 OLD_BIAS_BITS = 20
 
 
-def read_old(path: Path) -> tuple[Codec, Tables, dict[str, Any]]:
+def read_old(path: Path) -> tuple[HyperpriorCodec, Tables, dict[str, Any]]:
     """The codec in floats, its tables of z, and how it was trained. Raises CheckpointError."""
     meta, tensors = read_meta(path, OLD_FORMAT), read_tensors(path)
     fields = dict(meta["config"])
     codec = build_codec(ModelConfig.model_validate({"rd_lambdas": fields.pop("levels"), **fields}))
-    assert isinstance(codec.prior, FloatPrior)
+    assert isinstance(codec.prior, ContextModel)
     weights = {name: tensor.float() for name, tensor in tensors.items() if name.startswith(FLOAT_PARTS)}
     unknown = codec.load_state_dict(weights, strict=False).unexpected_keys
     if unknown:
@@ -49,8 +49,8 @@ def read_old(path: Path) -> tuple[Codec, Tables, dict[str, Any]]:
             weight, shift, bias = (tensors[f"{CONTEXT}{name}.{field}"] for field in ("weight", "shift", "bias"))
             conv.weight.copy_(weight / torch.exp2(shift.double())[:, None, None, None])
             conv.bias.copy_(bias.double() / 2**OLD_BIAS_BITS)
-        codec.prior.quality_bias.copy_(tensors["quality_bias"] / ONE)
-        codec.log2_gain.copy_(tensors["log2_gain"] / ONE)
+        codec.prior.quality_bias.copy_(tensors["quality_bias"] / FIXED_POINT_ONE)
+        codec.log2_gain.copy_(tensors["log2_gain"] / FIXED_POINT_ONE)
     return codec.eval().requires_grad_(False), tables_of(tensors, "z"), meta["about"]
 
 

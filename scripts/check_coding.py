@@ -23,16 +23,16 @@ from attncodec.config import QUALITY_STEPS
 from attncodec.container import unpack
 from attncodec.environment import versions
 from attncodec.errors import ConfigError
-from attncodec.files import write_whole
+from attncodec.files import write_atomic
 from attncodec.images import RGB, find_pictures, read_rgb
 from attncodec.metrics import psnr_db
-from attncodec.model.channel import BitCounter, Round, Write
-from attncodec.model.codec import Codec
-from attncodec.model.encoding import Encoding, Target
-from attncodec.model.fixedpoint import INTEGER_LIMIT, ONE, ExactLeaky
-from attncodec.model.levels import interpolate, nearest_level
-from attncodec.model.prior import LEVELS, SKIP_LEVEL, SideInfo, clamp_symbols
-from attncodec.model.sealed import SealedCodec, load_sealed
+from attncodec.networks.bottleneck import BitCounter, RoundBottleneck, EncodeBottleneck
+from attncodec.networks.hyperprior import HyperpriorCodec
+from attncodec.coding.encoder import PictureEncoder, Target
+from attncodec.coding.fixed_point import INTEGER_LIMIT, FIXED_POINT_ONE, IntegerLeakyReLU
+from attncodec.quality import interpolate, nearest_level
+from attncodec.networks.priors import NUM_SCALES, SKIP_SCALE_INDEX, SideInfo, clamp_symbols
+from attncodec.coding.sealed import SealedCodec, load_sealed
 from attncodec.training.checkpoint import averaged_codec, load_checkpoint
 
 RATE_LIMIT, RATE_LIMIT_BYTES, INTEGER_SHARE_LIMIT = 0.003, 16, 0.001
@@ -47,38 +47,38 @@ class Clamps:
     def __init__(self, codec: SealedCodec) -> None:
         self.activations = self.lowest_levels = self.highest_levels = self.elements = 0
         for module in codec.codec.prior.modules():
-            if isinstance(module, ExactLeaky):
+            if isinstance(module, IntegerLeakyReLU):
                 module.register_forward_hook(self._count)
-        original = codec.codec.prior.means_and_levels
+        original = codec.codec.prior.entropy_parameters
 
         def counted(*arguments):
             mean, level = original(*arguments)
             self.elements += level.numel()
             self.lowest_levels += int((level == 0).sum())
-            self.highest_levels += int((level == LEVELS - 1).sum())
+            self.highest_levels += int((level == NUM_SCALES - 1).sum())
             return mean, level
 
-        codec.codec.prior.means_and_levels = counted
+        codec.codec.prior.entropy_parameters = counted
 
-    def _count(self, module: ExactLeaky, inputs: tuple, output: torch.Tensor) -> None:
+    def _count(self, module: IntegerLeakyReLU, inputs: tuple, output: torch.Tensor) -> None:
         self.activations += int((output.abs() >= INTEGER_LIMIT).sum())
 
 
 @torch.inference_mode()
-def code_lengths(codec: SealedCodec, floats: Codec, rgb: RGB, quality: float) -> dict[str, float]:
+def code_lengths(codec: SealedCodec, floats: HyperpriorCodec, rgb: RGB, quality: float) -> dict[str, float]:
     """Bits of the same latents: in the file, by the integers and their tables, by the float networks."""
-    encoding, at = Encoding(codec, rgb), torch.tensor([codec.position(quality)])
+    encoding, at = PictureEncoder(codec, rgb), torch.tensor([codec.quality_index(quality)])
     data = encoding.write(int(at))
     container = unpack(data)
-    skip_below = SKIP_LEVEL if container.skip else 0
+    skip_below = SKIP_SCALE_INDEX if container.skip else 0
     counter = BitCounter()
     units = encoding.latents.units
     z = codec.codec.hyper_analysis(units)
-    channel = Write(counter, codec.z_tables, codec.y_tables, skip_below, codec.rounding(int(at)))
+    bottleneck = EncodeBottleneck(counter, codec.z_tables, codec.y_tables, skip_below, codec.rounding(int(at)))
     offsets, codec.codec.offsets = codec.codec.offsets, None  # the symbols alone
-    y_hat = codec.codec.transmit(channel, at, codec.codec.to_steps(units, at))
+    y_hat = codec.codec.transmit(bottleneck, at, codec.codec.apply_gain(units, at))
     codec.codec.offsets = offsets
-    ideal = Round(SKIP_LEVEL if container.skip else -math.inf)  # float levels go below 0, and are coded then
+    ideal = RoundBottleneck(SKIP_SCALE_INDEX if container.skip else -math.inf)  # float levels go below 0, and are coded then
     floats.transmit(ideal, at, y_hat.float(), z)
     return {
         "quality": quality,
@@ -90,28 +90,28 @@ def code_lengths(codec: SealedCodec, floats: Codec, rgb: RGB, quality: float) ->
 
 
 @torch.inference_mode()
-def z_between_levels(codec: SealedCodec, floats: Codec, rgb: RGB) -> dict[str, float]:
+def z_between_levels(codec: SealedCodec, floats: HyperpriorCodec, rgb: RGB) -> dict[str, float]:
     """Bits half way between levels: of z, by the tables of the nearest level and by the density itself, and of all."""
-    encoding, found = Encoding(codec, rgb), {"table_bits": 0.0, "density_bits": 0.0, "file_bits": 0.0}
+    encoding, found = PictureEncoder(codec, rgb), {"table_bits": 0.0, "density_bits": 0.0, "file_bits": 0.0}
     z = codec.codec.hyper_analysis(encoding.latents.units)
-    for position in range(QUALITY_STEPS // 2, codec.qualities[-1] - QUALITY_STEPS, QUALITY_STEPS):
-        at = torch.tensor([position])
-        gain = interpolate(codec.codec.log2_gain_z, at)[..., None, None] / ONE
+    for quality_index in range(QUALITY_STEPS // 2, codec.qualities[-1] - QUALITY_STEPS, QUALITY_STEPS):
+        at = torch.tensor([quality_index])
+        gain = interpolate(codec.codec.log2_gain_z, at)[..., None, None] / FIXED_POINT_ONE
         side = SideInfo(tuple(z.shape), gain, nearest_level(at))
         z_hat = clamp_symbols(z * torch.exp2(gain))
         found["table_bits"] += float(codec.codec.z_prior.bits(z_hat, side).sum())
         found["density_bits"] += float(floats.z_prior.bits(z_hat, side).sum())
-        found["file_bits"] += 8 * len(encoding.write(position))
+        found["file_bits"] += 8 * len(encoding.write(quality_index))
     return found
 
 
 def smoothness(codec: SealedCodec, rgb: RGB) -> dict[str, float]:
     """The worst falls over all steps of 0.1, and the least rises over whole levels."""
-    encoding, top = Encoding(codec, rgb), len(codec.header.config.rd_lambdas)
+    encoding, top = PictureEncoder(codec, rgb), len(codec.header.config.rd_lambdas)
     points = []
     for quality in np.arange(1, top + 0.05, 0.1):
-        position = codec.position(round(float(quality) * 64) / 64)
-        data = encoding.write(position)
+        quality_index = codec.quality_index(round(float(quality) * 64) / 64)
+        data = encoding.write(quality_index)
         points.append((len(data), psnr_db(rgb, codec.decompress(data)) or math.inf))
     return {
         "worst_fall": max(1 - b[0] / a[0] for a, b in pairwise(points)),
@@ -124,13 +124,13 @@ def smoothness(codec: SealedCodec, rgb: RGB) -> dict[str, float]:
 def misses(codec: SealedCodec, rgb: RGB) -> dict[str, float]:
     """How far the files are from targets between the qualities: bytes, in parts of the target and less the allowance,
     and dB. Negative would be over the target."""
-    encoding, top = Encoding(codec, rgb), codec.qualities[-1] - codec.qualities[0]
+    encoding, top = PictureEncoder(codec, rgb), codec.qualities[-1] - codec.qualities[0]
     missed, missed_db = [], []
     for share in (0.1, 0.35, 0.6, 0.85):
-        position = round(share * top)
-        limit = len(encoding.write(position)) + 3
+        quality_index = round(share * top)
+        limit = len(encoding.write(quality_index)) + 3
         missed.append(1 - len(encoding.find(Target(bytes=limit))) / limit)
-        wanted_db = encoding.psnr_db(position) - 0.003
+        wanted_db = encoding.psnr_db(quality_index) - 0.003
         found_db = psnr_db(rgb, codec.decompress(encoding.find(Target(psnr_db=wanted_db))))
         missed_db.append(math.inf if found_db is None else found_db - wanted_db)
     try:
@@ -201,7 +201,7 @@ def main() -> None:
     result["verdict"] = verdict(result)
     result["versions"] = versions("cpu")
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(options.out, (json.dumps(result, indent=2) + "\n").encode())
+    write_atomic(options.out, (json.dumps(result, indent=2) + "\n").encode())
     rows = [row for rows in result["code_lengths"].values() for row in rows]
     worst = max(row["file_bytes"] / row["float_bytes"] - 1 for row in rows)
     print(f"file over float networks: at worst {100 * worst:.3f} %")

@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 from attncodec.environment import versions
-from attncodec.files import write_whole
+from attncodec.files import write_atomic
 
 LIMIT = 0.1
 
@@ -41,7 +41,7 @@ def main() -> None:
         "taken_steps": taken,
         "versions": versions("cpu"),
     }
-    write_whole(options.out, (json.dumps(result, indent=2) + "\n").encode())
+    write_atomic(options.out, (json.dumps(result, indent=2) + "\n").encode())
     print(f"{promised} steps promised, {taken} taken")
     if abs(promised / taken - 1) > LIMIT:
         sys.exit("they differ by more than a tenth")

@@ -27,13 +27,13 @@ from torch import Tensor, nn
 from attncodec.container import unpack
 from attncodec.environment import versions
 from attncodec.errors import ContainerError
-from attncodec.files import write_whole
+from attncodec.files import write_atomic
 from attncodec.images import RGB, find_pictures, read_rgb
-from attncodec.model.context import FloatPrior, float_twin
-from attncodec.model.encoding import Encoding
-from attncodec.model.fixedpoint import ONE
-from attncodec.model.prior import LEVELS
-from attncodec.model.sealed import SealedCodec, load_sealed
+from attncodec.networks.context import ContextModel, dequantised
+from attncodec.coding.encoder import PictureEncoder
+from attncodec.coding.fixed_point import FIXED_POINT_ONE
+from attncodec.networks.priors import NUM_SCALES
+from attncodec.coding.sealed import SealedCodec, load_sealed
 
 VARIANTS: dict[str, dict[str, str]] = {
     "as the encoder": {},
@@ -53,22 +53,22 @@ if torch.cuda.is_available():
 SYNTHETIC = 25
 
 
-class FloatTwin(FloatPrior):
+class FloatTwin(ContextModel):
     """The control: the float networks that the stored integers stand for, levels to the nearest."""
 
     def __init__(self, sealed: SealedCodec) -> None:
         super().__init__(sealed.header.config)
-        self.load_state_dict(float_twin(sealed.header.config, sealed.tensors).state_dict())
+        self.load_state_dict(dequantised(sealed.header.config, sealed.tensors).state_dict())
 
-    def hyper(self, z_hat: Tensor, position: Tensor, gain: Tensor) -> Tensor:
-        return super().hyper(z_hat, position, gain.float() / ONE)
+    def hyper(self, z_hat: Tensor, quality_index: Tensor, gain: Tensor) -> Tensor:
+        return super().hyper(z_hat, quality_index, gain.float() / FIXED_POINT_ONE)
 
-    def means_and_levels(self, step: int, hyper: Tensor, known: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
-        mean, level = super().means_and_levels(step, hyper, known, gain.float() / ONE)
-        return mean, level.round().clamp(0, LEVELS - 1)
+    def entropy_parameters(self, step: int, hyper: Tensor, known: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
+        mean, level = super().entropy_parameters(step, hyper, known, gain.float() / FIXED_POINT_ONE)
+        return mean, level.round().clamp(0, NUM_SCALES - 1)
 
     def to_units(self, step: int, y_hat: Tensor, gain: Tensor) -> Tensor:
-        return super().to_units(step, y_hat, gain.float() / ONE)
+        return super().to_units(step, y_hat, gain.float() / FIXED_POINT_ONE)
 
 
 class OnGPU(nn.Module):
@@ -81,8 +81,8 @@ class OnGPU(nn.Module):
     def hyper(self, *given: Tensor) -> Tensor:
         return self.prior.hyper(*(x.to("cuda") for x in given)).cpu()
 
-    def means_and_levels(self, step: int, *given: Tensor) -> tuple[Tensor, Tensor]:
-        mean, level = self.prior.means_and_levels(step, *(x.to("cuda") for x in given))
+    def entropy_parameters(self, step: int, *given: Tensor) -> tuple[Tensor, Tensor]:
+        mean, level = self.prior.entropy_parameters(step, *(x.to("cuda") for x in given))
         return mean.cpu(), level.cpu()
 
     def to_units(self, step: int, *given: Tensor) -> Tensor:
@@ -119,9 +119,9 @@ def write_all(codec: SealedCodec, pictures: dict[str, RGB], folder: str) -> None
     levels = len(codec.header.config.rd_lambdas)
     qualities = sorted({1, min(4, levels), levels})
     for name, rgb in pictures.items():
-        encoding = Encoding(codec, rgb)
+        encoding = PictureEncoder(codec, rgb)
         for quality in qualities:
-            data = encoding.write(codec.position(quality))
+            data = encoding.write(codec.quality_index(quality))
             (Path(folder) / f"{name}-{quality}.atc").write_bytes(data)
 
 
@@ -190,7 +190,7 @@ def main() -> None:
         "versions": versions("cuda" if torch.cuda.is_available() else "cpu"),
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(options.out, (json.dumps(result, indent=2) + "\n").encode())
+    write_atomic(options.out, (json.dumps(result, indent=2) + "\n").encode())
     for name, found in {**variants, **controls}.items():
         print(f"{name:<24} {found['mismatches']} of {files} files differ (torch {found['torch']})")
     if any(found["mismatches"] for found in variants.values()):

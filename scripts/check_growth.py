@@ -15,11 +15,11 @@ from pathlib import Path
 from attncodec.api import DEFAULT
 from attncodec.config import Config, DataConfig, ModelConfig, TrainConfig, load_config
 from attncodec.environment import versions
-from attncodec.files import write_whole
-from attncodec.model.sealed import load_sealed
+from attncodec.files import write_atomic
+from attncodec.coding.sealed import load_sealed
 from attncodec.training import validation
-from attncodec.training.begin import load_held_out, load_pictures
-from attncodec.training.initial import load_initial
+from attncodec.training.setup import load_held_out, load_pictures
+from attncodec.training.init_from import load_initial
 
 LIMIT = 0.001
 
@@ -62,7 +62,7 @@ def main() -> None:
         found[name] = {"loss": loss, "percent": 100 * (loss / first - 1), "new": initial.new}
         print(f"{name:<24} {loss:.5f}  {100 * (loss / first - 1):+.4f} %", flush=True)
     result = {"source": source.decoder_id.hex(), "held_out": len(held_out), "kinds": found, "versions": versions("cpu")}
-    write_whole(options.out, (json.dumps(result, indent=2) + "\n").encode())
+    write_atomic(options.out, (json.dumps(result, indent=2) + "\n").encode())
     if any(abs(kind["percent"]) > 100 * LIMIT for kind in found.values()):
         sys.exit("a model does not start at the loss of its source")
 

@@ -12,7 +12,7 @@ import argparse
 import json
 from pathlib import Path
 
-from attncodec.files import write_whole
+from attncodec.files import write_atomic
 from attncodec.metrics import bd_rate
 
 
@@ -30,7 +30,7 @@ def main() -> None:
         found[name] = {"title": curve["title"], "source": curve["source"], "bd_rate_percent": percent}
         print(f"| {curve['title']} | " + ("none in common |" if percent is None else f"{percent:+.1f} % |"))
     result = {"evaluation": str(options.evaluation), "against": found}
-    write_whole(options.out, (json.dumps(result, indent=2) + "\n").encode())
+    write_atomic(options.out, (json.dumps(result, indent=2) + "\n").encode())
 
 
 if __name__ == "__main__":

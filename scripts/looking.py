@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from attncodec.images import RGB, to_tensor
-from attncodec.model.attention import Kernel, WindowAttention
-from attncodec.model.blocks import GatedAttention
-from attncodec.model.channel import Channel, Round
-from attncodec.model.sealed import SealedCodec
-from attncodec.model.transforms import STRIDE
+from attncodec.networks.attention import Kernel, WindowAttention
+from attncodec.networks.blocks import AttentionBlock
+from attncodec.networks.bottleneck import Bottleneck, RoundBottleneck
+from attncodec.coding.sealed import SealedCodec
+from attncodec.networks.transforms import STRIDE
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,13 @@ class Place:
 
 
 @torch.inference_mode()
-def look(sealed: SealedCodec, rgb: RGB, position: int, channel: Channel) -> list[Place]:
+def look(sealed: SealedCodec, rgb: RGB, quality_index: int, bottleneck: Bottleneck) -> list[Place]:
     """Send a picture through the codec and the channel, and keep what came to each attention block on the way."""
     found: list[Place] = []
     hooks = []
     for transform in ("analysis", "synthesis"):
         for block in getattr(sealed.codec, transform).network:
-            if isinstance(block, GatedAttention | WindowAttention):
+            if isinstance(block, AttentionBlock | WindowAttention):
 
                 def keep(block: nn.Module, inputs: tuple[Tensor], transform: str = transform) -> None:
                     stride = -(-rgb.shape[0] // STRIDE) * STRIDE // inputs[0].shape[-2]
@@ -66,21 +66,21 @@ def look(sealed: SealedCodec, rgb: RGB, position: int, channel: Channel) -> list
 
                 hooks.append(block.register_forward_pre_hook(keep))
     try:
-        sealed.codec(to_tensor(rgb), channel, torch.tensor([position]))
+        sealed.codec(to_tensor(rgb), bottleneck, torch.tensor([quality_index]))
     finally:
         for hook in hooks:
             hook.remove()
     return found
 
 
-def learned(sealed: SealedCodec, rgb: RGB, position: int) -> str:
+def learned(sealed: SealedCodec, rgb: RGB, quality_index: int) -> str:
     """A line about what the attention blocks have come to do, the least to the most over their places."""
-    places = look(sealed, rgb, position, Round())
+    places = look(sealed, rgb, quality_index, RoundBottleneck())
     if not places:
         return "-"
     parts = [f"adds {_span([100 * place.added() for place in places])} % of its input"]
     windowed = [place for place in places if isinstance(place.block, WindowAttention)]
-    gated = [place for place in places if isinstance(place.block, GatedAttention)]
+    gated = [place for place in places if isinstance(place.block, AttentionBlock)]
     if windowed:
         weights = [place.weights() for place in windowed]
         entropy = [-(w * w.clamp_min(1e-12).log()).sum(-1).mean() for w in weights]

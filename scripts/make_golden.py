@@ -19,10 +19,10 @@ from PIL import Image, ImageDraw
 
 from attncodec.config import AttentionConfig, Config, DataConfig, ModelConfig, TrainConfig
 from attncodec.container import unpack
-from attncodec.files import write_whole
+from attncodec.files import write_atomic
 from attncodec.images import RGB, encode_rgb, read_rgb
-from attncodec.model.encoding import Encoding, Target
-from attncodec.model.sealed import SealedCodec, load_sealed
+from attncodec.coding.encoder import PictureEncoder, Target
+from attncodec.coding.sealed import SealedCodec, load_sealed
 from attncodec.training.loop import train
 
 MODEL = ModelConfig(
@@ -86,16 +86,16 @@ def main() -> None:
     codec.save(options.out / "tiny.safetensors")
     latents = {}
     for name, (rgb, target, effort) in pictures.items():
-        encoding = Encoding(codec, rgb.copy(), effort)
+        encoding = PictureEncoder(codec, rgb.copy(), effort)
         if name == "graphic":  # what is certain to be zero is coded, too, as where skipping it would cost too much
             encoding.latents = replace(encoding.latents, skip_below=0)
         data = encoding.find(target)
-        write_whole(options.out / f"{name}.atc", data)
-        write_whole(options.out / f"{name}.png", encode_rgb(codec.decompress(data), ".png"))
+        write_atomic(options.out / f"{name}.atc", data)
+        write_atomic(options.out / f"{name}.png", encode_rgb(codec.decompress(data), ".png"))
         latents[name] = codec.read_latents(unpack(data))[1]
-        print(f"{name}: {len(data)} bytes, quality {unpack(data).quality_64 / 64:g}, skip {unpack(data).skip}")
+        print(f"{name}: {len(data)} bytes, quality {unpack(data).quality_index / 64:g}, skip {unpack(data).skip}")
     golden = {"decoder_id": codec.header.decoder_id.hex(), "latents_sha256": latents}
-    write_whole(options.out / "golden.json", (json.dumps(golden, indent=2) + "\n").encode())
+    write_atomic(options.out / "golden.json", (json.dumps(golden, indent=2) + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -12,11 +12,11 @@ import json
 from collections import Counter
 from pathlib import Path
 
-from attncodec.files import write_whole
+from attncodec.files import write_atomic
 from attncodec.metrics import bd_rate
-from attncodec.model.complexity import complexity
-from attncodec.model.sealed import load_sealed
-from attncodec.model.shipped import shipped
+from attncodec.networks.complexity import complexity
+from attncodec.coding.sealed import load_sealed
+from attncodec.coding.shipped import shipped
 
 # What weights come under that are made of pictures under these, the strictest first: the first that is among them.
 FOLLOWS = {"GPL": "GPL-3.0-or-later", "CC BY-SA": "CC BY-SA 4.0", "CC BY": "CC BY 4.0"}
@@ -127,7 +127,7 @@ def licence_of_weights(of_pictures: Counter[str]) -> str:
 
 def write_card(networks: str, results: Path, pictures: Path) -> Path:
     path = shipped(networks).with_suffix(".md")
-    write_whole(path, card(networks, results, pictures).encode())
+    write_atomic(path, card(networks, results, pictures).encode())
     return path
 
 

@@ -21,12 +21,12 @@ from torch.nn.functional import interpolate, pixel_shuffle
 
 from attncodec.api import choose_model, load
 from attncodec.images import RGB, read_rgb
-from attncodec.model.channel import Elements, Round
-from attncodec.model.codec import Codec
-from attncodec.model.context import CELL
-from attncodec.model.encoding import DEFAULT_QUALITY
-from attncodec.model.prior import FactorisedPrior, SideInfo
-from attncodec.model.transforms import HYPER_STRIDE, STRIDE
+from attncodec.networks.bottleneck import Elements, RoundBottleneck
+from attncodec.networks.hyperprior import HyperpriorCodec
+from attncodec.networks.context import CELL
+from attncodec.coding.encoder import DEFAULT_QUALITY
+from attncodec.networks.priors import FactorisedPrior, SideInfo
+from attncodec.networks.transforms import HYPER_STRIDE, STRIDE
 
 matplotlib.use("Agg")
 QUERIES = ((0.25, 0.25), (0.75, 0.25), (0.5, 0.5), (0.25, 0.75), (0.75, 0.75))  # x and y, of the picture's size
@@ -34,10 +34,10 @@ DIM = 0.45  # of the brightness, where nothing is shown
 ZOOM_TOKENS = 8  # what is shown around a query, each way
 
 
-class BitsOfPlaces(Round):
+class BitsOfPlaces(RoundBottleneck):
     """Rounds, and keeps the bits of each element."""
 
-    def __init__(self, codec: Codec) -> None:
+    def __init__(self, codec: HyperpriorCodec) -> None:
         super().__init__()
         self.order = list(codec.prior.order)
         self.z_bits, self.steps = torch.zeros(0), list[Tensor]()
@@ -50,7 +50,7 @@ class BitsOfPlaces(Round):
     def send_y(self, y: Tensor | None, elements: Elements) -> Tensor:
         y_hat = super().send_y(y, elements)
         symbols = (y_hat - elements.mean).round()
-        self.steps.append(elements.bits(symbols.float(), elements.level.float()) * elements.valid)
+        self.steps.append(elements.bits(symbols.float(), elements.scale_index.float()) * elements.valid)
         return y_hat
 
     def of_places(self, height: int, width: int) -> Tensor:
@@ -148,9 +148,9 @@ def main() -> None:
         if not all(0 <= x < width and 0 <= y < height for x, y in queries):
             parser.error(f"--at lies outside the picture of {width} x {height} pixels")
     quality = options.quality or min(DEFAULT_QUALITY, len(sealed.header.config.rd_lambdas))
-    channel = BitsOfPlaces(sealed.codec)
-    places = look(sealed, rgb, sealed.position(quality), channel)
-    bits = channel.of_places(-(-height // STRIDE), -(-width // STRIDE))
+    bottleneck = BitsOfPlaces(sealed.codec)
+    places = look(sealed, rgb, sealed.quality_index(quality), bottleneck)
+    bits = bottleneck.of_places(-(-height // STRIDE), -(-width // STRIDE))
     out = options.out or options.picture.with_suffix(".attention")
     save(out, f"{options.picture.name} at quality {quality:g}", draw(rgb, places, bits, queries))
     print(f"{out / 'index.html'}: {len(places)} attention blocks, {float(bits.sum()) / 8:.0f} bytes")

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from attncodec.evaluation.classic import jpeg
-from attncodec.files import write_whole
+from attncodec.files import write_atomic
 from attncodec.images import RGB, encode_rgb, read_rgb
 from attncodec.metrics import psnr_db
 
@@ -46,7 +46,7 @@ def main(original: Path, file: Path, decoded: Path, out: Path) -> None:
     for p in panels:
         canvas.paste(p, (left, 0))
         left += p.width + GAP_PX
-    write_whole(out, encode_rgb(np.array(canvas), out.suffix))
+    write_atomic(out, encode_rgb(np.array(canvas), out.suffix))
 
 
 if __name__ == "__main__":

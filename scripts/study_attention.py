@@ -31,8 +31,8 @@ from variants import (
 )
 
 from attncodec.config import AttentionKind
-from attncodec.files import write_whole
-from attncodec.model.sealed import load_sealed
+from attncodec.files import write_atomic
+from attncodec.coding.sealed import load_sealed
 
 KINDS = ("none", *(kind for kind in get_args(AttentionKind) if kind != "none"))
 TABLES = ("time", "steps")
@@ -49,7 +49,7 @@ def budget(options: argparse.Namespace, table: str) -> str:
 def look(run: Path, pictures: Path) -> str:
     """A line of what a kind learned, looked at on the first held-out picture at mid quality."""
     sealed = load_sealed(run / "model.safetensors")
-    middle = sealed.position((1 + len(sealed.header.config.rd_lambdas)) / 2)
+    middle = sealed.quality_index((1 + len(sealed.header.config.rd_lambdas)) / 2)
     return learned(sealed, held_out(run, pictures)[0], middle)
 
 
@@ -122,8 +122,8 @@ def main() -> None:
             results[kind] = {**in_child(__file__, options, name, run), "learned": look(run, options.pictures)}
             save_results(file, settings, results)
             text = "\n".join(f"{titles[table]}\n\n{markdown(results)}" for table, results in tables.items())
-            write_whole(options.out / "table.md", text.encode())
-    write_whole(options.out / "rd.png", plot(tables, titles))
+            write_atomic(options.out / "table.md", text.encode())
+    write_atomic(options.out / "rd.png", plot(tables, titles))
     print((options.out / "table.md").read_text())
 
 

@@ -13,16 +13,16 @@ from typing import get_args
 from variants import Variant, compare
 
 from attncodec.config import AttentionConfig, AttentionKind, Config
-from attncodec.model.codec import Codec
-from attncodec.training import begin
+from attncodec.networks.hyperprior import HyperpriorCodec
+from attncodec.training import setup
 from attncodec.training.checkpoint import build_codec
 from attncodec.training.growth import Places, grow
-from attncodec.training.initial import Initial, load_initial, networks_of, path_of
+from attncodec.training.init_from import Initial, load_initial, networks_of, path_of
 
 START = ("train.init=shipped", "train.lr=4e-4", "data.crop=192", "train.batch=16")
 
 
-def without_attention(source: Codec) -> Codec:
+def without_attention(source: HyperpriorCodec) -> HyperpriorCodec:
     """The same weights, with nothing where attention was."""
     bare = build_codec(source.config.model_copy(update={"attention": AttentionConfig(kind="none")}))
     theirs, name_in = source.state_dict(), Places(bare, source).name
@@ -36,7 +36,7 @@ def patch() -> None:
         initial = load_initial(carried)
         return Initial(grow(without_attention(initial.codec), config.model), initial.inherited, "attention")
 
-    begin.load_initial = inside
+    setup.load_initial = inside
 
 
 VARIANTS = {

@@ -25,16 +25,16 @@ def without(gains_of_z: bool = True, new_crops: bool = True) -> Callable[[], Non
 
     def patch() -> None:
         from attncodec.training import data
-        from attncodec.training.learner import Learner
+        from attncodec.training.train_state import TrainState
 
-        original = Learner.enter
+        original = TrainState.enter
 
-        def enter(self: Learner, number: int, before: int) -> int:
+        def enter(self: TrainState, number: int, before: int) -> int:
             entered = original(self, number, before)
             self.codec.log2_gain_z.requires_grad_(not gains_of_z)
             return entered
 
-        Learner.enter = enter
+        TrainState.enter = enter
         if new_crops:
             data.SYMMETRIES, data.REDUCTION_MIN = 4, 1.0
 

@@ -21,13 +21,13 @@ from torch import nn
 from variants import RESULT, Results, in_child, load_results, save_results
 
 from attncodec.config import Config, ModelConfig, load_config
-from attncodec.files import write_whole
-from attncodec.model.blocks import Up, leaky
-from attncodec.model.complexity import complexity
-from attncodec.model.context import CELLS_IN_Z, coding_order
-from attncodec.training import begin, loop
+from attncodec.files import write_atomic
+from attncodec.networks.blocks import Up, leaky
+from attncodec.networks.complexity import complexity
+from attncodec.networks.context import CELLS_IN_Z, coding_order
+from attncodec.training import setup, loop
 from attncodec.training.device import resolve_device
-from attncodec.training.initial import Initial, load_initial
+from attncodec.training.init_from import Initial, load_initial
 
 WIDER = 384
 FROZEN = "[analysis, gains, hyper_analysis, z_prior, synthesis]"
@@ -75,7 +75,7 @@ def run_of(name: str) -> Path:
 
 def train(name: str, pictures: Path, minutes: float) -> None:
     """In a process of its own, for what is patched stays."""
-    from attncodec.model import context
+    from attncodec.networks import context
     from attncodec.training import checkpoint
 
     width, networks = VARIANTS[name]
@@ -91,7 +91,7 @@ def train(name: str, pictures: Path, minutes: float) -> None:
         assert not codec.load_state_dict(weights, strict=False).unexpected_keys
         return Initial(codec, "all but the context networks", "these")
 
-    begin.load_initial = untrained
+    setup.load_initial = untrained
     loop.seal_run = lambda run, say: None  # a shared body has no integers yet
     overrides = [f"data.train={pictures}", f"train.budget={round(60 * minutes)}s", f"model.context_width={width}"]
     config = load_config(Path("configs/shipped.yaml"), [*OVERRIDES, *overrides])
@@ -99,11 +99,11 @@ def train(name: str, pictures: Path, minutes: float) -> None:
     with (run_of(name) / "metrics.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["kind"] == "validation"]
     model = loop.with_networks(config).model
-    kmac, parameters = complexity(model)["context"][0], context.FloatPrior(model).networks.parameters()
+    kmac, parameters = complexity(model)["context"][0], context.ContextModel(model).networks.parameters()
     points = {row["quality"]: float(row["bpp"]) for row in rows if row["quality"]}
     found = {"bpp": points, "psnr_db": {row["quality"]: float(row["psnr_db"]) for row in rows if row["quality"]}}
     found |= {"steps": int(rows[-1]["step"]), "kmac_per_pixel": kmac, "parameters": sum(p.numel() for p in parameters)}
-    write_whole(run_of(name) / RESULT, json.dumps(found).encode())
+    write_atomic(run_of(name) / RESULT, json.dumps(found).encode())
 
 
 def table(results: Results) -> str:
@@ -135,7 +135,7 @@ def main() -> None:
         if name not in results:
             results[name] = in_child(__file__, options, name, run_of(name))
             save_results(file, settings, results)
-            write_whole(options.out / "table.md", table(results).encode())
+            write_atomic(options.out / "table.md", table(results).encode())
     print((options.out / "table.md").read_text())
 
 

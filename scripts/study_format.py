@@ -20,13 +20,13 @@ from carry_over import carry_over, training_crops
 
 from attncodec.config import QUALITY_STEPS
 from attncodec.environment import versions
-from attncodec.files import write_whole
+from attncodec.files import write_atomic
 from attncodec.images import RGB, find_pictures, read_rgb
 from attncodec.metrics import bd_rate, bpp, psnr_db
-from attncodec.model.encoding import Encoding
-from attncodec.model.model_file import OFFSETS, make_header, table_tensors
-from attncodec.model.sealed import SealedCodec, load_sealed
-from attncodec.model.sealing import Sample, count
+from attncodec.coding.encoder import PictureEncoder
+from attncodec.coding.model_file import OFFSETS, make_header, table_tensors
+from attncodec.coding.sealed import SealedCodec, load_sealed
+from attncodec.coding.sealing import Sample, count
 
 
 def changed(sealed: SealedCodec, tensors: dict[str, torch.Tensor]) -> SealedCodec:
@@ -43,10 +43,10 @@ def stages(old: Path, new: Path, pictures: Path) -> dict[str, SealedCodec]:
     analytic = carry_over(old, None).tensors
     integers |= {name: tensor for name, tensor in analytic.items() if name.startswith("tables.y")}
     sealed = SealedCodec(make_header(final.header.config, integers, {}), integers)
-    positions = [level * QUALITY_STEPS for level in range(len(sealed.header.config.rd_lambdas))]
+    quality_indices = [level * QUALITY_STEPS for level in range(len(sealed.header.config.rd_lambdas))]
     sample = Sample(crops, sealed.analyse(crops))
-    plain = count(sealed, sample, dict.fromkeys(positions)).centres()
-    found = count(sealed, sample, {position: sealed.rounding(position) for position in positions})
+    plain = count(sealed, sample, dict.fromkeys(quality_indices)).centres()
+    found = count(sealed, sample, {quality_index: sealed.rounding(quality_index) for quality_index in quality_indices})
     tables = changed(sealed, table_tensors(found.tables(), "y"))
     offsets = changed(tables, {OFFSETS: found.centres() - plain})
     return {"integers": sealed, "tables": tables, "offsets": offsets, "rounding": final}
@@ -55,7 +55,7 @@ def stages(old: Path, new: Path, pictures: Path) -> dict[str, SealedCodec]:
 def measure(codec: SealedCodec, pictures: list[RGB]) -> list[dict[str, float]]:
     """A point for each whole level: means over the pictures."""
     points = []
-    encodings = [Encoding(codec, rgb) for rgb in pictures]
+    encodings = [PictureEncoder(codec, rgb) for rgb in pictures]
     for level in range(len(codec.header.config.rd_lambdas)):
         rates, qualities = [], []
         for encoding in encodings:
@@ -100,8 +100,8 @@ def main() -> None:
         "versions": versions("cpu"),
     }
     options.out.mkdir(parents=True, exist_ok=True)
-    write_whole(options.out / "parts.json", (json.dumps(result, indent=2) + "\n").encode())
-    write_whole(options.out / "table.md", table(rows).encode())
+    write_atomic(options.out / "parts.json", (json.dumps(result, indent=2) + "\n").encode())
+    write_atomic(options.out / "table.md", table(rows).encode())
     print(table(rows))
 
 

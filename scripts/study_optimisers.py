@@ -19,8 +19,8 @@ from ablate import usual_start
 from torch import nn
 from variants import Variant, compare
 
-from attncodec.training import learner
-from attncodec.training.optim import Optimisers
+from attncodec.training import train_state
+from attncodec.training.optimisers import Optimisers
 
 BETAS = (0.9, 0.95)
 
@@ -32,8 +32,8 @@ def with_optimiser(build: Callable[[list[nn.Parameter], float], torch.optim.Opti
         def build_optimisers(codec: nn.Module, lr: float, bf16: bool) -> Optimisers:
             return {"one": build([p for p in codec.parameters() if p.requires_grad], lr)}
 
-        learner.build_optimisers = build_optimisers
-        learner.state_tensors = lambda optimisers: {}  # SOAP's are lists; no run of these is resumed
+        state.build_optimisers = build_optimisers
+        state.state_tensors = lambda optimisers: {}  # SOAP's are lists; no run of these is resumed
 
     return patch
 

@@ -35,10 +35,10 @@ from PIL import Image, ImageDraw
 from attncodec.config import Config, dump_yaml, load_config
 from attncodec.errors import AttncodecError
 from attncodec.evaluation.records import Record, evaluate_picture
-from attncodec.files import write_whole
+from attncodec.files import write_atomic
 from attncodec.images import RGB, encode_rgb, read_rgb
-from attncodec.model.sealed import SealedCodec, load_sealed
-from attncodec.model.shipped import shipped
+from attncodec.coding.sealed import SealedCodec, load_sealed
+from attncodec.coding.shipped import shipped
 from attncodec.training import validation
 from attncodec.training.data import centre
 from attncodec.training.device import resolve_device
@@ -107,7 +107,7 @@ def limits(codec: SealedCodec, folder: Path) -> list[Record]:
     found = list[Record]()
     for name, rgb in (("flat graphic", graphic()), ("page of text", text_page())):
         path = folder / "picture.png"
-        write_whole(path, encode_rgb(rgb, ".png"))
+        write_atomic(path, encode_rgb(rgb, ".png"))
         for quality in LIMITS_AT:
             found += evaluate_picture(codec, path, name, quality)
         path.unlink()
@@ -122,10 +122,10 @@ def finish(options: argparse.Namespace, run: RunFolder) -> int:
         print("it is no better than what is shipped: nothing is changed", file=sys.stderr)
         return NOT_BETTER
     results.mkdir(parents=True, exist_ok=True)
-    write_whole(results / "comparison.json", (json.dumps(found, indent=2) + "\n").encode())
+    write_atomic(results / "comparison.json", (json.dumps(found, indent=2) + "\n").encode())
     shutil.copyfile(run.model, model)
     data = config.data.model_copy(update={"train": Path(config.data.train).name})  # of no use elsewhere, a whole path
-    write_whole(results / "config.yaml", dump_yaml(config.model_copy(update={"data": data})).encode())
+    write_atomic(results / "config.yaml", dump_yaml(config.model_copy(update={"data": data})).encode())
     for path in (run.pictures, run.metrics, run.rd_plot, run.path / "versions.json"):
         shutil.copyfile(path, results / path.name)
     relative = str(model.relative_to(ROOT))
@@ -135,7 +135,7 @@ def finish(options: argparse.Namespace, run: RunFolder) -> int:
         published = [str(HERE / "compare_published.py"), str(results / "kodak" / "run.json"), str(options.curves)]
         subprocess.run([sys.executable, *published, "--out", str(results / "published.json")], check=True)
     flaws = [asdict(record) for record in limits(load_sealed(model), results)]
-    write_whole(results / "limits.json", (json.dumps(flaws, indent=2) + "\n").encode())
+    write_atomic(results / "limits.json", (json.dumps(flaws, indent=2) + "\n").encode())
     print(f"{relative}, {write_card(options.networks, results, options.pictures).relative_to(ROOT)}, {results}")
     return 0
 

@@ -13,12 +13,12 @@ from statistics import fmean, median
 
 from attncodec.config import load_config
 from attncodec.environment import git_commit, versions
-from attncodec.files import write_whole
+from attncodec.files import write_atomic
 from attncodec.images import RGB, read_rgb
 from attncodec.metrics import bd_rate, bpp, psnr_db
-from attncodec.model.complexity import complexity
-from attncodec.model.encoding import Target
-from attncodec.model.sealed import SealedCodec, load_sealed
+from attncodec.networks.complexity import complexity
+from attncodec.coding.encoder import Target
+from attncodec.coding.sealed import SealedCodec, load_sealed
 from attncodec.training.data import centre
 
 CONFIG = Path("configs/default.yaml")
@@ -47,7 +47,7 @@ def train_and_measure(variant: Variant, config: Path, pictures: Path, budget: st
     train_run(load_config(config, overrides), run, resolve_device("cpu"))
     peak_gib = peak_memory_gib()
     found = {**measure(run, pictures), "peak_gib": peak_gib, "git_commit": git_commit()}
-    write_whole(run / RESULT, json.dumps(found).encode())
+    write_atomic(run / RESULT, json.dumps(found).encode())
 
 
 def peak_memory_gib() -> float:
@@ -126,7 +126,7 @@ def load_results(file: Path, settings: dict[str, object]) -> Results:
 
 def save_results(file: Path, settings: dict[str, object], results: Results) -> None:
     text = json.dumps({"settings": settings, "variants": results, "versions": versions("cpu")}, indent=2)
-    write_whole(file, (text + "\n").encode())
+    write_atomic(file, (text + "\n").encode())
 
 
 def compare(
@@ -162,7 +162,7 @@ def compare(
             save_results(file, settings, results)
             order = [name for name in variants if name in results]  # and then what is no variant any more
             rows = {name: results[name] for name in [*order, *(name for name in results if name not in variants)]}
-            write_whole(options.out / "table.md", (make_table or table)(rows, next(iter(variants))).encode())
+            write_atomic(options.out / "table.md", (make_table or table)(rows, next(iter(variants))).encode())
     print((options.out / "table.md").read_text())
 
 

@@ -14,9 +14,9 @@ from PIL import Image
 from attncodec.cli import main
 from attncodec.config import AttentionConfig, Config, DataConfig, ModelConfig, TrainConfig
 from attncodec.images import to_tensor
-from attncodec.model.codec import Codec
-from attncodec.model.sealed import SealedCodec
-from attncodec.model.sealing import seal
+from attncodec.networks.hyperprior import HyperpriorCodec
+from attncodec.coding.sealed import SealedCodec
+from attncodec.coding.sealing import seal
 from attncodec.training.checkpoint import build_codec
 
 Result = subprocess.CompletedProcess
@@ -48,7 +48,7 @@ def photo(height: int, width: int, seed: int = 0) -> np.ndarray:
     return (np.stack(planes, axis=2) * 255).round().clip(0, 255).astype(np.uint8)
 
 
-def make_codec(config: ModelConfig = TINY, seed: int = 0) -> Codec:
+def make_codec(config: ModelConfig = TINY, seed: int = 0) -> HyperpriorCodec:
     """Initialised on a picture, then shaken, so that no path is zero."""
     torch.manual_seed(seed)
     codec = build_codec(config)
@@ -70,12 +70,12 @@ def make_codec(config: ModelConfig = TINY, seed: int = 0) -> Codec:
 
 
 @pytest.fixture(scope="session")
-def codec() -> Codec:
+def codec() -> HyperpriorCodec:
     return make_codec()
 
 
 @pytest.fixture(scope="session")
-def sealed(codec: Codec) -> SealedCodec:
+def sealed(codec: HyperpriorCodec) -> SealedCodec:
     return seal(codec, {"steps": 0})
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 from attncodec import __version__
 from attncodec.container import unpack
 from attncodec.images import read_rgb
-from attncodec.model.sealed import SealedCodec
+from attncodec.coding.sealed import SealedCodec
 
 
 def test_help_and_version_answer_at_once(tmp_path: Path) -> None:
@@ -274,7 +274,7 @@ def test_compress_decompress_info_and_eval_do_not_load_compressai(place: Path, m
             "from attncodec.cli import main\n"
             "try: main()\n"
             "except SystemExit as e: assert not e.code, e.code\n"
-            "assert 'attncodec.model' in sys.modules and not any(m.startswith('compressai') for m in sys.modules)\n"
+            "assert 'attncodec.coding' in sys.modules and not any(m.startswith('compressai') for m in sys.modules)\n"
             f"assert 'torch._dynamo' not in sys.modules or {arguments[0]!r} == 'info'  # it costs seconds, too"
         )
         result = subprocess.run([sys.executable, "-c", script], cwd=place, capture_output=True, text=True, timeout=100)

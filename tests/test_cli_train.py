@@ -11,8 +11,8 @@ import pytest
 from conftest import TINY, Cli, assert_refused
 
 from attncodec.config import dump_yaml
-from attncodec.model.model_file import OFFSETS
-from attncodec.model.sealed import load_sealed
+from attncodec.coding.model_file import OFFSETS
+from attncodec.coding.sealed import load_sealed
 
 
 def test_training_mistakes_have_their_own_lines(place: Path, cli: Cli, pictures: Path) -> None:

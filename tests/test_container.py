@@ -7,7 +7,7 @@ import pytest
 from attncodec.container import HEADER_BYTES, PIXEL_LIMIT, Container, pack, unpack
 from attncodec.errors import ContainerError
 
-SAMPLE = Container(300, 7, bytes(range(8)), 0xDEADBEEF, b"y" * 52, quality_64=288, skip=True)
+SAMPLE = Container(300, 7, bytes(range(8)), 0xDEADBEEF, b"y" * 52, quality_index=288, skip=True)
 
 
 def resealed(data: bytes, offset: int, form: str, value: int) -> bytes:
@@ -37,9 +37,9 @@ def test_a_file_cut_anywhere_is_refused() -> None:
 
 def test_every_flipped_bit_is_noticed() -> None:
     data = pack(SAMPLE)
-    for position in range(len(data) * 8):
+    for quality_index in range(len(data) * 8):
         damaged = bytearray(data)
-        damaged[position // 8] ^= 1 << position % 8
+        damaged[quality_index // 8] ^= 1 << quality_index % 8
         with pytest.raises(ContainerError):
             unpack(bytes(damaged))
 

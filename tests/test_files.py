@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from attncodec.errors import AttncodecError, ConfigError
-from attncodec.files import STREAM, plan, read_input, write_whole
+from attncodec.files import STREAM, plan_outputs, read_input, write_atomic
 
 
 def test_a_file_is_written_whole(tmp_path: Path) -> None:
-    write_whole(tmp_path / "x", b"1")
-    write_whole(tmp_path / "x", b"22")
+    write_atomic(tmp_path / "x", b"1")
+    write_atomic(tmp_path / "x", b"22")
     assert (tmp_path / "x").read_bytes() == b"22"
     assert os.listdir(tmp_path) == ["x"]
 
@@ -18,20 +18,20 @@ def test_a_file_is_written_whole(tmp_path: Path) -> None:
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_whole(tmp_path / "x", b"old")
+    write_atomic(tmp_path / "x", b"old")
 
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
-        write_whole(tmp_path / "x", b"new")
+        write_atomic(tmp_path / "x", b"new")
     assert (tmp_path / "x").read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["x"]
 
 
 def test_outputs_have_the_usual_rights(tmp_path: Path) -> None:
-    write_whole(tmp_path / "x", b"")
+    write_atomic(tmp_path / "x", b"")
     (tmp_path / "y").write_bytes(b"")
     assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == stat.S_IMODE((tmp_path / "y").stat().st_mode)
 
@@ -40,7 +40,7 @@ def names(
     inputs: list[str], root: Path, suffix: str = ".atc", out: str | None = None, force: bool = False
 ) -> list[str]:
     paths = [root / name for name in inputs]
-    _, outputs, _ = plan(paths, f"{root}/{out}" if out else None, [".png"], suffix, force)
+    _, outputs, _ = plan_outputs(paths, f"{root}/{out}" if out else None, [".png"], suffix, force)
     return [output.relative_to(root).as_posix() for output in outputs]
 
 
@@ -51,7 +51,7 @@ def test_an_output_lies_beside_its_input(tmp_path: Path) -> None:
 
 def test_inputs_that_would_share_an_output_keep_their_suffix(tmp_path: Path) -> None:
     assert names(["a.png", "a.jpg", "b.png"], tmp_path) == ["a.png.atc", "a.jpg.atc", "b.atc"]
-    _, _, notes = plan([tmp_path / "a.png", tmp_path / "a.jpg"], None, [], ".atc", False)
+    _, _, notes = plan_outputs([tmp_path / "a.png", tmp_path / "a.jpg"], None, [], ".atc", False)
     assert len(notes) == 2 and "a.jpg.atc" in notes[1]
 
 
@@ -76,7 +76,7 @@ def test_one_input_goes_into_a_file_or_a_folder_that_is_there(tmp_path: Path) ->
     assert names(["a.png"], tmp_path, out="x.atc") == ["x.atc"]
     assert names(["a.png"], tmp_path, out="there") == ["there/a.atc"]
     assert names(["a.png"], tmp_path, out="new/") == ["new/a.atc"]
-    assert plan([STREAM], str(tmp_path / "there"), [], ".atc", False)[1] == [tmp_path / "there" / "stdin.atc"]
+    assert plan_outputs([STREAM], str(tmp_path / "there"), [], ".atc", False)[1] == [tmp_path / "there" / "stdin.atc"]
 
 
 def test_what_a_folder_holds_lies_in_the_same_folders_as_there(tmp_path: Path) -> None:
@@ -91,9 +91,9 @@ def test_what_a_folder_holds_lies_in_the_same_folders_as_there(tmp_path: Path) -
 
 def test_a_link_stays_a_link_and_a_device_a_device(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "file")
-    write_whole(tmp_path / "link", b"data")
+    write_atomic(tmp_path / "link", b"data")
     assert (tmp_path / "link").is_symlink() and (tmp_path / "file").read_bytes() == b"data"
-    write_whole(Path("/dev/null"), b"data")
+    write_atomic(Path("/dev/null"), b"data")
     assert not Path("/dev/null").is_file()
 
 
@@ -111,7 +111,7 @@ def test_what_cannot_be_an_output_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="does not exist"):
         names(["a.png"], tmp_path, out="none/x.atc")
     with pytest.raises(ConfigError, match="share stdout"):
-        plan([tmp_path / "a.png", tmp_path / "b.png"], "-", [], ".atc", False)
+        plan_outputs([tmp_path / "a.png", tmp_path / "b.png"], "-", [], ".atc", False)
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="a folder is needed"):
         names(["a.png", "b.png"], tmp_path, out="file")
@@ -120,7 +120,7 @@ def test_what_cannot_be_an_output_is_refused(tmp_path: Path) -> None:
 
 
 def test_stdin_goes_to_stdout_and_shares_no_name(tmp_path: Path) -> None:
-    _, outputs, notes = plan([STREAM, tmp_path / "stdin.png"], None, [], ".atc", False)
+    _, outputs, notes = plan_outputs([STREAM, tmp_path / "stdin.png"], None, [], ".atc", False)
     assert outputs == [STREAM, tmp_path / "stdin.atc"] and not notes
 
 

@@ -73,6 +73,6 @@ def test_compressai_is_imported_inside_one_function_only() -> None:
     importing = [
         path for path in SOURCES if "import compressai" in path.read_text() or "from compressai" in path.read_text()
     ]
-    assert [path.name for path in importing] == ["prior.py"]
+    assert [path.name for path in importing] == ["priors.py"]
     top = ast.parse(importing[0].read_text()).body
     assert not any("compressai" in ast.unparse(node) for node in top if isinstance(node, ast.Import | ast.ImportFrom))

@@ -6,7 +6,7 @@ import pytest
 from conftest import ROOT
 
 from attncodec.api import DEFAULT
-from attncodec.model.model_file import read_header
+from attncodec.coding.model_file import read_header
 
 TABLES = sorted((ROOT / "results").glob("*/table.md"))
 

@@ -17,10 +17,10 @@ from conftest import ROOT, TINY, make_codec, photo
 
 from attncodec.config import AttentionConfig, Config, ModelConfig, TrainConfig, dump_yaml, load_config
 from attncodec.images import read_rgb
-from attncodec.model.sealed import SealedCodec, load_sealed
-from attncodec.model.sealing import seal
-from attncodec.training.initial import with_networks
-from attncodec.training.learner import Learner
+from attncodec.coding.sealed import SealedCodec, load_sealed
+from attncodec.coding.sealing import seal
+from attncodec.training.init_from import with_networks
+from attncodec.training.learner import TrainState
 
 KINDS = AttentionConfig(analysis=("dot", "additive"), synthesis=("kernel", "gated"), window=4)
 
@@ -57,9 +57,9 @@ def test_the_bits_of_all_places_are_those_of_the_picture(
     show, looking = (importlib.import_module(name) for name in ("show_attention", "looking"))
     rgb = np.full((96, 170, 3), 90, np.uint8)
     rgb[32:48, 112:128] = np.random.default_rng(0).integers(0, 256, (16, 16, 3))
-    channel = show.BitsOfPlaces(looking_codec.codec)
-    looking.look(looking_codec, rgb, 64, channel)
-    bits = channel.of_places(6, 11)
+    bottleneck = show.BitsOfPlaces(looking_codec.codec)
+    looking.look(looking_codec, rgb, 64, bottleneck)
+    bits = bottleneck.of_places(6, 11)
     assert float(bits.sum()) == pytest.approx(looking_codec.codec.reconstruct(rgb, 64)[1], rel=1e-5)
     assert int(bits.argmax()) == 2 * 11 + 7  # the noise
 
@@ -70,7 +70,7 @@ def test_what_is_seen_from_a_place_are_the_weights_of_its_window(
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
     looking = importlib.import_module("looking")
     rgb = photo(80, 112)
-    places = looking.look(looking_codec, rgb, 64, looking.Round())
+    places = looking.look(looking_codec, rgb, 64, looking.RoundBottleneck())
     dot = places[0]
     seen = dot.seen_from(5, 13)  # of a map of 10 x 14: the window of rows 4 to 7 and columns 12 and 13
     assert seen.sum().item() == pytest.approx(1, abs=1e-5)
@@ -131,15 +131,15 @@ def test_the_shipped_model_is_trained_in_parts_measured_and_described(
     manifest = "file,licence\na.png,GPL-2+\nb.webp,CC BY-SA 4.0\nc.png,GPL-2+\nmore/d.png,CC BY 4.0\n"
     (Path(quick_config.data.train) / "MANIFEST.csv").write_text(manifest)
     before = Path("weights/default.safetensors").read_bytes()
-    original = Learner.step
+    original = TrainState.step
 
-    def stepping(self: Learner, step: int, *rest: object) -> object:
+    def stepping(self: TrainState, step: int, *rest: object) -> object:
         if step == 12:
             signal.raise_signal(signal.SIGINT)
         return original(self, step, *rest)
 
     with monkeypatch.context() as stopping:
-        stopping.setattr(Learner, "step", stepping)
+        stopping.setattr(TrainState, "step", stepping)
         assert shipping() == 0 and Path("weights/default.safetensors").read_bytes() == before
     assert shipping() == 0
     after = load_sealed(Path("weights/default.safetensors"))

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from attncodec.evaluation.anchors import Curve
-from attncodec.files import write_whole
+from attncodec.files import write_atomic
 
 COLOURS = ("#d1495b", "#6c757d", "#2e86ab", "#3a7d44", "#8d6a9f", "#c98a2b")
 
@@ -26,4 +26,4 @@ def draw_rd(path: Path, curves: Mapping[str, Curve], title: str) -> None:
     axes.legend()
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=110, metadata={"Software": None})
-    write_whole(path, file.getvalue())
+    write_atomic(path, file.getvalue())

@@ -11,8 +11,8 @@ from typing import Any
 from attncodec.evaluation.classic import CLASSIC
 from attncodec.images import RGB, read_rgb
 from attncodec.metrics import bpp, ms_ssim, psnr_db
-from attncodec.model.encoding import Encoding, Target
-from attncodec.model.sealed import SealedCodec
+from attncodec.coding.encoder import PictureEncoder, Target
+from attncodec.coding.sealed import SealedCodec
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def evaluate_picture(codec: SealedCodec, path: Path, name: str, quality: float, 
     with tempfile.TemporaryDirectory(prefix="attncodec-") as folder:
         file = Path(folder) / "picture.atc"
         start = time.perf_counter()
-        encoding = Encoding(codec, rgb, effort)
+        encoding = PictureEncoder(codec, rgb, effort)
         file.write_bytes(encoding.find(Target(quality=quality)))
         written = time.perf_counter()
         decoded = codec.decompress(file.read_bytes())

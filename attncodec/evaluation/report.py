@@ -11,8 +11,8 @@ from typing import Any
 from attncodec.environment import versions
 from attncodec.evaluation.classic import CLASSIC
 from attncodec.evaluation.records import Record, summarise
-from attncodec.files import write_whole
-from attncodec.model.sealed import SealedCodec
+from attncodec.files import write_atomic
+from attncodec.coding.sealed import SealedCodec
 
 COLUMNS = (
     ("bpp", "bpp", ".4f"),
@@ -64,11 +64,11 @@ def save(folder: Path, codec: SealedCodec, model: Path, pictures: Path, records:
     writer = csv.writer(file)
     writer.writerow([field.name for field in fields(Record)])
     writer.writerows(asdict(record).values() for record in records)
-    write_whole(folder / "images.csv", file.getvalue().encode(errors="surrogateescape"))
+    write_atomic(folder / "images.csv", file.getvalue().encode(errors="surrogateescape"))
     run = {
         **as_json(codec, model, records),
         "classic": {name: points(records, name) for name in CLASSIC},
         "pictures": pictures.resolve().name,
         "versions": versions("cpu"),
     }
-    write_whole(folder / "run.json", (json.dumps(run, indent=2, allow_nan=False) + "\n").encode())
+    write_atomic(folder / "run.json", (json.dumps(run, indent=2, allow_nan=False) + "\n").encode())

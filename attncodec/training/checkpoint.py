@@ -16,15 +16,15 @@ from attncodec import __version__
 from attncodec.budget import Budget
 from attncodec.config import Config, ModelConfig, build_config
 from attncodec.errors import CheckpointError, TrainingError
-from attncodec.files import write_whole
-from attncodec.model.codec import Codec
-from attncodec.model.context import FloatPrior
-from attncodec.model.model_file import FORMAT as MODEL_FORMAT
-from attncodec.model.model_file import GAIN_Z
-from attncodec.model.prior import LearnedPrior
-from attncodec.model.sealed import SealedCodec
-from attncodec.model.sealing import seal
-from attncodec.model.tensorfile import canonical_json, read_meta, read_tensors, sha256_of, to_bytes
+from attncodec.files import write_atomic
+from attncodec.networks.hyperprior import HyperpriorCodec
+from attncodec.networks.context import ContextModel
+from attncodec.coding.model_file import FORMAT as MODEL_FORMAT
+from attncodec.coding.model_file import GAIN_Z
+from attncodec.networks.priors import LearnedPrior
+from attncodec.coding.sealed import SealedCodec
+from attncodec.coding.sealing import seal
+from attncodec.coding.tensor_file import canonical_json, read_meta, read_tensors, sha256_of, to_bytes
 from attncodec.training.progress import Progress
 
 FORMAT = "attncodec-checkpoint-1"
@@ -71,14 +71,14 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     }
     meta["check"] = sha256_of(tensors, canonical_json(meta)).hexdigest()
     with writing(path):
-        write_whole(path, to_bytes(tensors, meta))
+        write_atomic(path, to_bytes(tensors, meta))
 
 
 def save_and_keep(newest: Path, before: Path, checkpoint: Checkpoint) -> None:
     """As `save_checkpoint`, and the one that it replaces stays, as `before`, unless it is of no earlier step. A run
     killed between the two renames has no newest one, and goes on from the one before."""
     found, incoming = peek(newest), newest.with_name(INCOMING)
-    if found is None or found >= (checkpoint.progress.generation, checkpoint.progress.step):
+    if found is None or found >= (checkpoint.progress.rollback_count, checkpoint.progress.step):
         return save_checkpoint(newest, checkpoint)
     save_checkpoint(incoming, checkpoint)
     os.replace(newest, before)
@@ -92,7 +92,7 @@ def peek(path: Path) -> tuple[int, int] | None:
         progress = Progress(**read_meta(path, FORMAT)["progress"])
     except (CheckpointError, KeyError, TypeError):
         return None
-    return progress.generation, progress.step
+    return progress.rollback_count, progress.step
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -119,12 +119,12 @@ def _without_retired(config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def build_codec(config: ModelConfig) -> Codec:
+def build_codec(config: ModelConfig) -> HyperpriorCodec:
     """A codec that can learn."""
-    return Codec(config, FloatPrior(config), LearnedPrior(config.hyper_channels))
+    return HyperpriorCodec(config, ContextModel(config), LearnedPrior(config.hyper_channels))
 
 
-def averaged_codec(checkpoint: Checkpoint) -> Codec:
+def averaged_codec(checkpoint: Checkpoint) -> HyperpriorCodec:
     """The codec that is validated and sealed: with the averaged weights."""
     config = checkpoint.config.model
     codec = build_codec(config)
@@ -144,7 +144,7 @@ def seal_checkpoint(checkpoint: Checkpoint, crops: Tensor | None = None) -> Seal
     return seal(averaged_codec(checkpoint), training_info, crops, learned=learned)
 
 
-def load_weights(codec: Codec, weights: dict[str, Tensor]) -> None:
+def load_weights(codec: HyperpriorCodec, weights: dict[str, Tensor]) -> None:
     """What a checkpoint of before did not have yet stays as it is. Raises CheckpointError where names or shapes do not
     fit."""
     try:

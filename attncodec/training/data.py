@@ -11,9 +11,9 @@ from torch.nn.functional import interpolate
 from attncodec.config import Config
 from attncodec.errors import ConfigError, ImageError, TrainingError
 from attncodec.images import RGB
-from attncodec.team import ALONE, Team
+from attncodec.distributed import SINGLE_PROCESS, Distributed
 from attncodec.training.device import to_device
-from attncodec.training.memory import Room
+from attncodec.training.memory import MemoryBudget
 from attncodec.training.pictures import Picture, cores
 
 SYMMETRIES = 8  # of a square: flips of rows and columns, and their exchange
@@ -22,7 +22,7 @@ TRIES = 100  # crops of pictures that turn out to be damaged, one after the othe
 
 
 class Crops:
-    """Random crops, in all eight symmetries of a square; half of them, where the picture has room, are reduced by up to
+    """Random crops, in all eight symmetries of a square; half of them, where the picture has memory_budget, are reduced by up to
     two. Sample i of a step depends on the seed, the step, i and the generation alone, whatever is kept where and
     however many processes share the batch, so a resumed run sees what an unbroken one would; a GPU rounds a few values
     of reduced crops otherwise. Every pixel is about equally likely; small pictures are extended by their edges. Where a
@@ -32,13 +32,13 @@ class Crops:
     crop.
     """
 
-    def __init__(self, pictures: Sequence[Picture], config: Config, device: torch.device, team: Team = ALONE) -> None:
+    def __init__(self, pictures: Sequence[Picture], config: Config, device: torch.device, distributed: Distributed = SINGLE_PROCESS) -> None:
         if config.data.cache == "device" and device.type != "cuda":
             raise ConfigError("data.cache=device keeps pictures on a GPU", "data.cache=ram keeps them in memory")
-        self.config, self.team = config, team
+        self.config, self.distributed = config, distributed
         fewest = min(self.count(config.crop_in(phase)) for phase in config.train.phases)
-        if fewest < team.size:
-            raise ConfigError(f"{team.size} processes cannot share {fewest} crops in a step", "raise train.batch")
+        if fewest < distributed.size:
+            raise ConfigError(f"{distributed.size} processes cannot share {fewest} crops in a step", "raise train.batch")
         self.pieces = [(picture, number) for picture in pictures for number in range(len(picture.boxes))]
         side = config.data.crop
         shapes = [(_length(rows), _length(columns)) for picture in pictures for rows, columns in picture.boxes]
@@ -48,14 +48,14 @@ class Crops:
         self.device = device if self.on_device else torch.device("cpu")  # of the batches
         self.problems: dict[str, str] = {}  # of pictures that could not be read any more, by name
         kept = all(picture.pieces is not None for picture in pictures)
-        self.threads = None if kept else Ahead(self._make, cores(team))
+        self.threads = None if kept else Prefetcher(self._make, cores(distributed))
 
-    def at(self, step: int, generation: int = 0, side: int | None = None) -> Tensor:
+    def batch_at(self, step: int, rollback_count: int = 0, side: int | None = None) -> Tensor:
         """This process's share of the batch, (B, 3, side, side) uint8; the side is data.crop if not given.
 
         Raises TrainingError where no picture can be read any more.
         """
-        return (self.threads.get if self.threads else self._make)(step, generation, side or self.config.data.crop)
+        return (self.threads.get if self.threads else self._make)(step, rollback_count, side or self.config.data.crop)
 
     def first(self, count: int) -> Tensor:
         """The first crops of the run, of all processes, (count, 3, side, side) uint8."""
@@ -71,13 +71,13 @@ class Crops:
         if self.threads:
             self.threads.close()
 
-    def _make(self, step: int, generation: int, side: int) -> Tensor:
-        samples = self.team.share(range(self.count(side)))
-        return _stack(self._sample(step, i, generation, side) for i in samples)
+    def _make(self, step: int, rollback_count: int, side: int) -> Tensor:
+        samples = self.distributed.shard(range(self.count(side)))
+        return _stack(self._sample(step, i, rollback_count, side) for i in samples)
 
-    def _sample(self, step: int, i: int, generation: int, side: int) -> Tensor:
+    def _sample(self, step: int, i: int, rollback_count: int, side: int) -> Tensor:
         """(side, side, 3) uint8."""
-        rng = np.random.default_rng([self.config.train.seed, step, i, generation])
+        rng = np.random.default_rng([self.config.train.seed, step, i, rollback_count])
         for _ in range(TRIES):
             number = min(int(np.searchsorted(self.share, rng.random(), side="right")), len(self.pieces) - 1)
             try:
@@ -105,20 +105,20 @@ class Crops:
         return torch.from_numpy(extend(picture.read_piece(part), side))
 
     def _move(self, device: torch.device) -> dict[int, Tensor]:
-        """Pieces onto the GPU, as far as it has room."""
+        """Pieces onto the GPU, as far as it has memory_budget."""
         data = self.config.data
         if data.cache not in ("auto", "device"):
             return {}
         share = data.memory_share if data.cache == "auto" else 1.0
-        room = Room(share * torch.cuda.mem_get_info(device)[0])
+        memory_budget = MemoryBudget(share * torch.cuda.mem_get_info(device)[0])
         return {
             number: torch.from_numpy(piece).to(device)
             for number, (picture, part) in enumerate(self.pieces)
-            if picture.pieces is not None and room.take((piece := picture.pieces[part]).nbytes)
+            if picture.pieces is not None and memory_budget.take((piece := picture.pieces[part]).nbytes)
         }
 
 
-class Ahead:
+class Prefetcher:
     """Makes the next batches on threads while one is trained on; Pillow decodes outside Python's lock."""
 
     def __init__(self, make: Callable[[int, int, int], Tensor], cores: int) -> None:
@@ -126,9 +126,9 @@ class Ahead:
         self.pool = ThreadPoolExecutor(self.count)
         self.batches: dict[tuple[int, int, int], Future[Tensor]] = {}
 
-    def get(self, step: int, generation: int, side: int) -> Tensor:
+    def get(self, step: int, rollback_count: int, side: int) -> Tensor:
         """The batch of this step, and the next ones are begun."""
-        wanted = [(step + i, generation, side) for i in range(self.count + 1)]
+        wanted = [(step + i, rollback_count, side) for i in range(self.count + 1)]
         for key in [key for key in self.batches if key not in wanted]:
             self.batches.pop(key).cancel()
         for key in wanted:

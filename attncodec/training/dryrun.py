@@ -9,11 +9,11 @@ import torch
 
 from attncodec.budget import Budget
 from attncodec.config import Config
-from attncodec.model.complexity import complexity
-from attncodec.training.begin import begin, load_held_out, load_pictures
+from attncodec.networks.complexity import complexity
+from attncodec.training.setup import begin, load_held_out, load_pictures
 from attncodec.training.data import Crops
-from attncodec.training.initial import with_networks
-from attncodec.training.learner import Learner
+from attncodec.training.init_from import with_networks
+from attncodec.training.train_state import TrainState
 from attncodec.training.phases import learning_rate, place_at
 
 # Some steps are timed together, again and again, until one takes as long as it did the time before, but for this share:
@@ -29,8 +29,8 @@ def dry_run(config: Config, device: torch.device, say: Callable[[str], None]) ->
     config = with_networks(config)
     pictures = load_pictures(config, say)
     held_out = load_held_out(pictures, say)
-    learner, crops = begin(config, device, pictures, say)
-    step_s = settled_step_s(learner, crops)
+    state, crops = begin(config, device, pictures, say)
+    step_s = settled_step_s(state, crops)
     crops.close()
     costs = complexity(config.model)
     kmac = {name: kmac for name, (kmac, _) in costs.items()}
@@ -48,17 +48,17 @@ def dry_run(config: Config, device: torch.device, say: Callable[[str], None]) ->
     return facts
 
 
-def settled_step_s(learner: Learner, crops: Crops) -> float:
+def settled_step_s(state: TrainState, crops: Crops) -> float:
     """Seconds a step, batches included, once it is as fast as it will be."""
-    times, step, place = list[float](), 0, place_at(learner.config, 0.0)
-    side = learner.config.crop_in(place.phase)
+    times, step, place = list[float](), 0, place_at(state.config, 0.0)
+    side = state.config.crop_in(place.phase)
     while len(times) < TIMES_MIN or (abs(times[-1] / times[-2] - 1) > SETTLED and len(times) < TIMES_MAX):
-        _wait(learner.device)
+        _wait(state.device)
         start, first = time.perf_counter(), step
-        while step - first < TIMED_STEPS[learner.device.type] or time.perf_counter() - start < TIMED_S:
-            learner.step(step, learning_rate(learner.config, step, place), crops.at(step, side=side))
+        while step - first < TIMED_STEPS[state.device.type] or time.perf_counter() - start < TIMED_S:
+            state.step(step, learning_rate(state.config, step, place), crops.batch_at(step, side=side))
             step += 1
-        _wait(learner.device)
+        _wait(state.device)
         times.append((time.perf_counter() - start) / (step - first))
     return (times[-1] + times[-2]) / 2
 

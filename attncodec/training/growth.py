@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from attncodec.config import WINDOWED, ModelConfig, flatten
 from attncodec.errors import ConfigError
-from attncodec.model.codec import Codec
-from attncodec.model.context import FloatPrior
-from attncodec.model.transforms import dct_basis
+from attncodec.networks.hyperprior import HyperpriorCodec
+from attncodec.networks.context import ContextModel
+from attncodec.networks.transforms import dct_basis
 from attncodec.training.checkpoint import build_codec
 
 SILENT_Y, SILENT_Z = -9.0, -10.0  # log2 of quantiser steps to a unit, of new channels
@@ -81,7 +81,7 @@ def additions(old: ModelConfig, new: ModelConfig) -> list[str]:
     return found
 
 
-def grow(source: Codec, config: ModelConfig) -> Codec:
+def grow(source: HyperpriorCodec, config: ModelConfig) -> HyperpriorCodec:
     """A codec of `config` that does what `source` does. Raises ConfigError where it cannot, naming the keys."""
     reasons = refusals(source.config, config)
     if reasons:
@@ -104,7 +104,7 @@ def grow(source: Codec, config: ModelConfig) -> Codec:
     return grown
 
 
-def _add_silent_channels(source: Codec, grown: Codec) -> None:
+def _add_silent_channels(source: HyperpriorCodec, grown: HyperpriorCodec) -> None:
     """New channels of y and z, whatever becomes of the old ones."""
     old, new = source.config.latent_channels, grown.config.latent_channels
     with torch.no_grad():
@@ -117,7 +117,7 @@ def _add_silent_channels(source: Codec, grown: Codec) -> None:
         unit = source.analysis.unit.min()  # a high frequency has little on photographs
         grown.analysis.unit.fill_(unit)
         grown.synthesis.unit.fill_(unit)
-        assert isinstance(grown.prior, FloatPrior)
+        assert isinstance(grown.prior, ContextModel)
         for step in grown.prior.networks.steps:
             assert isinstance(step, nn.Sequential)
             for parameter in step[-1].parameters():  # means of zero, and scales of a unit
@@ -127,8 +127,8 @@ def _add_silent_channels(source: Codec, grown: Codec) -> None:
 class Places:
     """Where each tensor of a codec, and each of its channels, is found in a larger one."""
 
-    def __init__(self, source: Codec, grown: Codec) -> None:
-        assert isinstance(source.prior, FloatPrior) and isinstance(grown.prior, FloatPrior)
+    def __init__(self, source: HyperpriorCodec, grown: HyperpriorCodec) -> None:
+        assert isinstance(source.prior, ContextModel) and isinstance(grown.prior, ContextModel)
         self.roles = {name: (getattr(source, name).roles, getattr(grown, name).roles) for name in TRANSFORMS}
         few, many = source.config.latent_channels, grown.config.latent_channels
         latent = _old_channels(few, many)

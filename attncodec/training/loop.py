@@ -13,9 +13,9 @@ from attncodec.budget import Budget
 from attncodec.config import Config
 from attncodec.errors import ConfigError
 from attncodec.images import RGB
-from attncodec.team import ALONE, Team, restarts_of_torchrun
-from attncodec.training import guard, validation
-from attncodec.training.begin import begin, check_same, crops_to_measure, load_held_out, load_pictures
+from attncodec.distributed import SINGLE_PROCESS, Distributed, restarts_of_torchrun
+from attncodec.training import divergence, validation
+from attncodec.training.setup import begin, check_same, crops_to_measure, load_held_out, load_pictures
 from attncodec.training.checkpoint import (
     Checkpoint,
     save_and_keep,
@@ -23,14 +23,14 @@ from attncodec.training.checkpoint import (
     seal_checkpoint,
 )
 from attncodec.training.data import Crops
-from attncodec.training.initial import with_networks
-from attncodec.training.learner import Learner, StepResult, fetch
+from attncodec.training.init_from import with_networks
+from attncodec.training.train_state import TrainState, StepResult, fetch
 from attncodec.training.means import Means
 from attncodec.training.phases import learning_rate, place_at
 from attncodec.training.progress import Clock, Display, Progress, StopRequest
 from attncodec.training.run import MetricsRow, Recorder, RunFolder
 from attncodec.training.validation import Point, Reconstruct, Schedule
-from attncodec.training.view import measure_anchors, show
+from attncodec.training.validation_log import measure_anchors, show
 
 REPORT_EVERY = {"cpu": 20, "cuda": 160}  # steps
 READ_EVERY = {"cpu": 1, "cuda": 16}  # steps; reading what a GPU found means to wait for it
@@ -54,7 +54,7 @@ def train(
     restart: bool = False,
     extend: Budget | None = None,
     say: Callable[[str], None] = print,
-    team: Team = ALONE,
+    distributed: Distributed = SINGLE_PROCESS,
 ) -> Outcome:
     """Train, or go on where the run in `out` stopped, until the budget is spent or a stop is asked for.
 
@@ -71,8 +71,8 @@ def train(
             "--max-restarts 0 (for scripts/slurm: RESTARTS=0), or one process and few steps before the others",
         )
     folder = RunFolder(out)
-    config = team.from_lead(lambda: with_networks(config, None if restart else folder.config))
-    checkpoint = team.from_lead(lambda: folder.checkpoint(config, say) if not restart else None)
+    config = distributed.run_on_rank0(lambda: with_networks(config, None if restart else folder.config))
+    checkpoint = distributed.run_on_rank0(lambda: folder.checkpoint(config, say) if not restart else None)
     budget = checkpoint.budget if checkpoint else Budget.parse(config.train.budget)
     progress = checkpoint.progress if checkpoint else Progress()
     if extend is not None:
@@ -80,24 +80,24 @@ def train(
             raise ConfigError(f"{out} holds no finished run to extend", "without --extend it begins, or goes on")
         spent = progress.elapsed_s if budget.unit == "seconds" else progress.step
         budget, progress.finished = budget.at_least(spent) + extend, False
-    if team.from_lead(lambda: progress.finished and folder.model.exists()):
+    if distributed.run_on_rank0(lambda: progress.finished and folder.model.exists()):
         return Outcome(folder, progress, trained=False)
-    pictures = load_pictures(config, say, team)
+    pictures = load_pictures(config, say, distributed)
     held_out = load_held_out(pictures, say)
-    check_same(pictures, held_out, team)
-    learner, crops = begin(config, device, pictures, say, checkpoint, team)
-    team.from_lead(lambda: folder.prepare(config, pictures, device.type, checkpoint is not None))
+    check_same(pictures, held_out, distributed)
+    state, crops = begin(config, device, pictures, say, checkpoint, distributed)
+    distributed.run_on_rank0(lambda: folder.prepare(config, pictures, device.type, checkpoint is not None))
     if checkpoint:
         say(f"going on with {out} at step {progress.step}")
-    recorder = Recorder(folder, progress.step) if team.leads else None
+    recorder = Recorder(folder, progress.step) if distributed.is_rank0 else None
     try:
         with StopRequest() as stop:
-            run = Run(learner, crops, held_out, budget, progress, folder, recorder, stop, team)
-            if not checkpoint and team.leads:
+            run = Run(state, crops, held_out, budget, progress, folder, recorder, stop, distributed)
+            if not checkpoint and distributed.is_rank0:
                 run.good.save(run.checkpoint())
             if not progress.finished:
                 fit(run)
-            team.from_lead(lambda: seal_run(run, say))
+            distributed.run_on_rank0(lambda: seal_run(run, say))
     finally:
         crops.close()
         if recorder:
@@ -114,7 +114,7 @@ def seal_run(run: "Run", say: Callable[[str], None]) -> None:
         say("sealing: tables are measured on training pictures")
     sealed = seal_checkpoint(best, crops_to_measure(run.crops) if progress.finished else None)
     sealed.save(folder.model)
-    row = run.validate(sealed.reconstruct, "sealed", ALONE) if progress.finished else None
+    row = run.validate(sealed.reconstruct, "sealed", SINGLE_PROCESS) if progress.finished else None
     if row:
         say(
             f"the sealed model, of step {best.progress.step}, with those tables, on held-out pictures: "
@@ -126,7 +126,7 @@ def seal_run(run: "Run", say: Callable[[str], None]) -> None:
 class Run:
     """A run under way: what learns, from what, how long, and where it is written down."""
 
-    learner: Learner
+    state: TrainState
     crops: Crops
     held_out: list[RGB]
     budget: Budget
@@ -134,39 +134,39 @@ class Run:
     folder: RunFolder
     recorder: Recorder | None  # the lead's
     stop: StopRequest
-    team: Team
+    distributed: Distributed
     lr: float = 0.0
     crops_per_s: float = 0.0
     gradient_norm: float = 0.0
     problems_told: int = 0  # of pictures that turned out to be damaged
 
     @property
-    def good(self) -> guard.GoodStates:
-        return guard.GoodStates(self.folder.good, self.folder.good_before)
+    def good(self) -> divergence.RollbackCheckpoints:
+        return divergence.RollbackCheckpoints(self.folder.good, self.folder.good_before)
 
     def checkpoint(self) -> Checkpoint:
-        return Checkpoint(self.learner.config, self.budget, self.progress, self.learner.tensors())
+        return Checkpoint(self.state.config, self.budget, self.progress, self.state.tensors())
 
     def save(self) -> None:
-        if self.team.leads:
+        if self.distributed.is_rank0:
             save_and_keep(self.folder.last, self.folder.last_before, self.checkpoint())
 
     def record(self, kind: str, point: Point) -> MetricsRow:
         progress = self.progress
         figures = (point.quality, point.loss, point.bpp, point.psnr_db, self.lr, self.crops_per_s, self.gradient_norm)
-        row = MetricsRow(kind, progress.step, progress.elapsed_s, *figures, progress.skipped, progress.generation)
+        row = MetricsRow(kind, progress.step, progress.elapsed_s, *figures, progress.skipped, progress.rollback_count)
         if self.recorder:
             self.recorder.add(row)
         return row
 
-    def validate(self, reconstruct: Reconstruct, kind: str, team: Team) -> MetricsRow | None:
+    def validate(self, reconstruct: Reconstruct, kind: str, distributed: Distributed) -> MetricsRow | None:
         """A row for each of the qualities that are looked at, and one, which is returned, of their means; None, and
-        nothing is written, where a stop was asked for on the way. `team`: who takes part."""
+        nothing is written, where a stop was asked for on the way. `distributed`: who takes part."""
 
         def stopped() -> bool:
             return self.stop.asked
 
-        points = validation.validate(self.learner.config, reconstruct, self.held_out, stopped, team)
+        points = validation.validate(self.state.config, reconstruct, self.held_out, stopped, distributed)
         if points is None:
             return None
         if self.recorder:
@@ -179,7 +179,7 @@ class Run:
         for problem in list(self.crops.problems.values())[self.problems_told :]:
             display.say(f"left out from now on: {problem}")
             self.problems_told += 1
-        means.share(self.team)
+        means.share(self.distributed)
         point, self.crops_per_s, self.gradient_norm = means.mean()
         if self.recorder:
             for level, rate_bpp, quality_db in means.by_level():
@@ -196,43 +196,43 @@ class Run:
         """Save the averaged weights as the best if their validation says so."""
         if math.isfinite(row.loss) and (self.progress.best_loss is None or row.loss < self.progress.best_loss):
             self.progress.best_loss = row.loss
-            if self.team.leads:
+            if self.distributed.is_rank0:
                 save_checkpoint(self.folder.best, self.checkpoint())
 
-    def go_back(self) -> str:
+    def roll_back(self) -> str:
         """From a loss that has jumped to the last good state -> what to tell."""
         jumped_at = self.progress.step
-        good, progress = self.team.from_lead(lambda: (self.good.go_back(self.progress), self.progress))
+        good, progress = self.distributed.run_on_rank0(lambda: (self.good.roll_back(self.progress), self.progress))
         vars(self.progress).update(vars(progress))
-        self.learner.restore(good)
+        self.state.restore(good)
         if self.recorder:
             self.recorder.rewind(self.progress.step)
         self.save()
         return (
             f"the loss jumped by step {jumped_at}: back to step {self.progress.step}, with other crops and "
-            f"{guard.rate_factor(self.progress):g} of the learning rate"
+            f"{divergence.lr_factor(self.progress):g} of the learning rate"
         )
 
 
 def fit(run: Run) -> None:
     """The loop. It ends with a checkpoint: where the budget is spent (`progress.finished`), or a stop is asked for."""
-    config, progress, learner, team = run.learner.config, run.progress, run.learner, run.team
+    config, progress, state, distributed = run.state.config, run.progress, run.state, run.distributed
     clock = Clock(run.budget, progress)
     schedule = Schedule(clock, config, run.held_out)
-    display = Display(run.budget, clock.spent(), quiet=not team.leads)
+    display = Display(run.budget, clock.spent(), quiet=not distributed.is_rank0)
     means = Means(len(config.model.rd_lambdas))
-    read_every, report_every = READ_EVERY[learner.device.type], REPORT_EVERY[learner.device.type]
+    read_every, report_every = READ_EVERY[state.device.type], REPORT_EVERY[state.device.type]
     unread: list[StepResult] = []
-    learner.enter(progress.phase, progress.phase)
+    state.enter(progress.phase, progress.phase)
     saved = began = time.monotonic()
 
     def decide() -> tuple[int, float]:
         """What comes next, and the share of the budget that will be spent after it: as the lead has it."""
         fraction = clock.fraction_after_step()
         move = FINISH if fraction > 1 else CHECK if schedule.due() else STEP
-        if team.any(run.stop.asked):
+        if distributed.any(run.stop.asked):
             move = STOP
-        said_move, said_fraction = team.lead_says(move, fraction)
+        said_move, said_fraction = distributed.broadcast_floats(move, fraction)
         return int(said_move), said_fraction
 
     def read() -> None:
@@ -243,7 +243,7 @@ def fit(run: Run) -> None:
             clock.step_s = spent_s
         for result in results:
             progress.skipped += not result.taken
-            guard.watch(progress, result.loss if result.taken else None)
+            divergence.record_loss(progress, result.loss if result.taken else None)
             if result.taken:
                 means.add(result, spent_s)
         unread.clear()
@@ -252,10 +252,10 @@ def fit(run: Run) -> None:
         if run.recorder:  # the first time it takes longer than a validation, and says nothing about the next one
             measure_anchors(run.folder, run.recorder, run.held_out, lambda: run.stop.asked)
         start = clock.spent()
-        row = run.validate(learner.reconstruct, "validation", team)
+        row = run.validate(state.reconstruct, "validation", distributed)
         if row is None:
             return False
-        if team.leads:
+        if distributed.is_rank0:
             display.say(f"step {row.step}: validation {row.bpp:.4f} bpp, {row.psnr_db:.2f} dB, loss {row.loss:.4f}")
         run.keep_best(row)
         schedule.done(start)
@@ -280,32 +280,32 @@ def fit(run: Run) -> None:
             if not unread:
                 began = time.monotonic()
             place = place_at(config, fraction)
-            progress.phase = learner.enter(place.number, progress.phase)
-            run.lr = guard.rate_factor(progress) * learning_rate(config, progress.step, place)
+            progress.phase = state.enter(place.number, progress.phase)
+            run.lr = divergence.lr_factor(progress) * learning_rate(config, progress.step, place)
             side = config.crop_in(place.phase)
-            batch = run.crops.at(progress.step, progress.generation, side)
-            unread.append(learner.step(progress.step, run.lr, batch, progress.generation, run.crops.count(side)))
+            batch = run.crops.batch_at(progress.step, progress.rollback_count, side)
+            unread.append(state.step(progress.step, run.lr, batch, progress.rollback_count, run.crops.count(side)))
             clock.tick(timed=read_every == 1)  # elsewhere this was a launch, or the compiler; `read` knows better
             reporting = progress.step % report_every == 0
             if progress.step % read_every == 0 or reporting:
                 read()
-            if progress.step % read_every == 0 and team.lead_says(guard.jumped(progress))[0]:
+            if progress.step % read_every == 0 and distributed.broadcast_floats(divergence.has_diverged(progress))[0]:
                 means.clear()
-                told = run.go_back()
-                if team.leads:
+                told = run.roll_back()
+                if distributed.is_rank0:
                     display.say(told)
                 continue
             if reporting and means.steps:
                 run.report(means, display)
             display.update(clock.spent(), progress.step)
-            if progress.step % read_every == 0 and team.leads and guard.snapshot_due(progress):
+            if progress.step % read_every == 0 and distributed.is_rank0 and divergence.snapshot_due(progress):
                 run.good.save(run.checkpoint())
             if time.monotonic() - saved > CHECKPOINT_EVERY_S:
                 read()
                 run.save()
                 saved = time.monotonic()
         clock.spent()
-        if progress.finished and team.leads:
+        if progress.finished and distributed.is_rank0:
             run.folder.model.unlink(missing_ok=True)  # of an earlier stop: a kill before the end is sealed must show
         run.save()  # and not where an error ended the loop: a step may be half done, and the last checkpoint is whole
     finally:

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from attncodec.metrics import mse_to_psnr_db
-from attncodec.team import Team
-from attncodec.training.learner import StepResult
+from attncodec.distributed import Distributed
+from attncodec.training.train_state import StepResult
 from attncodec.training.validation import Point
 
 
@@ -31,9 +31,9 @@ class Means:
         level, rows[:, 0] = rows[:, 0].long(), 1
         self.sums.index_add_(0, level, rows)
 
-    def share(self, team: Team) -> None:
+    def share(self, distributed: Distributed) -> None:
         """Count the crops of all processes."""
-        self.sums = team.total(self.sums)
+        self.sums = distributed.all_reduce_sum(self.sums)
 
     def mean(self) -> tuple[Point, float, float]:
         """Mean loss, bpp and PSNR (of the mean MSE); crops a second, of the steps alone; mean norm of the gradient."""

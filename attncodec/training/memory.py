@@ -40,7 +40,7 @@ def _limits() -> Iterator[Path]:
             yield from (place / file for place in (group, *group.parents) if place.is_relative_to(root))
 
 
-class Room:
+class MemoryBudget:
     """Bytes that may be taken, by any thread, until there are none left."""
 
     def __init__(self, amount: float) -> None:

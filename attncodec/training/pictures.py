@@ -18,8 +18,8 @@ import numpy as np
 from attncodec.config import DataConfig
 from attncodec.errors import ConfigError, ImageError
 from attncodec.images import RGB, SUFFIXES, decode_rgb, find_pictures, picture_size
-from attncodec.team import ALONE, Team
-from attncodec.training.memory import Room
+from attncodec.distributed import SINGLE_PROCESS, Distributed
+from attncodec.training.memory import MemoryBudget
 
 LARGE = 24_000_000  # pixels; of larger pictures a few fixed cuts are used, so that one cannot fill the memory
 CUT_SIDE, CUTS_MAX = 2048, 5
@@ -149,13 +149,13 @@ def boxes_of(height: int, width: int, sha256: str) -> list[Box]:
     return boxes
 
 
-def read_pictures(sources: list[Source], config: DataConfig, team: Team = ALONE) -> Iterator[Picture]:
-    """Look at each, in their order, on as many threads as there are cores, and keep what there is room for.
+def read_pictures(sources: list[Source], config: DataConfig, distributed: Distributed = SINGLE_PROCESS) -> Iterator[Picture]:
+    """Look at each, in their order, on as many threads as there are cores, and keep what there is memory_budget for.
 
     Every file is decoded, so that damaged ones are known; of a picture in a shard, and with `data.cache=none`, only the
-    header is looked at before it is known to be kept. So a picture's role does not depend on the room.
+    header is looked at before it is known to be kept. So a picture's role does not depend on the memory_budget.
     """
-    room = Room.of(config, team.local_size)
+    memory_budget = MemoryBudget.of(config, distributed.local_size)
 
     def read(source: Source) -> Picture:
         sharded, sha256 = source.length is not None, ""
@@ -177,12 +177,12 @@ def read_pictures(sources: list[Source], config: DataConfig, team: Team = ALONE)
         return height, width
 
     def keep(picture: Picture, rgb: RGB | None = None) -> Picture:
-        """With its pieces, if there is room; the pixels where they are at hand."""
+        """With its pieces, if there is memory_budget; the pixels where they are at hand."""
         height, width = picture.size if rgb is None else rgb.shape[:2]
         boxes = boxes_of(height, width, picture.sha256)
         pixels = sum((rows.stop - (rows.start or 0)) * (columns.stop - (columns.start or 0)) for rows, columns in boxes)
         pieces = None
-        if room.take(3 * pixels):
+        if memory_budget.take(3 * pixels):
             try:
                 rgb = picture.read() if rgb is None else rgb
             except ImageError:  # damaged, which a crop of it will find
@@ -191,13 +191,13 @@ def read_pictures(sources: list[Source], config: DataConfig, team: Team = ALONE)
             pieces = (rgb,) if len(boxes) == 1 else tuple(rgb[box].copy() for box in boxes)
         return Picture(picture.source, picture.sha256, (height, width), pieces)
 
-    with ThreadPoolExecutor(cores(team)) as pool:
+    with ThreadPoolExecutor(cores(distributed)) as pool:
         yield from pool.map(read, sources)
 
 
-def cores(team: Team) -> int:
+def cores(distributed: Distributed) -> int:
     """Of the machine, for each process on it."""
-    return max(1, (os.cpu_count() or 1) // team.local_size)
+    return max(1, (os.cpu_count() or 1) // distributed.local_size)
 
 
 def split_pictures(pictures: list[Picture], config: DataConfig) -> PictureSet:

@@ -2,7 +2,7 @@
 
 config.yaml     the resolved configuration          pictures.csv   every picture, its role and SHA-256
 versions.json   software, machine, git commit       metrics.csv    a row for each report and validation
-tensorboard/    the same figures as events          checkpoints/   last, best, two good ones (guard.py), ...
+tensorboard/    the same figures as events          checkpoints/   last, best, two good ones (divergence.py), ...
 model.safetensors   the sealed model                rd.png, anchors.json   its curve over the classic codecs'
 """
 
@@ -18,7 +18,7 @@ from pathlib import Path
 from attncodec.config import Config, dump_yaml, flatten, load_config
 from attncodec.environment import versions
 from attncodec.errors import CheckpointError, ConfigError
-from attncodec.files import remove_unfinished, write_whole
+from attncodec.files import remove_unfinished, write_atomic
 from attncodec.images import RGB
 from attncodec.training.checkpoint import INCOMING, Checkpoint, load_checkpoint, peek, writing
 from attncodec.training.pictures import PictureSet
@@ -113,12 +113,12 @@ class RunFolder:
                 raise ConfigError(f"{self.path} is not empty, and holds no run", "--out names another folder")
             self._clear()
             self.path.mkdir(parents=True, exist_ok=True)
-            write_whole(self.config, dump_yaml(config).encode())  # first of all: by it the folder is known for a run's
+            write_atomic(self.config, dump_yaml(config).encode())  # first of all: by it the folder is known for a run's
             self.last.parent.mkdir(exist_ok=True)
         for place in (self.path, self.last.parent):
             remove_unfinished(place)
-        write_whole(self.pictures, listing)
-        write_whole(self.path / "versions.json", (json.dumps(versions(device), indent=2) + "\n").encode())
+        write_atomic(self.pictures, listing)
+        write_atomic(self.path / "versions.json", (json.dumps(versions(device), indent=2) + "\n").encode())
 
     def _check_config(self, config: Config) -> None:
         before, now = flatten(load_config(self.config).model_dump()), flatten(config.model_dump())
@@ -161,7 +161,7 @@ class RunFolder:
             except (ValueError, IndexError, csv.Error) as error:
                 raise CheckpointError(f"{self.metrics} is damaged: {error}", "move it away to go on") from None
         with writing(self.metrics):
-            write_whole(self.metrics, _csv(names, rows).encode())
+            write_atomic(self.metrics, _csv(names, rows).encode())
 
 
 class Recorder:

@@ -11,8 +11,8 @@ import torch
 from attncodec.config import QUALITY_STEPS, Config
 from attncodec.images import RGB
 from attncodec.metrics import MS_SSIM_MIN_SIDE, level_weight, mixed_distortion, ms_ssim, psnr_db
-from attncodec.model.levels import rd_lambda_at
-from attncodec.team import ALONE, Team
+from attncodec.quality import rd_lambda_at
+from attncodec.distributed import SINGLE_PROCESS, Distributed
 from attncodec.training.data import extend
 from attncodec.training.progress import Clock
 
@@ -34,7 +34,7 @@ class Point:
     decoded: tuple[RGB, ...] = ()
 
 
-def positions_of(config: Config) -> list[int]:
+def quality_indices_of(config: Config) -> list[int]:
     """The qualities that are looked at, in 1 / 64 of a level above the first."""
     levels = config.model.rd_lambdas
     return sorted({round(share * QUALITY_STEPS * (len(levels) - 1)) for share in QUALITIES})
@@ -45,31 +45,31 @@ def validate(
     reconstruct: Reconstruct,
     pictures: Sequence[RGB],
     stopped: Callable[[], bool],
-    team: Team = ALONE,
+    distributed: Distributed = SINGLE_PROCESS,
 ) -> list[Point] | None:
     """Rate (estimated) and PSNR of 8-bit pictures, at each quality; None where it was stopped between two pictures.
 
     In a team each process does its share of the pictures, and all know all points.
     """
     points = []
-    for position in positions_of(config):
+    for quality_index in quality_indices_of(config):
         mine = [
-            None if stopped() else _measure(config, reconstruct, rgb, position) for rgb in team.share(pictures)
+            None if stopped() else _measure(config, reconstruct, rgb, quality_index) for rgb in distributed.shard(pictures)
         ]  # a process that is stopped still meets the others
-        found = [figures for figures in team.gather(mine) if figures is not None]
+        found = [figures for figures in distributed.gather(mine) if figures is not None]
         if len(found) < len(pictures):
             return None
         rate_bpp, distortion, quality_db, decoded = zip(*found, strict=True)
-        rd_lambda = rd_lambda_at(config.model.rd_lambdas, position)
+        rd_lambda = rd_lambda_at(config.model.rd_lambdas, quality_index)
         weight = float(level_weight(torch.tensor(rd_lambda)))
         loss = (fmean(rate_bpp) + rd_lambda * fmean(distortion)) * weight
-        points.append(Point(1 + position / QUALITY_STEPS, loss, fmean(rate_bpp), fmean(quality_db), decoded))
+        points.append(Point(1 + quality_index / QUALITY_STEPS, loss, fmean(rate_bpp), fmean(quality_db), decoded))
     return points
 
 
-def _measure(config: Config, reconstruct: Reconstruct, rgb: RGB, position: int) -> tuple[float, float, float, RGB]:
+def _measure(config: Config, reconstruct: Reconstruct, rgb: RGB, quality_index: int) -> tuple[float, float, float, RGB]:
     """bpp, distortion, PSNR and the decoded picture."""
-    decoded, bits = reconstruct(rgb, position)
+    decoded, bits = reconstruct(rgb, quality_index)
     quality_db = psnr_db(decoded, rgb) or LOSSLESS_DB
     return bits / math.prod(rgb.shape[:2]), _distortion(rgb, decoded, config.train.ms_ssim_share), quality_db, decoded
 
@@ -101,7 +101,7 @@ class Schedule:
 
     def __init__(self, clock: Clock, config: Config, pictures: Sequence[RGB]) -> None:
         self.clock, self.options = clock, config.train
-        pixels = len(positions_of(config)) * sum(rgb.shape[0] * rgb.shape[1] for rgb in pictures)
+        pixels = len(quality_indices_of(config)) * sum(rgb.shape[0] * rgb.shape[1] for rgb in pictures)
         self.steps = pixels / (config.train.batch * config.data.crop**2)
         self.measured_s: float | None = None
 

@@ -6,8 +6,8 @@ from PIL import Image
 
 from attncodec.evaluation.records import evaluate_picture, summarise
 from attncodec.evaluation.report import points, table
-from attncodec.model.encoding import Encoding, Target
-from attncodec.model.sealed import SealedCodec
+from attncodec.coding.encoder import PictureEncoder, Target
+from attncodec.coding.sealed import SealedCodec
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def picture(tmp_path: Path) -> Path:
 
 def test_a_record_is_measured_on_the_file_that_compress_writes(sealed: SealedCodec, picture: Path) -> None:
     ours, *classic = evaluate_picture(sealed, picture, "a.png", 2.0)
-    encoding = Encoding(sealed, photo(70, 50))
+    encoding = PictureEncoder(sealed, photo(70, 50))
     data = encoding.find(Target(quality=2.0))
     assert ours.bytes == len(data) and ours.bpp == 8 * len(data) / (70 * 50)
     assert ours.bpp_est == pytest.approx(encoding.reconstruct(data)[1] / (70 * 50))

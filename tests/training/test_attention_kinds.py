@@ -9,10 +9,10 @@ import torch
 from conftest import TINY, make_codec, photo
 
 from attncodec.config import AttentionConfig, Config
-from attncodec.model.attention import ATTENTION
-from attncodec.model.encoding import Encoding, Target
-from attncodec.model.sealed import load_sealed
-from attncodec.model.sealing import seal
+from attncodec.networks.attention import ATTENTION
+from attncodec.coding.encoder import PictureEncoder, Target
+from attncodec.coding.sealed import load_sealed
+from attncodec.coding.sealing import seal
 from attncodec.training.loop import train
 
 SMALL = {"strides": (8, 16), "heads": 2, "window": 4, "hidden": 4}
@@ -28,7 +28,7 @@ def test_every_kind_trains_seals_and_decodes_what_it_wrote(kind: str, quick_conf
     sealed = load_sealed(outcome.folder.model)
     moved = [tensor for name, tensor in sealed.tensors.items() if name.endswith(("project.weight", "alpha"))]
     assert len(moved) == (0 if kind == "none" else 4) and all(tensor.abs().max() > 0 for tensor in moved)
-    encoding = Encoding(sealed, photo(70, 150))
+    encoding = PictureEncoder(sealed, photo(70, 150))
     data = encoding.find(Target())
     assert (sealed.decompress(data) == encoding.reconstruct(data)[0]).all()
 

@@ -37,9 +37,9 @@ def test_a_checkpoint_cut_short_or_changed_anywhere_is_never_loaded(checkpoint: 
         (tmp_path / "bad").write_bytes(data[:length])
         with pytest.raises(CheckpointError):
             load_checkpoint(tmp_path / "bad")
-    for position in range(len(data)):
+    for quality_index in range(len(data)):
         damaged = bytearray(data)
-        damaged[position] ^= 1
+        damaged[quality_index] ^= 1
         (tmp_path / "bad").write_bytes(damaged)
         with pytest.raises(CheckpointError):
             load_checkpoint(tmp_path / "bad")

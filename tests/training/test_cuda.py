@@ -12,19 +12,19 @@ import numpy as np
 import pytest
 import torch
 from conftest import photo
-from test_learner import crops
+from test_train_state import crops
 from test_loop import changed, stop_at
 
 from attncodec.budget import Budget
 from attncodec.config import ENCODER_PARTS, Config, Phase
 from attncodec.images import to_rgb, to_tensor
-from attncodec.model.channel import Round
-from attncodec.model.sealed import SealedCodec, load_sealed
-from attncodec.training import learner as learner_module
-from attncodec.training.begin import load_pictures
+from attncodec.networks.bottleneck import RoundBottleneck
+from attncodec.coding.sealed import SealedCodec, load_sealed
+from attncodec.training import train_state as train_state_module
+from attncodec.training.setup import load_pictures
 from attncodec.training.checkpoint import Checkpoint
 from attncodec.training.data import Crops
-from attncodec.training.learner import Learner
+from attncodec.training.train_state import TrainState
 from attncodec.training.loop import Outcome, train
 from attncodec.training.progress import Progress
 from attncodec.training.replay import BEFORE, Replay
@@ -46,10 +46,10 @@ def run(config: Config, out: Path) -> Outcome:
     return train(config, out, GPU, say=lambda text: None)
 
 
-def begun(config: Config, say: Callable[[str], None] = print) -> Learner:
-    learner, data = Learner.build(config, GPU, say=say), Crops(load_pictures(config, print).train, config, GPU)
-    learner.initialise(data)
-    return learner
+def begun(config: Config, say: Callable[[str], None] = print) -> TrainState:
+    state, data = TrainState.build(config, GPU, say=say), Crops(load_pictures(config, print).train, config, GPU)
+    state.initialise(data)
+    return state
 
 
 def test_crops_cut_on_the_gpu_are_those_cut_in_memory(quick_config: Config) -> None:
@@ -63,15 +63,15 @@ def test_crops_cut_on_the_gpu_are_those_cut_in_memory(quick_config: Config) -> N
 
 
 def test_a_codec_says_on_the_gpu_what_it_says_on_the_cpu(quick_config: Config) -> None:
-    learner = begun(changed(quick_config, precision="float32", compile=False))
+    state = begun(changed(quick_config, precision="float32", compile=False))
     for step in range(3):
-        learner.step(step, 1e-3, crops().to(GPU))
-    x, position, found = to_tensor(photo(96, 80)), torch.tensor([40]), []
+        state.step(step, 1e-3, crops().to(GPU))
+    x, quality_index, found = to_tensor(photo(96, 80)), torch.tensor([40]), []
     for device in ("cuda", "cpu"):
-        codec, channel = learner.codec.to(device), Round()
+        codec, bottleneck = state.codec.to(device), RoundBottleneck()
         with torch.no_grad():
-            x_hat = codec(x.to(device), channel, position.to(device))
-        found.append((to_rgb(x_hat).astype(int), float(channel.bits)))
+            x_hat = codec(x.to(device), bottleneck, quality_index.to(device))
+        found.append((to_rgb(x_hat).astype(int), float(bottleneck.bits)))
     assert found[0][1] == pytest.approx(found[1][1], rel=1e-4)
     assert np.abs(found[0][0] - found[1][0]).max() <= 1
 
@@ -79,18 +79,18 @@ def test_a_codec_says_on_the_gpu_what_it_says_on_the_cpu(quick_config: Config) -
 def test_compiled_steps_are_captured_and_lose_what_the_others_do(quick_config: Config) -> None:
     losses, said = [], []
     for compiled in (False, True):
-        learner = begun(changed(quick_config, compile=compiled, precision="float32"), said.append)
-        losses.append([learner.step(step, 1e-3, crops().to(GPU)).loss for step in range(BEFORE + 3)])
-        assert learner.replay and learner.replay.graph is not None
+        state = begun(changed(quick_config, compile=compiled, precision="float32"), said.append)
+        losses.append([state.step(step, 1e-3, crops().to(GPU)).loss for step in range(BEFORE + 3)])
+        assert state.replay and state.replay.graph is not None
     assert losses[1] == pytest.approx(losses[0], rel=1e-3) and not said
 
 
-def taken(learner: Learner, steps: range, count: int = 2) -> None:
+def taken(state: TrainState, steps: range, count: int = 2) -> None:
     for step in steps:
-        learner.step(step, 1e-3 * (1 + step % 3), crops(count, seed=step).to(GPU))
+        state.step(step, 1e-3 * (1 + step % 3), crops(count, seed=step).to(GPU))
 
 
-def assert_same(one: Learner, other: Learner) -> None:
+def assert_same(one: TrainState, other: TrainState) -> None:
     """Weights and their averages, but for rounding: kernels that add in any order are among them."""
     for mine, theirs in ((one.codec, other.codec), (one.averaged, other.averaged)):
         difference = [(a - b).norm() for a, b in zip(mine.parameters(), theirs.parameters(), strict=True)]
@@ -103,21 +103,21 @@ def test_replayed_steps_do_what_single_kernels_do(quick_config: Config) -> None:
     config = changed(quick_config, compile=False, precision="float32")
     replayed, single = begun(config), begun(config)
     single.replay = None
-    for learner in (replayed, single):
-        taken(learner, range(6))
+    for state in (replayed, single):
+        taken(state, range(6))
     assert replayed.replay and replayed.replay.graph is not None
     assert_same(replayed, single)
     kept = {name: tensor.clone() for name, tensor in single.tensors().items()}
-    for learner in (replayed, single):
-        taken(learner, range(6, 12), count=3)
+    for state in (replayed, single):
+        taken(state, range(6, 12), count=3)
         of_its_own = {
             name: tensor.clone() for name, tensor in kept.items()
         }  # optimisers go on with what they are given
-        learner.restore(Checkpoint(config, Budget.parse("9"), Progress(), of_its_own))
+        state.restore(Checkpoint(config, Budget.parse("9"), Progress(), of_its_own))
     assert_same(replayed, single)
     before = [parameter.clone() for parameter in single.averaged.parameters()]
-    for learner in (replayed, single):
-        taken(learner, range(12, 18))
+    for state in (replayed, single):
+        taken(state, range(12, 18))
     assert_same(replayed, single)
     assert any(not torch.equal(a, b) for a, b in zip(before, single.averaged.parameters(), strict=True))
 
@@ -127,16 +127,16 @@ def test_every_phase_is_replayed_and_does_what_single_kernels_do(quick_config: C
     config = changed(quick_config, compile=False, precision="float32", phases=(Phase(share=0.5), last))
     replayed, single = begun(config), begun(config)
     single.replay = None
-    for learner in (replayed, single):
+    for state in (replayed, single):
         for number in (0, 1):
-            learner.enter(number, 0)
-            taken(learner, range(6 * number, 6 * number + 6), count=2 + number)
-            assert learner is single or (learner.replay and learner.replay.graph is not None)
+            state.enter(number, 0)
+            taken(state, range(6 * number, 6 * number + 6), count=2 + number)
+            assert state is single or (state.replay and state.replay.graph is not None)
     assert_same(replayed, single)
 
 
 def test_a_step_is_captured_while_threads_move_crops(quick_config: Config) -> None:
-    learner = begun(changed(quick_config, compile=False))
+    state = begun(changed(quick_config, compile=False))
     stop = threading.Event()
 
     def allocate() -> None:
@@ -146,10 +146,10 @@ def test_a_step_is_captured_while_threads_move_crops(quick_config: Config) -> No
 
     with ThreadPoolExecutor(1) as pool:
         moving = pool.submit(allocate)
-        taken(learner, range(BEFORE + 2))
+        taken(state, range(BEFORE + 2))
         stop.set()
         moving.result()
-    assert learner.replay and learner.replay.graph is not None
+    assert state.replay and state.replay.graph is not None
 
 
 @pytest.mark.parametrize("bad", [1, 8])
@@ -157,19 +157,19 @@ def test_a_step_that_is_not_finite_moves_nothing(
     quick_config: Config, monkeypatch: pytest.MonkeyPatch, bad: int
 ) -> None:
     """Whether its kernels are launched one by one or replayed."""
-    learner = begun(changed(quick_config, compile=False))
+    state = begun(changed(quick_config, compile=False))
     for step in range(bad):
-        assert learner.step(step, 1e-3, crops().to(GPU)).taken
-    before = {name: tensor.clone() for name, tensor in learner.tensors().items()}
-    monkeypatch.setattr(learner_module, "rd_lambda_at", lambda levels, position: math.nan)
-    assert not learner.step(bad, 1e-3, crops().to(GPU)).taken
-    after = learner.tensors()
+        assert state.step(step, 1e-3, crops().to(GPU)).taken
+    before = {name: tensor.clone() for name, tensor in state.tensors().items()}
+    monkeypatch.setattr(train_state_module, "rd_lambda_at", lambda levels, quality_index: math.nan)
+    assert not state.step(bad, 1e-3, crops().to(GPU)).taken
+    after = state.tensors()
     for name, tensor in before.items():
         assert torch.equal(tensor, after[name]), name
     monkeypatch.undo()
-    assert learner.step(bad + 1, 1e-3, crops().to(GPU)).taken
-    assert all(torch.isfinite(tensor).all() for tensor in learner.tensors().values())
-    assert any(not torch.equal(tensor, learner.tensors()[name]) for name, tensor in before.items())
+    assert state.step(bad + 1, 1e-3, crops().to(GPU)).taken
+    assert all(torch.isfinite(tensor).all() for tensor in state.tensors().values())
+    assert any(not torch.equal(tensor, state.tensors()[name]) for name, tensor in before.items())
 
 
 def test_what_cannot_be_captured_is_taken_as_it_comes(quick_config: Config) -> None:
@@ -200,10 +200,10 @@ def test_a_run_on_the_gpu_stops_goes_on_and_ends_with_a_model(
 
 
 def test_memory_does_not_grow_from_step_to_step(quick_config: Config) -> None:
-    learner = begun(changed(quick_config, compile=False))
+    state = begun(changed(quick_config, compile=False))
     reserved = []
     for step in range(16):
-        learner.step(step, 1e-3, crops())
+        state.step(step, 1e-3, crops())
         torch.cuda.synchronize()
         reserved.append(torch.cuda.memory_reserved())
     assert reserved[-1] == reserved[BEFORE + 2], reserved

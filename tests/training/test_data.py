@@ -10,11 +10,11 @@ from PIL import Image
 
 from attncodec.config import Config, DataConfig, TrainConfig
 from attncodec.errors import ConfigError, TrainingError
-from attncodec.team import Team
+from attncodec.distributed import Distributed
 from attncodec.training import memory
 from attncodec.training import pictures as pictures_module
 from attncodec.training.data import Crops, centre, extend, reduced
-from attncodec.training.memory import Room, available_bytes
+from attncodec.training.memory import MemoryBudget, available_bytes
 from attncodec.training.pictures import Picture, Source, boxes_of, find_sources, read_pictures, split_pictures
 
 CPU = torch.device("cpu")
@@ -69,7 +69,7 @@ def test_a_batch_depends_on_the_seed_and_the_step_alone() -> None:
     assert torch.equal(crops().at(7), crops().at(7))
     assert not torch.equal(crops().at(7), crops().at(8))
     assert not torch.equal(crops().at(7), crops(seed=1).at(7))
-    assert not torch.equal(crops().at(7), crops().at(7, generation=1))
+    assert not torch.equal(crops().at(7), crops().at(7, rollback_count=1))
     assert torch.equal(crops(batch=2).at(7), crops(batch=4).at(7)[:2])
     assert crops().at(0).shape == (4, 3, 64, 64) and crops().at(0).dtype == torch.uint8
 
@@ -253,12 +253,12 @@ def test_what_is_wrong_with_a_shard_does_not_depend_on_the_room(
 def test_processes_share_a_batch_sample_by_sample() -> None:
     pictures, config = [kept("x", photo(200, 150))], Config(data=DataConfig(crop=64), train=TrainConfig(batch=5))
     whole = Crops(pictures, config, CPU)
-    parts = [Crops(pictures, config, CPU, Team(rank=rank, size=2)) for rank in (0, 1)]
+    parts = [Crops(pictures, config, CPU, Distributed(rank=rank, size=2)) for rank in (0, 1)]
     assert torch.equal(whole.at(3)[0::2], parts[0].at(3)) and torch.equal(whole.at(3)[1::2], parts[1].at(3))
     assert torch.equal(whole.first(7), parts[1].first(7))
     assert torch.equal(whole.first(7), torch.cat([whole.at(0), whole.at(1)])[:7])
     with pytest.raises(ConfigError, match="6 processes cannot share 5 crops"):
-        Crops(pictures, config, CPU, Team(size=6))
+        Crops(pictures, config, CPU, Distributed(size=6))
 
 
 def test_cuts_of_large_pictures_lie_inside_do_not_overlap_and_stay() -> None:
@@ -276,9 +276,9 @@ def test_cuts_of_large_pictures_lie_inside_do_not_overlap_and_stay() -> None:
 def test_memory_is_taken_up_to_the_stated_share(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 2**20 < available_bytes() < 2**50
     monkeypatch.setattr(memory, "available_bytes", lambda: 1000)
-    room = Room.of(DataConfig(memory_share=0.3))
+    room = MemoryBudget.of(DataConfig(memory_share=0.3))
     assert room.take(200) and not room.take(101) and room.take(100)
-    assert not Room.of(DataConfig(cache="none")).take(1) and Room.of(DataConfig(cache="ram")).take(2**60)
+    assert not MemoryBudget.of(DataConfig(cache="none")).take(1) and MemoryBudget.of(DataConfig(cache="ram")).take(2**60)
 
 
 def test_the_limit_of_a_container_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

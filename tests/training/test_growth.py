@@ -9,15 +9,15 @@ from attncodec.config import AttentionConfig, Config, ModelConfig, dump_yaml, lo
 from attncodec.errors import ConfigError
 from attncodec.images import to_tensor
 from attncodec.metrics import psnr_db
-from attncodec.model.codec import Codec
-from attncodec.model.context import coding_order
-from attncodec.model.levels import rd_lambda_at
-from attncodec.model.sealed import SealedCodec
-from attncodec.model.sealing import seal
+from attncodec.networks.hyperprior import HyperpriorCodec
+from attncodec.networks.context import coding_order
+from attncodec.quality import rd_lambda_at
+from attncodec.coding.sealed import SealedCodec
+from attncodec.coding.sealing import seal
 from attncodec.training.checkpoint import load_checkpoint
 from attncodec.training.growth import additions, grow, refusals
-from attncodec.training.initial import load_initial, networks_of, unseal, with_networks
-from attncodec.training.learner import Learner
+from attncodec.training.init_from import load_initial, networks_of, unseal, with_networks
+from attncodec.training.train_state import TrainState
 from attncodec.training.loop import train
 
 BASE = TINY.model_copy(update={"widths": (8, 16, 24), "attention": AttentionConfig(analysis=("gated", "none"))})
@@ -32,17 +32,17 @@ LARGER = {
 EVERYTHING = {key: value for changes in LARGER.values() for key, value in changes.items()}
 
 
-def base(context: str = "quadtree") -> Codec:
+def base(context: str = "quadtree") -> HyperpriorCodec:
     return make_codec(BASE.model_copy(update={"context": context})).eval()
 
 
-def losses(codec: Codec) -> list[float]:
+def losses(codec: HyperpriorCodec) -> list[float]:
     """bpp + lambda 255^2 MSE at three qualities."""
     rgb, found = photo(150, 200), []
-    for position in (0, 64, 128):
-        decoded, bits = codec.reconstruct(rgb, position)
+    for quality_index in (0, 64, 128):
+        decoded, bits = codec.reconstruct(rgb, quality_index)
         mse_255 = 255**2 * 10 ** (-psnr_db(rgb, decoded) / 10)
-        found.append(bits / (150 * 200) + rd_lambda_at(codec.config.rd_lambdas, position) * mse_255)
+        found.append(bits / (150 * 200) + rd_lambda_at(codec.config.rd_lambdas, quality_index) * mse_255)
     return found
 
 
@@ -63,14 +63,14 @@ def test_a_codec_without_context_grows_too() -> None:
 def test_everything_that_is_new_learns(kind: str, quick_config: Config) -> None:
     """After a few steps each weight has moved that was not there before."""
     config = quick_config.model_copy(update={"model": BASE.model_copy(update=LARGER[kind])})
-    learner, source = Learner.build(config, CPU), base()
-    learner.begin_from(grow(source, config.model))
-    before = {name: tensor.clone() for name, tensor in learner.codec.state_dict().items()}
+    state, source = TrainState.build(config, CPU), base()
+    state.begin_from(grow(source, config.model))
+    before = {name: tensor.clone() for name, tensor in state.codec.state_dict().items()}
     crops = torch.from_numpy(photo(128, 128)).permute(2, 0, 1)[None].expand(2, -1, -1, -1)
     for step in range(4):
-        learner.step(step, 1e-2, crops)
+        state.step(step, 1e-2, crops)
     old = source.state_dict()
-    for name, parameter in learner.codec.named_parameters():
+    for name, parameter in state.codec.named_parameters():
         moved = (parameter.detach() != before[name]).float().mean()
         assert moved > (0.25 if parameter.dim() == 4 else 0), (name, float(moved), name in old)  # some ReLUs are shut
 
@@ -80,8 +80,8 @@ def test_a_grown_codec_is_sealed_and_its_silent_channels_cost_nothing() -> None:
     config = source.config.model_copy(update=EVERYTHING)
     rgb = photo(150, 200)
     small, large = (seal(codec, {}) for codec in (source, grow(source, config)))
-    for position in (0, 128):
-        (ours, our_bits), (theirs, their_bits) = (s.reconstruct(rgb, position) for s in (small, large))
+    for quality_index in (0, 128):
+        (ours, our_bits), (theirs, their_bits) = (s.reconstruct(rgb, quality_index) for s in (small, large))
         assert our_bits == pytest.approx(their_bits, rel=2e-3)
         assert psnr_db(rgb, ours) == pytest.approx(psnr_db(rgb, theirs), abs=0.02)
     assert large.decompress(large.compress(rgb)).shape == rgb.shape

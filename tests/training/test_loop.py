@@ -10,13 +10,13 @@ from attncodec.config import Config, Phase, load_config
 from attncodec.container import unpack
 from attncodec.errors import ConfigError
 from attncodec.images import find_pictures, read_rgb
-from attncodec.model.encoding import Encoding, Target
-from attncodec.model.sealed import load_sealed
-from attncodec.team import Team
+from attncodec.coding.encoder import PictureEncoder, Target
+from attncodec.coding.sealed import load_sealed
+from attncodec.distributed import Distributed
 from attncodec.training import loop
-from attncodec.training.begin import load_held_out, load_pictures
+from attncodec.training.setup import load_held_out, load_pictures
 from attncodec.training.checkpoint import load_checkpoint, seal_checkpoint
-from attncodec.training.learner import Learner
+from attncodec.training.train_state import TrainState
 from attncodec.training.loop import Outcome, train
 from attncodec.training.run import RunFolder
 from attncodec.training.validation import validate
@@ -38,14 +38,14 @@ def changed(config: Config, **train: object) -> Config:
 
 def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, number: signal.Signals = signal.SIGINT) -> None:
     """Send this process a signal once the learner has begun that step."""
-    original = Learner.step
+    original = TrainState.step
 
-    def stepping(self: Learner, now: int, *rest: object) -> object:
+    def stepping(self: TrainState, now: int, *rest: object) -> object:
         if now == step:
             signal.raise_signal(number)
         return original(self, now, *rest)
 
-    monkeypatch.setattr(Learner, "step", stepping)
+    monkeypatch.setattr(TrainState, "step", stepping)
 
 
 def test_a_run_leaves_everything_that_says_what_was_trained(quick_config: Config, tmp_path: Path) -> None:
@@ -165,14 +165,14 @@ def test_a_budget_in_time_is_kept_over_all_sittings(
 
 
 def test_a_step_that_is_not_finite_moves_nothing(quick_config: Config) -> None:
-    learner = Learner.build(quick_config, CPU)
+    state = TrainState.build(quick_config, CPU)
     crops = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
-    assert learner.step(0, 1e-3, crops).taken
+    assert state.step(0, 1e-3, crops).taken
     with torch.no_grad():
-        learner.codec.synthesis.head[0].bias[0] = float("nan")
-    before = {name: tensor.clone() for name, tensor in learner.tensors().items()}
-    assert not learner.step(1, 1e-3, crops).taken
-    after = learner.tensors()
+        state.codec.synthesis.head[0].bias[0] = float("nan")
+    before = {name: tensor.clone() for name, tensor in state.tensors().items()}
+    assert not state.step(1, 1e-3, crops).taken
+    after = state.tensors()
     assert all(torch.equal(before[name].nan_to_num(7), after[name].nan_to_num(7)) for name in before)
 
 
@@ -214,7 +214,7 @@ def test_a_folder_that_holds_something_else_is_not_touched(quick_config: Config,
 def test_processes_that_find_other_pictures_are_refused(
     quick_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Team, "gather", lambda self, items: [*items, "those of another machine"])
+    monkeypatch.setattr(Distributed, "gather", lambda self, items: [*items, "those of another machine"])
     with pytest.raises(ConfigError, match="same pictures"):
         run(quick_config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -234,7 +234,7 @@ def test_file_bits_and_estimate_agree_on_a_trained_model(quick_config: Config, t
     sealed = load_sealed(outcome.folder.model)
     for picture in find_pictures(Path(quick_config.data.train)):
         rgb = read_rgb(picture)
-        encoding = Encoding(sealed, rgb)
+        encoding = PictureEncoder(sealed, rgb)
         container = unpack(data := encoding.find(Target()))
         file_bits, estimate = 8 * len(container.latents), encoding.reconstruct(data)[1]
         assert abs(file_bits - estimate) <= 0.01 * estimate + 64, picture.name

@@ -9,7 +9,7 @@ from test_loop import CPU, changed, run, stop_at
 from attncodec.config import ENCODER_PARTS, Config, Phase, TrainConfig, load_config
 from attncodec.errors import ConfigError
 from attncodec.training.checkpoint import load_checkpoint
-from attncodec.training.learner import PARTS, Learner
+from attncodec.training.train_state import PARTS, TrainState
 from attncodec.training.phases import learning_rate, place_at
 from attncodec.training.run import RunFolder
 
@@ -53,28 +53,28 @@ def test_phases_that_are_not_the_whole_budget_or_give_no_gradient_are_refused(tm
 
 
 def test_every_parameter_belongs_to_one_part(quick_config: Config) -> None:
-    names = [name for name, _ in Learner.build(quick_config, CPU).codec.named_parameters()]
+    names = [name for name, _ in TrainState.build(quick_config, CPU).codec.named_parameters()]
     assert all(sum(name.startswith(prefix) for prefix in PARTS.values()) == 1 for name in names)
 
 
 def test_what_is_frozen_stays_as_its_average_was_and_the_rest_learns(quick_config: Config) -> None:
-    learner = Learner.build(changed(quick_config, phases=PHASES), CPU)
-    learner.begin_from(make_codec())
+    state = TrainState.build(changed(quick_config, phases=PHASES), CPU)
+    state.begin_from(make_codec())
     crops = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    learner.enter(0, 0)
+    state.enter(0, 0)
     for step in range(3):
-        learner.step(step, 1e-2, crops)
-    before = {name: tensor.clone() for name, tensor in learner.averaged.state_dict().items()}
-    learner.enter(2, 0)
+        state.step(step, 1e-2, crops)
+    before = {name: tensor.clone() for name, tensor in state.averaged.state_dict().items()}
+    state.enter(2, 0)
     for step in range(3, 6):
-        assert learner.step(step, 1e-2, crops).taken
+        assert state.step(step, 1e-2, crops).taken
     frozen = tuple(PARTS[part] for part in ENCODER_PARTS)
-    for codec in (learner.codec, learner.averaged):
+    for codec in (state.codec, state.averaged):
         for name, tensor in codec.named_parameters():
             assert torch.equal(tensor, before[name]) == name.startswith(frozen), name
-    learner.enter(0, 2)
-    learner.step(6, 1e-2, crops)
-    assert not torch.equal(learner.codec.log2_gain, before["log2_gain"])
+    state.enter(0, 2)
+    state.step(6, 1e-2, crops)
+    assert not torch.equal(state.codec.log2_gain, before["log2_gain"])
 
 
 def test_every_phase_resumes_and_repeats_bit_for_bit(

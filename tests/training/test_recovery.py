@@ -17,17 +17,17 @@ from test_loop import changed, rows_of, run, stop_at
 from attncodec.budget import Budget
 from attncodec.config import Config, dump_yaml
 from attncodec.errors import CheckpointError, ConfigError, TrainingError
-from attncodec.model.codec import Codec
+from attncodec.networks.hyperprior import HyperpriorCodec
 from attncodec.training import checkpoint as checkpoint_module
 from attncodec.training import loop
 from attncodec.training.checkpoint import INCOMING, load_checkpoint
-from attncodec.training.learner import Learner
+from attncodec.training.train_state import TrainState
 from attncodec.training.run import RunFolder
 
 KILLS = 30
 
 
-original = Learner.step
+original = TrainState.step
 
 
 def disturb(
@@ -41,7 +41,7 @@ def disturb(
     another a signal to stop."""
     blown = []
 
-    def stepping(self: Learner, step: int, lr: float, crops: torch.Tensor, generation: int, whole: int) -> object:
+    def stepping(self: TrainState, step: int, lr: float, crops: torch.Tensor, rollback_count: int, whole: int) -> object:
         if step == blow_up and not blown:
             blown.append(step)
             with torch.no_grad():
@@ -50,18 +50,18 @@ def disturb(
         if step == stop:
             signal.raise_signal(signal.SIGTERM)
         with pytest.MonkeyPatch.context() as patch:
-            if step in bad and generation < generations:
+            if step in bad and rollback_count < generations:
                 patch.setattr(self, "to_float", lambda crops: torch.full(crops.shape, float("nan")))
-            return original(self, step, lr, crops, generation, whole)
+            return original(self, step, lr, crops, rollback_count, whole)
 
-    monkeypatch.setattr(Learner, "step", stepping)
+    monkeypatch.setattr(TrainState, "step", stepping)
 
 
 def assert_disturbed_run_learns(config: Config, out: Path, bad: set[int]) -> None:
     outcome = run(config, out)
     rows = [row for row in rows_of(out / "metrics.csv") if row["kind"] == "train"]
     losses = [float(row["loss"]) for row in rows]
-    assert outcome.progress.finished and outcome.progress.generation == 1
+    assert outcome.progress.finished and outcome.progress.rollback_count == 1
     assert len(bad) / 2 <= outcome.progress.skipped == int(rows[-1]["skipped"])
     assert np.isfinite(losses).all() and np.mean(losses[-3:]) < 0.9 * np.mean(losses[:3])
     assert float(rows[-1]["learning_rate"]) < config.train.lr / 2 and rows[-1]["returns"] == "1"
@@ -90,8 +90,8 @@ def test_a_run_that_was_stopped_before_it_jumped_ends_as_an_unbroken_one(
     quick_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, bad = changed(quick_config, budget="80", batch=4), set(range(40, 60))
-    monkeypatch.setattr("attncodec.training.guard.WINDOW", 16)
-    monkeypatch.setattr("attncodec.training.guard.SNAPSHOT_MIN", 32)
+    monkeypatch.setattr("attncodec.training.divergence.WINDOW", 16)
+    monkeypatch.setattr("attncodec.training.divergence.SNAPSHOT_MIN", 32)
     disturb(monkeypatch, bad, generations=1)
     whole = run(config, tmp_path / "whole")
     disturb(monkeypatch, bad, stop=43, generations=1)
@@ -99,7 +99,7 @@ def test_a_run_that_was_stopped_before_it_jumped_ends_as_an_unbroken_one(
     disturb(monkeypatch, bad, generations=1)
     broken = run(config, tmp_path / "broken")
     for outcome in (whole, broken):
-        assert outcome.progress.finished and outcome.progress.generation == 1
+        assert outcome.progress.finished and outcome.progress.rollback_count == 1
     assert_same_end(tmp_path / "whole", tmp_path / "broken")
 
 
@@ -185,7 +185,7 @@ def test_a_full_disk_stops_the_run_and_leaves_the_last_checkpoint_whole(
 ) -> None:
     config = changed(quick_config, budget="8")
     run(changed(quick_config, budget="8"), tmp_path / "whole")
-    written = checkpoint_module.write_whole
+    written = checkpoint_module.write_atomic
 
     def full(path: Path, data: bytes) -> None:
         if path.name == INCOMING:
@@ -193,7 +193,7 @@ def test_a_full_disk_stops_the_run_and_leaves_the_last_checkpoint_whole(
         written(path, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint_module, "write_whole", full)
+        patch.setattr(checkpoint_module, "write_atomic", full)
         with pytest.raises(TrainingError, match="No space left") as caught:
             run(config, tmp_path / "run")
     assert "make space" in caught.value.hint
@@ -216,15 +216,15 @@ def test_a_stop_is_heard_between_two_pictures_of_a_validation(
     quick_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(quick_config, tmp_path / "whole")
-    reconstruct, calls = Codec.reconstruct, []
+    reconstruct, calls = HyperpriorCodec.reconstruct, []
 
-    def asking(self: Codec, *arguments: object) -> object:
+    def asking(self: HyperpriorCodec, *arguments: object) -> object:
         calls.append(1)
         signal.raise_signal(signal.SIGTERM)
         return reconstruct(self, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Codec, "reconstruct", asking)
+        patch.setattr(HyperpriorCodec, "reconstruct", asking)
         stopped = run(quick_config, tmp_path / "broken")
     assert len(calls) == 1 and stopped.progress.step == 3 and not stopped.progress.finished
     assert not rows_of(stopped.folder.metrics)
@@ -237,13 +237,13 @@ def test_a_stop_is_heard_between_two_pictures_of_a_validation(
 def test_an_error_saves_nothing_half_done(
     quick_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def dying(self: Learner, step: int, *rest: object) -> object:
+    def dying(self: TrainState, step: int, *rest: object) -> object:
         if step == 5:
             raise KeyboardInterrupt
         return original(self, step, *rest)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Learner, "step", dying)
+        patch.setattr(TrainState, "step", dying)
         run(quick_config, tmp_path / "run")
     assert load_checkpoint(RunFolder(tmp_path / "run").last).progress.step == 3
 

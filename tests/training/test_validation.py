@@ -7,7 +7,7 @@ from attncodec.config import Config, DataConfig, ModelConfig, TrainConfig
 from attncodec.metrics import level_weight, ms_ssim
 from attncodec.training import progress as progress_module
 from attncodec.training.progress import Clock, Progress
-from attncodec.training.validation import Schedule, mean_of, positions_of, validate
+from attncodec.training.validation import Schedule, mean_of, quality_indices_of, validate
 
 PICTURES = [photo(64, 64)] * 4
 
@@ -62,7 +62,7 @@ def test_in_time_validations_are_measured(monkeypatch: pytest.MonkeyPatch) -> No
 def test_the_loss_of_a_validation_is_that_of_training() -> None:
     decoded = photo(64, 64, 1)
 
-    def reconstruct(rgb: object, position: int) -> tuple[object, float]:
+    def reconstruct(rgb: object, quality_index: int) -> tuple[object, float]:
         return decoded, 64 * 64 * 0.5
 
     config = config_of(ms_ssim_share=0.0)
@@ -80,7 +80,7 @@ def test_ms_ssim_is_looked_at_where_it_is_trained_for() -> None:
         model=ModelConfig(rd_lambdas=(0.0018,)),
         train=TrainConfig(ms_ssim_share=1.0),
     )
-    (point,) = validate(config, lambda rgb, position: (b, 0.0), [a], lambda: False) or []
+    (point,) = validate(config, lambda rgb, quality_index: (b, 0.0), [a], lambda: False) or []
     weight = float(level_weight(torch.tensor(0.0018)))
     assert point.loss == pytest.approx(0.0018 * 1280 * (1 - (ms_ssim(a, b) or 0)) * weight)
-    assert positions_of(config) == [0]
+    assert quality_indices_of(config) == [0]

@@ -1,0 +1,159 @@
+"""Exact integer arithmetic for the networks that feed the entropy coder.
+
+An encoder and a decoder must agree on every bit of these networks' outputs, on any machine. So a sealed codec runs them
+on integers, carried in float64: a product or a sum below 2^53 is exact in it, whatever the kernel, the order of the
+sums, the number of threads or the device. What is not exact in floating point (exp, pow, division by anything but a
+power of two) does not occur.
+
+What a convolution multiplies are integers within +-INTEGER_LIMIT = 32,639 = 127 * 257 on both sides: two balanced int8
+digits, so that matrix products of int8 can carry them. Each channel has its own power of two behind the point.
+
+    activation   integer within +-INTEGER_LIMIT; a value of channel c is integer / 2^fraction[c]
+    weight       int16 within +-INTEGER_LIMIT, each output channel with its own power of two, `shift`
+    bias         int32, BIAS_BITS more bits behind the point than its output channel
+    convolution  clamp(floor(sum(weight * activation) / 2^shift + bias / 2^BIAS_BITS), +-OUTPUT_LIMIT)
+    leaky ReLU   clamp(x if x >= 0 else floor(x / 8), +-INTEGER_LIMIT)
+
+Every convolution but a network's last is followed by a leaky ReLU, perhaps behind a pixel shuffle. The bound that keeps
+sums exact, INTEGER_LIMIT * sum |weight| < SUM_LIMIT, is checked at sealing and at loading, from the stored weights, for
+any input at all; so a hostile file cannot break it either.
+"""
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from attncodec.errors import CheckpointError
+from attncodec.networks.blocks import SLOPE
+
+FRACTION_BITS = 12  # of means, scales and gains, which no convolution multiplies
+FIXED_POINT_ONE = 1 << FRACTION_BITS
+GAIN_LIMIT = 30 * FIXED_POINT_ONE  # 30 octaves
+FRACTION_MAX = 14  # of an activation
+INTEGER_LIMIT = 32639
+OUTPUT_LIMIT = 1 << 23
+BIAS_BITS = 8
+SHIFT_MAX = 30
+SUM_LIMIT = 1 << 52
+EXP2_BITS = 12  # the table of 2^x has 2^12 entries between two powers of two
+EXP2_ONE = 1 << 14
+POWER_MAX = 48
+POWERS = torch.tensor([2.0**k for k in range(-POWER_MAX, POWER_MAX + 1)], dtype=torch.float64)
+
+# weight int16 (out, in, k, k), shift uint8 (out,), bias int32 (out,), fraction uint8 (out,)
+ConvTensors = dict[str, Tensor]
+
+
+def to_fixed_point(x: Tensor) -> Tensor:
+    """Floats -> int32 with FRACTION_BITS behind the point, within the range of gains."""
+    return (x.detach().cpu().double() * FIXED_POINT_ONE).round().clamp(-GAIN_LIMIT, GAIN_LIMIT).int()
+
+
+def fraction_for(peak: Tensor, headroom: float) -> Tensor:
+    """The most bits behind the point with which `headroom` times the peak still fits. peak: (C,) >= 0 -> (C,) uint8."""
+    room = INTEGER_LIMIT / (peak.double() * headroom).clamp_min(INTEGER_LIMIT / 2.0**FRACTION_MAX)
+    return torch.floor(torch.log2(room)).clamp(0, FRACTION_MAX).to(torch.uint8)
+
+
+def quantise_conv(conv: nn.Conv2d, inputs: Tensor, outputs: Tensor) -> ConvTensors:
+    """The integers of a convolution. inputs (in,), outputs (out,): bits behind the point of what it takes and gives.
+
+    Raises CheckpointError where weights are not finite, or a weight or bias is out of range.
+    """
+    weight, bias = conv.weight.detach().cpu().double(), conv.bias
+    if bias is None or not bool(torch.isfinite(weight).all() & torch.isfinite(bias).all()):
+        raise CheckpointError("the model cannot be sealed: a weight of its exact networks is not finite")
+    scaled = weight * torch.exp2(outputs.double()[:, None] - inputs.double())[..., None, None]
+    largest = scaled.abs().flatten(1).amax(1).clamp_min(2.0**-30)
+    shift = torch.floor(torch.log2(INTEGER_LIMIT / largest)).clamp(0, SHIFT_MAX)
+    integers = (scaled * torch.exp2(shift)[:, None, None, None]).round()
+    biases = (bias.detach().cpu().double() * torch.exp2(outputs.double() + BIAS_BITS)).round()
+    if integers.abs().max() > INTEGER_LIMIT or biases.abs().max() >= 2**31:
+        raise CheckpointError("the model cannot be sealed: a weight of its exact networks is out of range")
+    return {
+        "weight": integers.to(torch.int16),
+        "shift": shift.to(torch.uint8),
+        "bias": biases.to(torch.int32),
+        "fraction": outputs.to(torch.uint8),
+    }
+
+
+def dequantise_conv(conv: nn.Conv2d, tensors: ConvTensors, inputs: Tensor) -> None:
+    """The inverse: what the integers of a layer stand for, in floats."""
+    assert conv.bias is not None
+    outputs = tensors["fraction"].double()
+    power = tensors["shift"].double()[:, None] + outputs[:, None] - inputs.double()
+    with torch.no_grad():
+        conv.weight.copy_(tensors["weight"] / torch.exp2(power)[..., None, None])
+        conv.bias.copy_(tensors["bias"].double() / torch.exp2(outputs + BIAS_BITS))
+
+
+class IntegerConv2d(nn.Module):
+    """A convolution on integers: (B, C, H, W) float64, integers within +-INTEGER_LIMIT -> within +-OUTPUT_LIMIT."""
+
+    weight: Tensor
+    scale: Tensor
+    bias: Tensor
+
+    def __init__(self, tensors: ConvTensors, padding: int) -> None:
+        super().__init__()
+        weight = tensors["weight"].double()
+        if weight.abs().max() > INTEGER_LIMIT or int(tensors["shift"].max()) > SHIFT_MAX:
+            raise CheckpointError("the model is damaged: a weight of its exact networks is out of range")
+        if INTEGER_LIMIT * float(weight.abs().flatten(1).sum(1).max()) >= SUM_LIMIT:
+            raise CheckpointError("the model's exact networks could overflow: their weights add up to too much")
+        self.register_buffer("weight", weight)
+        self.register_buffer("scale", torch.exp2(-tensors["shift"].double())[:, None, None])
+        self.register_buffer("bias", tensors["bias"].double()[:, None, None] / 2**BIAS_BITS)
+        self.padding = padding
+
+    def forward(self, x: Tensor) -> Tensor:
+        # To the nearest integer: a kernel that transforms (Winograd, FFT) may be off by a little, never by a half.
+        sums = F.conv2d(x, self.weight, padding=self.padding).round()
+        return torch.floor(sums * self.scale + self.bias).clamp(-OUTPUT_LIMIT, OUTPUT_LIMIT)
+
+
+class IntegerLeakyReLU(nn.Module):
+    """The leaky ReLU of blocks.py on integers, its slope a power of two; its output is what a convolution may take."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return clamp_activation(torch.where(x < 0, torch.floor(x * SLOPE), x))
+
+
+def clamp_activation(x: Tensor) -> Tensor:
+    """Integers -> what a convolution may take."""
+    return x.clamp(-INTEGER_LIMIT, INTEGER_LIMIT)
+
+
+def exact(network: nn.Module, tensors: dict[str, ConvTensors], prefix: str) -> nn.Module:
+    """The integer twin of a network of convolutions, leaky ReLUs and pixel shuffles, from stored integers by name."""
+    if isinstance(network, nn.Conv2d):
+        return IntegerConv2d(tensors[prefix], padding=network.kernel_size[0] // 2)
+    if isinstance(network, nn.LeakyReLU):
+        return IntegerLeakyReLU()
+    if isinstance(network, nn.Sequential):
+        return nn.Sequential(*(exact(child, tensors, f"{prefix}.{name}") for name, child in network.named_children()))
+    assert isinstance(network, nn.PixelShuffle)
+    return network
+
+
+def convolutions(network: nn.Module) -> Iterator[tuple[str, nn.Conv2d]]:
+    """Name and layer of all convolutions, as `exact` asks for them."""
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Conv2d):
+            yield name, module
+
+
+def exp2_table() -> Tensor:
+    """(4096,) int32: 2^(i / 4096) * 2^14, stored in the model, for pow may differ between machines."""
+    return torch.exp2(torch.arange(1 << EXP2_BITS, dtype=torch.float64) / (1 << EXP2_BITS)).mul(EXP2_ONE).round().int()
+
+
+def multiply_exp2(x: Tensor, log2: Tensor, table: Tensor, limit: int) -> Tensor:
+    """floor(x * 2^(log2 / 4096)), clamped to +-limit; x integers below 2^37 in float64, log2 integers within +-2^17."""
+    whole = torch.div(log2, 1 << EXP2_BITS, rounding_mode="floor")
+    mantissa = table[log2 - (whole << EXP2_BITS)].double() / EXP2_ONE
+    power = POWERS.to(x.device)[whole + POWER_MAX]
+    return torch.floor(x * mantissa * power).clamp(-limit, limit)

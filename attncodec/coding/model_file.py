@@ -1,0 +1,208 @@
+"""The model file, format 4: safetensors with one metadata key, `attncodec`, canonical JSON.
+
+    format         "attncodec-model-4"
+    decoder        what the decoder depends on of the model section of the configuration, by dotted key
+    encoder        the rest of that section
+    decoder_id     first 8 bytes, in hex, of SHA-256 over format, `decoder` as it is stored, and each decoder tensor in
+                   order of name (name, dtype, shape, contiguous little-endian bytes as stored); it stands in every .atc
+    training_info  how it was trained and sealed; no digest of the decoder depends on it
+    file_sha256    SHA-256, in hex, over all of the file: the JSON without this key, then all tensors
+
+Digests cover what is stored, never what today's defaults make of it: a field that a later build adds to the
+configuration, with a default, changes neither a model that lacks it nor the files that it wrote.
+
+Convolution weights are stored in 16 bits, all others in 32; the networks that feed the entropy coder, the gains and the
+tables are integers (fixed_point.py, context.py, range_coder.py) and are stored as such, never made again. What begins with
+`reconstruction.` and `rounding.` was measured at sealing, and is absent where nothing was (sealing.py); gains of z are
+absent from models of before there were any. Safetensors hold numbers only: nothing in a model file can be executed.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attncodec.config import ModelConfig, build_config, flatten, nest
+from attncodec.errors import CheckpointError, ConfigError
+from attncodec.networks.hyperprior import HyperpriorCodec
+from attncodec.coding.range_coder import Tables
+from attncodec.networks.context import CONTEXT, Z_FRACTION, ContextModel, integer_shapes
+from attncodec.networks.priors import NUM_SCALES
+from attncodec.coding.tensor_file import canonical_json, read_meta, read_tensors, sha256_of, to_bytes
+
+FORMAT = "attncodec-model-4"
+ENCODER_FIELDS = ("analysis_blocks", "attention.analysis", "rd_lambdas")
+FLOAT_PARTS = ("analysis.", "hyper_analysis.", "synthesis.")
+GAIN_Z = "log2_gain_z"
+OFFSETS = "reconstruction.offsets"
+ERROR_WEIGHT = "rounding.error_weight"
+CENTRES = "rounding.centres"
+DECODER_PARTS = (
+    "synthesis.",
+    CONTEXT,
+    "quality_bias",
+    "exp2",
+    "log2_gain",
+    "units_fraction",
+    Z_FRACTION,
+    "tables.",
+    "reconstruction.",
+)
+TABLE_FIELDS = ("weights", "sizes", "lows")
+# The least and the largest that makes sense of what is measured: quantiser steps, and a weight.
+MEASURED_RANGES = {OFFSETS: (-8.0, 8.0), CENTRES: (-8.0, 8.0), ERROR_WEIGHT: (1e-6, 1e6)}
+MEASURED_MAGNITUDES = 16  # of symbols, in `reconstruction.` and `rounding.`; the last stands for all larger ones
+DIGEST_BYTES = 8
+OLD_FORMATS = ("attncodec-model-2", "attncodec-model-3")
+OLD_HINT = (
+    "format 4 replaced it, and files written with it need a build from before; seal the run's checkpoint again, or "
+    "carry a model of format 3 over with scripts/carry_over.py"
+)
+
+Shape = list[int] | None  # None: one dimension of any length
+
+
+@dataclass(frozen=True)
+class ModelHeader:
+    """The JSON of a model file, as it is stored."""
+
+    meta: dict[str, Any]
+
+    @cached_property
+    def config(self) -> ModelConfig:
+        """The model section that this build makes of it. Raises ConfigError."""
+        return build_config({"model": nest({**self.meta["decoder"], **self.meta["encoder"]})}, "its JSON").model
+
+    @property
+    def decoder_id(self) -> bytes:
+        return bytes.fromhex(self.meta["decoder_id"])
+
+    @property
+    def file_sha256(self) -> str:
+        return str(self.meta["file_sha256"])
+
+    @property
+    def training_info(self) -> dict[str, Any]:
+        return dict(self.meta["training_info"])
+
+
+def make_header(config: ModelConfig, tensors: dict[str, Tensor], training_info: dict[str, Any]) -> ModelHeader:
+    """The JSON of a model that is sealed now."""
+    fields = flatten(config.model_dump(mode="json"))
+    meta: dict[str, Any] = {
+        "format": FORMAT,
+        "decoder": {name: value for name, value in fields.items() if name not in ENCODER_FIELDS},
+        "encoder": {name: value for name, value in fields.items() if name in ENCODER_FIELDS},
+        "training_info": training_info,
+    }
+    meta["decoder_id"] = _decoder_id(meta, tensors)
+    meta["file_sha256"] = _file_sha256(meta, tensors)
+    return ModelHeader(meta)
+
+
+def write_model(header: ModelHeader, tensors: dict[str, Tensor]) -> bytes:
+    """The bytes of the model file."""
+    return to_bytes(tensors, header.meta)
+
+
+def read_header(path: Path) -> ModelHeader:
+    """The JSON of a model file, without its tensors. Raises CheckpointError."""
+    header = ModelHeader(read_meta(path, FORMAT, dict.fromkeys(OLD_FORMATS, OLD_HINT)))
+    try:
+        if set(header.meta) != {"format", "decoder", "encoder", "decoder_id", "training_info", "file_sha256"}:
+            raise ValueError("its keys are not those of the format")
+        if set(header.meta["encoder"]) - set(ENCODER_FIELDS) or set(header.meta["decoder"]) & set(ENCODER_FIELDS):
+            raise ValueError("a field stands in the wrong section")
+        if not isinstance(header.meta["training_info"], dict):
+            raise ValueError("training_info is no section")
+        _ = (header.config, header.decoder_id, header.file_sha256, header.training_info)
+    except (ConfigError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path} is damaged, or of a later build: {error}", "update attncodec") from None
+    return header
+
+
+def read_model(path: Path) -> tuple[ModelHeader, dict[str, Tensor]]:
+    """Header and tensors. Raises CheckpointError: missing, not a model file, damaged, or of another version."""
+    header = read_header(path)
+    tensors = read_tensors(path, expected_tensors(header.config), optional_tensors(header.config))
+    if (
+        _file_sha256(header.meta, tensors) != header.file_sha256
+        or _decoder_id(header.meta, tensors) != header.meta["decoder_id"]
+    ):
+        raise CheckpointError(f"{path} is damaged: its digest does not hold", "copy it again, or seal it again")
+    for name, (low, high) in MEASURED_RANGES.items():
+        if name in tensors and not (low <= float(tensors[name].min()) and float(tensors[name].max()) <= high):
+            raise CheckpointError(f"{path} is damaged: {name} is out of range")
+    channels = header.config.hyper_channels
+    if len(tensors["tables.z.sizes"]) not in (channels, channels * len(header.config.rd_lambdas)):
+        raise CheckpointError(f"{path} is damaged: the number of its tables of z is not right")
+    return header, tensors
+
+
+def expected_tensors(config: ModelConfig) -> dict[str, tuple[Shape, str]]:
+    """Name -> shape and dtype of each tensor that every model file holds."""
+    with torch.device("meta"):
+        codec = HyperpriorCodec(config, ContextModel(config), None)
+    expected: dict[str, tuple[Shape, str]] = {**integer_shapes(config)}
+    for name, tensor in codec.state_dict().items():
+        if name.startswith(FLOAT_PARTS):
+            expected[name] = (list(tensor.shape), "F16" if tensor.dim() == 4 else "F32")
+    # Of z there is a table for each channel, or for each level and channel: read_model looks at their number.
+    for latent, tables in (("z", None), ("y", [NUM_SCALES])):
+        expected[f"tables.{latent}.weights"] = (None, "I32")
+        expected[f"tables.{latent}.sizes"] = expected[f"tables.{latent}.lows"] = (tables, "I32")
+    return expected
+
+
+def optional_tensors(config: ModelConfig) -> dict[str, tuple[Shape, str]]:
+    """Name -> shape and dtype of each tensor that a model file may hold."""
+    by_symbol: Shape = [NUM_SCALES, MEASURED_MAGNITUDES]
+    return {
+        GAIN_Z: ([len(config.rd_lambdas), config.hyper_channels], "I32"),
+        Z_FRACTION: ([config.hyper_channels], "U8"),
+        OFFSETS: (by_symbol, "F32"),
+        CENTRES: (by_symbol, "F32"),
+        ERROR_WEIGHT: ([len(config.rd_lambdas), config.latent_channels], "F32"),
+    }
+
+
+def float_tensors(codec: HyperpriorCodec) -> dict[str, Tensor]:
+    """The transforms as they are stored. Raises CheckpointError where a weight is not finite in 16 bits."""
+    tensors = {}
+    for name, tensor in codec.state_dict().items():
+        if name.startswith(FLOAT_PARTS):
+            stored = tensor.detach().cpu().to(torch.float16 if tensor.dim() == 4 else torch.float32)
+            if not bool(torch.isfinite(stored).all()):
+                raise CheckpointError(f"the model cannot be sealed: {name} is not finite in 16 bits")
+            tensors[name] = stored.contiguous()
+    return tensors
+
+
+def gains_of(config: ModelConfig, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The gains by the names that a codec has for them, int64: zeros for z in a model of before z had any."""
+    without = torch.zeros(len(config.rd_lambdas), config.hyper_channels)
+    return {"log2_gain": tensors["log2_gain"].long(), GAIN_Z: tensors.get(GAIN_Z, without).long()}
+
+
+def tables_of(tensors: dict[str, Tensor], latent: str) -> Tables:
+    """The stored tables of `y` or `z`."""
+    return Tables(*(tensors[f"tables.{latent}.{field}"].numpy() for field in TABLE_FIELDS))
+
+
+def table_tensors(tables: Tables, latent: str) -> dict[str, Tensor]:
+    """The inverse."""
+    return {f"tables.{latent}.{field}": torch.from_numpy(getattr(tables, field)) for field in TABLE_FIELDS}
+
+
+def _decoder_id(meta: dict[str, Any], tensors: dict[str, Tensor]) -> str:
+    parts = {name: tensor for name, tensor in tensors.items() if name.startswith(DECODER_PARTS)}
+    preamble = f"{meta['format']}\n{canonical_json(meta['decoder'])}\n"
+    return sha256_of(parts, preamble).digest()[:DIGEST_BYTES].hex()
+
+
+def _file_sha256(meta: dict[str, Any], tensors: dict[str, Tensor]) -> str:
+    rest = {key: value for key, value in meta.items() if key != "file_sha256"}
+    return sha256_of(tensors, f"{canonical_json(rest)}\n").hexdigest()

@@ -1,0 +1,290 @@
+"""Attention, from kernel regression to windows of a picture: score, normalise, weighted sum.
+
+    out_i = sum_j w_ij v_j,    w_i = softmax over j of score(q_i, k_j)
+
+What differs between the mechanisms is the score alone:
+
+    kernel    -|q - k|^2 / 2 sigma^2     Nadaraya 1964, Watson 1964; Gaussian kernel, sigma of each head learned
+    additive  w . tanh(W_q q + W_k k)    Bahdanau et al. 2015 (arXiv 1409.0473); q and k may differ in length
+    dot       q . k / sqrt(d)            Vaswani et al. 2017 (arXiv 1706.03762)
+
+**Softmax attention is kernel regression.** Nadaraya and Watson estimate f(q) from pairs (k_j, v_j) as the ratio
+sum_j K(q - k_j) v_j / sum_j K(q - k_j). With the Gaussian K(u) = exp(-|u|^2 / 2 sigma^2) that is the formula above, for
+K is the exponential of the kernel score; and any softmax attention is such a regression, its kernel exp(score). As a
+ratio it is 0 / 0 for a query far from every key; softmax takes off the largest score first and stays finite. Further,
+|q - k|^2 = |q|^2 - 2 q.k + |k|^2, where |q|^2 is the same for all keys and cancels: for keys of one length, kernel is
+dot with temperature sigma^2, and dot's sqrt(d) is a bandwidth of d^(1/4), at which our kernel heads start.
+
+**Cost.** L tokens to a window, C channels in g heads of d = C / g, hidden width h; for each token:
+
+              MAC                        floats kept for the backward pass, beside q, k and v
+    kernel    2 L C                      g L weights
+    additive  2 C h + g L h + L C        g L weights; the g L h features, a tanh each, are made again, in chunks
+    dot       2 L C                      none: the fused kernel makes the weights again, block by block
+
+The windowed block adds 4 C^2 for its projections; divide by 64 at stride 8 and by 256 at stride 16 for MAC/pixel. The
+`gated` block of Cheng et al. 2020 (blocks.py) is convolutions alone, about 20.5 C^2.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from attncodec.config import AttentionConfig, AttentionKind
+from attncodec.networks.blocks import AttentionBlock, full_precision
+
+ADDITIVE_CHUNK = 1 << 22  # elements of the pairs' features that live at a time, 16 MiB in float32
+
+Pooled = tuple[Tensor, Tensor | None]
+
+
+class Scorer(Protocol):
+    """A mechanism. Its weights are returned and never stored."""
+
+    def __call__(
+        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, need_weights: bool = True
+    ) -> Pooled:
+        """q (B, heads, Lq, d_q), k (B, heads, Lk, d_k), v (B, heads, Lk, d_v) -> out (B, heads, Lq, d_v), and weights
+        (B, heads, Lq, Lk), which may be None where they are not needed.
+
+        mask: bool, broadcastable to the weights; False: that key counts for nothing. Weights are >= 0, and each
+        query's sum to 1, or are all 0 where it is left without a key.
+        """
+        ...
+
+
+def length_mask(lengths: Tensor, keys: int) -> Tensor:
+    """How many of the first keys are valid, (B,) or, for each query, (B, Lq) -> mask (B, 1, 1 or Lq, keys)."""
+    rows = lengths[:, None] if lengths.dim() == 1 else lengths
+    return (torch.arange(keys, device=lengths.device) < rows[..., None])[:, None]
+
+
+def weighted_sum(scores: Tensor, v: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """scores (B, heads, Lq, Lk), v (B, heads, Lk, d_v) -> out (B, heads, Lq, d_v) and weights, as `Scorer` has it."""
+    scores = _at_least_float32(scores)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)  # -inf would make NaN where all are masked
+    weights = torch.softmax(scores, dim=-1)
+    if mask is not None:
+        weights = weights * mask  # a query without a key gets nothing, not the mean of what it may not see
+    weights = weights.to(v.dtype)
+    return weights @ v, weights
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+class Kernel(nn.Module):
+    """Nadaraya-Watson regression with a Gaussian kernel, one bandwidth a head: softmax(-|q - k|^2 / 2 sigma^2)."""
+
+    def __init__(self, heads: int, sigma: float) -> None:
+        super().__init__()
+        self.log_sigma = nn.Parameter(torch.full((heads,), math.log(sigma)))
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, need_weights: bool = True) -> Pooled:
+        with full_precision(q):  # differences of squares: bf16 has too few digits
+            q, k = _at_least_float32(q), _at_least_float32(k)
+            precision = torch.exp(-2 * self.log_sigma)[:, None, None]  # 1 / sigma^2
+            # Without -|q|^2 / 2 sigma^2, which is the same for every key and cancels in the softmax.
+            scores = (q * precision) @ k.mT - (precision / 2) * k.square().sum(-1)[..., None, :]
+        return weighted_sum(scores, v, mask)
+
+
+class Additive(nn.Module):
+    """A small network scores each pair: softmax(w . tanh(W_q q + W_k k)), hidden width h, no bias.
+
+    Lq x Lk x h features in each head would fill the memory: they are made for a few queries at a time, and made again
+    in the backward pass.
+    """
+
+    def __init__(self, heads: int, d_q: int, d_k: int, hidden: int) -> None:
+        super().__init__()
+        self.query = nn.Parameter(torch.empty(heads, d_q, hidden))
+        self.key = nn.Parameter(torch.empty(heads, d_k, hidden))
+        self.weight = nn.Parameter(torch.empty(heads, hidden, 1))
+        for parameter in self.parameters():
+            bound = parameter.shape[1] ** -0.5
+            nn.init.uniform_(parameter, -bound, bound)
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, need_weights: bool = True) -> Pooled:
+        queries = q.transpose(0, 1) @ self.query[:, None]  # heads first: one product for each has w in it
+        keys = k.transpose(0, 1) @ self.key[:, None]
+        rows = max(1, ADDITIVE_CHUNK // max(1, keys.numel()))
+        chunks = torch.split(queries, rows, dim=2)
+        if torch.is_grad_enabled():
+            scores = [
+                checkpoint(_additive_scores, chunk, keys, self.weight, use_reentrant=False, preserve_rng_state=False)
+                for chunk in chunks
+            ]
+        else:
+            scores = [_additive_scores(chunk, keys, self.weight) for chunk in chunks]
+        return weighted_sum(torch.cat(scores, dim=2).transpose(0, 1), v, mask)
+
+
+def _additive_scores(queries: Tensor, keys: Tensor, weight: Tensor) -> Tensor:
+    """(heads, B, Lq, h), (heads, B, Lk, h), (heads, h, 1) -> (heads, B, Lq, Lk)."""
+    features = torch.tanh(queries[..., None, :] + keys[..., None, :, :])
+    return (features.flatten(1, 3) @ weight).view(features.shape[:-1])
+
+
+class Dot(nn.Module):
+    """softmax(q . k / sqrt(d)); by torch's fused kernel where no weights are needed."""
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, need_weights: bool = True) -> Pooled:
+        if not need_weights:
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=mask), None
+        return weighted_sum(q @ k.mT / math.sqrt(q.shape[-1]), v, mask)
+
+
+def attention_pooling(
+    scorer: Scorer,
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    heads: int = 1,
+    mask: Tensor | None = None,
+    need_weights: bool = True,
+) -> Pooled:
+    """Pool the values by what the queries have to do with the keys; the three of one set: self-attention.
+
+    queries (B, Lq, heads d_q), keys (B, Lk, heads d_k), values (B, Lk, heads d_v) -> (B, Lq, heads d_v), and weights
+    (B, heads, Lq, Lk) or None. mask: as `Scorer` has it; `length_mask` makes one of valid lengths.
+    """
+    q, k, v = (x.view(*x.shape[:2], heads, -1).transpose(1, 2) for x in (queries, keys, values))
+    out, weights = scorer(q, k, v, mask, need_weights)
+    return out.transpose(1, 2).flatten(2), weights
+
+
+@dataclass(frozen=True)
+class Windows:
+    """A map of height x width tokens cut into windows, `side` tokens each way, or as many as the map has.
+
+    The map is extended by zeros to whole windows. Shifted, the cuts lie half a window further down and right, and what
+    is left over above and to the left goes round to the end (Liu et al. 2021, arXiv 2103.14030).
+    """
+
+    height: int
+    width: int
+    side: int
+    shifted: bool = False
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        return min(self.side, self.height), min(self.side, self.width)
+
+    @property
+    def shifts(self) -> tuple[int, int]:
+        """Rows and columns that go round. A map of one window has no cuts to move."""
+        down, right = (
+            side // 2 if self.shifted and side < length else 0
+            for side, length in zip(self.sides, (self.height, self.width), strict=True)
+        )
+        return down, right
+
+    def split(self, x: Tensor) -> Tensor:
+        """(B, C, height, width) -> (B * windows, L, C)."""
+        (rows, columns), (down, right) = self.sides, self.shifts
+        x = F.pad(x, (0, -self.width % columns, 0, -self.height % rows))
+        if down or right:
+            x = x.roll((-down, -right), (2, 3))
+        x = torch.unflatten(torch.unflatten(x, 3, (-1, columns)), 2, (-1, rows))
+        return x.permute(0, 2, 4, 3, 5, 1).flatten(3, 4).flatten(0, 2)
+
+    def merge(self, tokens: Tensor) -> Tensor:
+        """The inverse of `split`: (B * windows, L, C) -> (B, C, height, width)."""
+        (rows, columns), (down, right) = self.sides, self.shifts
+        high, wide = -(-self.height // rows), -(-self.width // columns)
+        x = tokens.view(-1, high, wide, rows, columns, tokens.shape[-1])
+        x = x.permute(0, 1, 3, 2, 4, 5).flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)  # channels last in memory
+        if down or right:
+            x = x.roll((down, right), (2, 3))
+        return x[..., : self.height, : self.width]
+
+    def mask(self, device: torch.device) -> Tensor | None:
+        """(windows, 1, L, L), which tokens may see which; None: all.
+
+        No token sees padding, or what came into its window from the other end of the map.
+        """
+        (rows, columns), (down, right) = self.sides, self.shifts
+        if not (self.height % rows or self.width % columns or down or right):
+            return None
+        below = torch.arange(self.height, device=device) >= down
+        beside = torch.arange(self.width, device=device) >= right
+        # Four pieces of the map are 1 to 4, and padding 0: it sees itself, so that every row has a key.
+        pieces = self.split((1 + 2 * below[:, None] + beside)[None, None])
+        return (pieces == pieces.mT)[:, None]
+
+
+class WindowAttention(nn.Module):
+    """x + project(attention of each window's tokens to each other), with any of the scorers.
+
+    The projection starts at zero: the block begins as the identity. Tokens are normalised over their channels (Ba et
+    al. 2016), so that scores keep their range while the network around them learns.
+    """
+
+    def __init__(self, channels: int, heads: int, window: int, scorer: nn.Module, shifted: bool = False) -> None:
+        super().__init__()
+        self.heads, self.window, self.shifted = heads, window, shifted
+        self.norm = nn.LayerNorm(channels)
+        self.query, self.key, self.value = (nn.Conv2d(channels, channels, 1, bias=False) for _ in range(3))
+        self.scorer = scorer
+        self.project = nn.Conv2d(channels, channels, 1)
+        for parameter in self.project.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.project(self.attend(x, need_weights=False)[0])
+
+    def attend(self, x: Tensor, need_weights: bool = True) -> Pooled:
+        """x (B, C, H, W) -> what attention makes of it, same shape, and weights (B * windows, heads, L, L) or None."""
+        windows = self.windows(x)
+        normal = self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        queries, keys, values = (windows.split(layer(normal)) for layer in (self.query, self.key, self.value))
+        mask = windows.mask(x.device)
+        if mask is not None:
+            mask = mask.repeat(x.shape[0], 1, 1, 1)
+        tokens, weights = attention_pooling(self.scorer, queries, keys, values, self.heads, mask, need_weights)
+        return windows.merge(tokens), weights
+
+    def windows(self, x: Tensor) -> Windows:
+        """How a map is cut."""
+        return Windows(x.shape[-2], x.shape[-1], self.window, self.shifted)
+
+
+Builder = Callable[[AttentionConfig, int, bool], nn.Module]
+
+
+def _windowed(scorer: Callable[[AttentionConfig, int], nn.Module]) -> Builder:
+    """The block around a scorer, which is made from the configuration and the channels of a head."""
+
+    def build(config: AttentionConfig, channels: int, shifted: bool) -> nn.Module:
+        made = scorer(config, channels // config.heads)
+        return WindowAttention(channels, config.heads, config.window, made, shifted)
+
+    return build
+
+
+ATTENTION: dict[AttentionKind, Builder] = {
+    "gated": lambda config, channels, shifted: AttentionBlock(channels),
+    "dot": _windowed(lambda config, d: Dot()),
+    "additive": _windowed(lambda config, d: Additive(config.heads, d, d, config.hidden)),
+    "kernel": _windowed(lambda config, d: Kernel(config.heads, d**0.25)),
+    "none": lambda config, channels, shifted: nn.Identity(),
+}
+
+
+def build_attention(
+    config: AttentionConfig, channels: int, kind: AttentionKind | None = None, shifted: bool = False
+) -> nn.Module:
+    """(B, channels, H, W) -> same, residual inside, the identity at the start, any H and W.
+
+    The kind is `config.kind` unless given; `shifted` moves the windows, where there are any, by half their side.
+    """
+    return ATTENTION[kind or config.kind](config, channels, shifted)

@@ -1,0 +1,116 @@
+"""The bricks of the transforms: all map (B, C, H, W) to (B, C', H', W')."""
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv2d
+
+SLOPE = 1 / 8  # a power of two, so that an integer network can have the same non-linearity
+
+
+def full_precision(x: Tensor) -> torch.autocast:
+    """A region outside autocast: bf16 keeps 8 bits, too few for a DC coefficient of a hundred quantiser steps."""
+    return torch.autocast(x.device.type, enabled=False)
+
+
+class ResidualBlock(nn.Module):
+    """x + conv3x3(leaky(conv3x3(x))); the branch starts at a tenth, so that a deep stack starts near the identity."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.activation = nn.LeakyReLU(SLOPE, inplace=True)
+        with torch.no_grad():
+            self.conv2.weight.mul_(0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv2(self.activation(self.conv1(x)))
+
+
+def fold(x: Tensor, layer: nn.Conv2d, factor: int) -> Tensor:
+    """layer(pixel_unshuffle(x, factor)), for a 1x1 convolution: x (B, C, f h, f w) -> (B, K, h, w).
+
+    With the unshuffled channels in the order row, column, C, in which they are copied in long runs: pixel_unshuffle
+    takes three times as long in channels_last, and a strided convolution has a slow backward in bf16.
+    """
+    batch, channels, height, width = x.shape
+    h, w = height // factor, width // factor
+    rows = x.permute(0, 2, 3, 1).reshape(batch, h, factor, w, factor * channels)
+    patches = rows.transpose(2, 3).reshape(batch, h, w, factor**2 * channels).permute(0, 3, 1, 2)
+    # The first permute changes nothing but the gradient's strides, which are to be the weight's.
+    weight = layer.weight.permute(0, 2, 3, 1).reshape(-1, channels, factor, factor).permute(0, 2, 3, 1).flatten(1)
+    return conv2d(patches, weight[..., None, None], layer.bias)
+
+
+def unfold(x: Tensor, layer: nn.Conv2d, factor: int) -> Tensor:
+    """pixel_shuffle(layer(x), factor), for a 1x1 convolution: x (B, C, h, w) -> (B, K, f h, f w), as `fold`."""
+    batch, channels, h, w = x.shape
+    weight = layer.weight.permute(0, 2, 3, 1).reshape(-1, factor, factor, channels).permute(1, 2, 0, 3).flatten(0, 2)
+    bias = None if layer.bias is None else layer.bias.reshape(-1, factor, factor).permute(1, 2, 0).flatten()
+    patches = conv2d(x, weight[..., None, None], bias)
+    rows = patches.permute(0, 2, 3, 1).reshape(batch, h, w, factor, -1).transpose(2, 3)
+    return rows.reshape(batch, factor * h, factor * w, -1).permute(0, 3, 1, 2)
+
+
+class Down(nn.Sequential):
+    """Half the height and width: pixel-unshuffle and a 1x1 convolution."""
+
+    def __init__(self, inputs: int, outputs: int, factor: int = 2) -> None:
+        super().__init__(nn.PixelUnshuffle(factor), nn.Conv2d(inputs * factor**2, outputs, 1))
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return fold(x, cast(nn.Conv2d, self[1]), self.factor)
+
+
+class Up(nn.Sequential):
+    """Twice the height and width: a 1x1 convolution and pixel-shuffle."""
+
+    def __init__(self, inputs: int, outputs: int, factor: int = 2) -> None:
+        super().__init__(nn.Conv2d(inputs, outputs * factor**2, 1), nn.PixelShuffle(factor))
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return unfold(x, cast(nn.Conv2d, self[0]), self.factor)
+
+
+def leaky(*layers: nn.Module) -> nn.Sequential:
+    """The layers, each followed by a leaky ReLU."""
+    return nn.Sequential(*(part for layer in layers for part in (layer, nn.LeakyReLU(SLOPE))))
+
+
+class ResidualUnit(nn.Module):
+    """relu(x + 1x1(relu(3x3(relu(1x1(x)))))), at half the width inside: the unit of the gated block."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        half = channels // 2
+        self.conv = nn.Sequential(
+            nn.Conv2d(channels, half, 1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(half, half, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(half, channels, 1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.conv(x) + x)
+
+
+class AttentionBlock(nn.Module):
+    """x + alpha * trunk(x) * sigmoid(mask(x)), the simplified attention of Cheng et al. 2020 (arXiv 2001.01568).
+
+    alpha, one a channel, starts at 0: the block begins as the identity. With alpha = 1 it is CompressAI's
+    AttentionBlock, whose `conv_a` is `trunk` here and whose `conv_b` is `mask`.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.trunk = nn.Sequential(*(ResidualUnit(channels) for _ in range(3)))
+        self.mask = nn.Sequential(*(ResidualUnit(channels) for _ in range(3)), nn.Conv2d(channels, channels, 1))
+        self.alpha = nn.Parameter(torch.zeros(channels, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.alpha * self.trunk(x) * torch.sigmoid(self.mask(x))

@@ -1,0 +1,137 @@
+"""Where training starts from, other than from nothing: a checkpoint, or a sealed model turned back into floats."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from attncodec.config import Config, ModelConfig, build_config, flatten, load_config, nest
+from attncodec.errors import CheckpointError, ConfigError
+from attncodec.networks.hyperprior import HyperpriorCodec
+from attncodec.coding.range_coder import Tables
+from attncodec.networks.context import ContextModel, dequantised
+from attncodec.coding.fixed_point import FIXED_POINT_ONE
+from attncodec.coding.model_file import FLOAT_PARTS, GAIN_Z, gains_of, tables_of
+from attncodec.networks.priors import LearnedPrior, SideInfo
+from attncodec.coding.sealed import SealedCodec, load_sealed
+from attncodec.coding.shipped import shipped
+from attncodec.training.checkpoint import AVERAGE, Checkpoint, averaged_codec, build_codec, load_checkpoint
+from attncodec.training.growth import additions, grow
+
+SHIPPED_NAME = "shipped"  # as train.init has it
+NEW_PARTS = {GAIN_Z: "gains of z"}  # of which older files have no tensor
+FIT_STEPS, FIT_LR = 400, 0.03
+
+
+@dataclass(frozen=True)
+class Initial:
+    """A codec that can learn, and in words what it has of its file and what is new."""
+
+    codec: HyperpriorCodec
+    inherited: str
+    new: str
+
+
+def path_of(config: Config) -> Path:
+    """The file that `train.init` names: a model of ours, a file, or the model in a run folder."""
+    path = Path(config.train.init)
+    if config.train.init == SHIPPED_NAME:
+        return shipped()
+    return path / "model.safetensors" if path.is_dir() else path
+
+
+def with_networks(config: Config, run: Path | None = None) -> Config:
+    """What the model section leaves out is as in the file of `train.init`, and once a run has begun, as it began: `run`
+    is its configuration, if it goes on."""
+    if not config.train.init:
+        return config
+    whole = load_config(run).model if run and run.exists() else networks_of(path_of(config))
+    given = flatten(config.model.model_dump(exclude_unset=True)) if "model" in config.model_fields_set else {}
+    model = build_config({"model": nest({**flatten(whole.model_dump()), **given})}, "the model section").model
+    return config.model_copy(update={"model": model})
+
+
+def networks_of(path: Path) -> ModelConfig:
+    """The networks of a checkpoint or model file. Raises CheckpointError."""
+    found = _read(path)
+    return found.header.config if isinstance(found, SealedCodec) else found.config.model
+
+
+def load_initial(config: Config) -> Initial:
+    """Read `train.init`: a checkpoint, a model file, a run folder that holds one, or the shipped model.
+
+    Raises CheckpointError where the file is neither a checkpoint nor a model, and ConfigError where its networks cannot
+    grow into those of the configuration, naming the keys.
+    """
+    found = _read(path_of(config))
+    torch.manual_seed(config.train.seed)  # of what is new
+    if isinstance(found, SealedCodec):
+        source, before = unseal(found), "its weights as they were sealed, and a prior of z that is fitted to its tables"
+        parts = [name for tensor, name in NEW_PARTS.items() if tensor not in found.tensors]
+    else:
+        source, before = averaged_codec(found), "its averaged weights"
+        parts = [name for tensor, name in NEW_PARTS.items() if AVERAGE + tensor not in found.tensors]
+    try:
+        codec = grow(source, config.model)
+    except ConfigError as error:
+        raise ConfigError(f"{config.train.init}: {error}", error.hint) from None
+    new = [*parts, *additions(source.config, config.model), "the state of the optimiser"]
+    return Initial(codec, f"inherited from {config.train.init}: {before}", f"new: {', '.join(new)}")
+
+
+def _read(path: Path) -> Checkpoint | SealedCodec:
+    try:
+        return load_checkpoint(path)
+    except CheckpointError as not_a_checkpoint:
+        try:
+            return load_sealed(path)
+        except CheckpointError as error:
+            # Of the two complaints, that of the kind of file that it is.
+            raise (error if "attncodec-model" in str(not_a_checkpoint) else not_a_checkpoint) from None
+
+
+def unseal(sealed: SealedCodec) -> HyperpriorCodec:
+    """A codec that can learn, of a sealed one.
+
+    Transforms come back in the 16 bits that they were stored in, context networks and gains as what their integers
+    stand for. The density of z is gone with sealing, only its tables are left: a new one is fitted to them.
+    """
+    codec = build_codec(sealed.header.config)
+    assert isinstance(codec.prior, ContextModel) and isinstance(codec.z_prior, LearnedPrior)
+    tensors = sealed.tensors
+    floats = {name: tensor.float() for name, tensor in tensors.items() if name.startswith(FLOAT_PARTS)}
+    codec.load_state_dict(floats, strict=False)
+    codec.prior.load_state_dict(dequantised(sealed.header.config, tensors).state_dict())
+    with torch.no_grad():
+        for name, gain in gains_of(sealed.header.config, tensors).items():
+            getattr(codec, name).copy_(gain / FIXED_POINT_ONE)
+    fit_prior(codec.z_prior, tables_of(tensors, "z"), codec.log2_gain_z.detach())
+    return codec
+
+
+def fit_prior(prior: LearnedPrior, tables: Tables, log2_gain: Tensor) -> None:
+    """Fit the density to tables: the least bits for symbols that come as often as the tables say. Of tables by level
+    those of the last are taken: the density is that of z in units, and its steps are the finest. log2_gain: (L, N).
+
+    It takes seconds. Densities whose tables look alike are equally good to the coder, so nothing better can be had.
+    """
+    rows, channels = tables.split(), log2_gain.shape[1]
+    gain = log2_gain[-1] if len(rows) > channels else torch.zeros(channels)
+    rows, lows, sizes = rows[-channels:], tables.lows[-channels:], tables.sizes[-channels:]
+    symbols = torch.arange(int(lows.min()), int((lows + sizes).max()))
+    weights = torch.zeros(len(rows), len(symbols))
+    for row, low, weight in zip(rows, lows, weights, strict=True):
+        start = int(low - symbols[0])
+        mass = torch.from_numpy(row[:-1]).float()  # without the escape
+        weight[start : start + len(mass)] = mass / mass.sum()
+    values = symbols.float().expand(1, channels, 1, -1)
+    side = SideInfo(tuple(values.shape), gain[None, :, None, None], torch.zeros(1, dtype=torch.int64))
+    optimiser = torch.optim.Adam(prior.parameters(), lr=FIT_LR)
+    for step in range(FIT_STEPS):
+        for group in optimiser.param_groups:
+            group["lr"] = FIT_LR * (1 - step / FIT_STEPS)
+        loss = (weights * prior.bits(values, side)[0, :, 0]).sum()
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()

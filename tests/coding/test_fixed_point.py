@@ -1,0 +1,181 @@
+import pytest
+import torch
+from conftest import TINY, make_codec
+from torch import nn
+
+from attncodec.errors import CheckpointError
+from attncodec.networks.blocks import SLOPE, Up
+from attncodec.networks.context import IntegerContextModel, Ranges, integer_tensors, dequantised
+from attncodec.coding.fixed_point import (
+    BIAS_BITS,
+    EXP2_ONE,
+    INTEGER_LIMIT,
+    FIXED_POINT_ONE,
+    OUTPUT_LIMIT,
+    IntegerConv2d,
+    exact,
+    exp2_table,
+    fraction_for,
+    multiply_exp2,
+    quantise_conv,
+    to_fixed_point,
+)
+from attncodec.quality import interpolate
+
+
+def bits(channels: int, count: int) -> torch.Tensor:
+    return torch.full((channels,), count, dtype=torch.uint8)
+
+
+def test_the_integer_twin_is_close_to_the_float_network() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(Up(16, 32), nn.LeakyReLU(SLOPE), nn.Conv2d(32, 8, 3, padding=1))
+    tensors = {
+        ".0.0": quantise_conv(network[0][0], bits(16, 12), bits(128, 11)),
+        ".2": quantise_conv(network[2], bits(32, 11), bits(8, 12)),
+    }
+    x = torch.randn(1, 16, 6, 5)
+    found = exact(network, tensors, "")((x.double() * 2**12).round())
+    assert torch.equal(found, found.round())
+    assert (found / 2**12 - network(x)).abs().max() < 4e-3
+
+
+def test_a_convolution_agrees_with_python_s_own_integers() -> None:
+    torch.manual_seed(1)
+    conv = nn.Conv2d(3, 2, 3, padding=1)
+    tensors = quantise_conv(conv, bits(3, 9), bits(2, 13))
+    x = torch.randint(-INTEGER_LIMIT, INTEGER_LIMIT + 1, (1, 3, 4, 5), dtype=torch.float64)
+    found = IntegerConv2d(tensors, 1)(x)
+    padded = torch.nn.functional.pad(x, (1, 1, 1, 1)).long().tolist()[0]
+    weight, shift, bias = (tensors[name].tolist() for name in ("weight", "shift", "bias"))
+    for o in range(2):
+        for r in range(4):
+            for c in range(5):
+                total = sum(
+                    weight[o][i][dr][dc] * padded[i][r + dr][c + dc]
+                    for i in range(3)
+                    for dr in range(3)
+                    for dc in range(3)
+                )
+                value = (total * 2**BIAS_BITS + bias[o] * 2 ** shift[o]) // 2 ** (shift[o] + BIAS_BITS)
+                assert found[0, o, r, c] == max(-OUTPUT_LIMIT, min(OUTPUT_LIMIT, value))
+
+
+def tensors_of(weight: torch.Tensor, shift: int, bias: int) -> dict[str, torch.Tensor]:
+    return {"weight": weight, "shift": torch.tensor([shift]), "bias": torch.tensor([bias])}
+
+
+def test_the_worst_input_stays_exact() -> None:
+    """All weights and activations at their limits: the sum is right to the last bit in any order."""
+    weight = torch.full((1, 512, 1, 1), INTEGER_LIMIT, dtype=torch.int16)
+    conv = IntegerConv2d(tensors_of(weight, 24, 2**31 - 1), 0)
+    x = torch.full((1, 512, 1, 1), float(INTEGER_LIMIT), dtype=torch.float64)
+    x[0, 0] -= 1
+    expected = ((INTEGER_LIMIT * 512 - 1) * INTEGER_LIMIT * 2**BIAS_BITS + (2**31 - 1) * 2**24) // 2 ** (24 + BIAS_BITS)
+    assert conv(x).item() == min(OUTPUT_LIMIT, expected)
+
+
+def test_weights_and_activations_are_two_int8_digits() -> None:
+    """x = 256 high + low, both within +-127, for all that a convolution multiplies: so int8 products can carry it."""
+    x = torch.arange(-INTEGER_LIMIT, INTEGER_LIMIT + 1)
+    high = torch.div(x + 128, 256, rounding_mode="floor")
+    low = x - 256 * high
+    low, high = torch.where(low == -128, 128, low), torch.where(low == -128, high - 1, high)
+    assert high.abs().max() == 127 and low.abs().max() <= 128
+    codec = make_codec()
+    tensors = integer_tensors(codec.prior, codec.log2_gain, codec.log2_gain_z, Ranges.unknown(TINY))
+    weights = [tensor for name, tensor in tensors.items() if name.endswith(".weight")]
+    assert len(weights) == 14 and max(int(weight.abs().max()) for weight in weights) <= INTEGER_LIMIT
+
+
+def test_fractions_leave_the_headroom_that_is_asked_for() -> None:
+    peak = torch.tensor([0.0, 0.1, 1.0, 7.9, 100.0, 1e9])
+    fraction = fraction_for(peak, 4)
+    assert (peak * 4 * 2.0 ** fraction.double() <= INTEGER_LIMIT)[:-1].all() and fraction[-1] == 0
+    assert fraction.tolist() == sorted(fraction.tolist(), reverse=True)
+
+
+def test_weights_that_could_overflow_are_refused() -> None:
+    weight = torch.full((1, 1 << 23, 1, 1), INTEGER_LIMIT, dtype=torch.int16)
+    with pytest.raises(CheckpointError, match="overflow"):
+        IntegerConv2d(tensors_of(weight, 0, 0), 0)
+    with pytest.raises(CheckpointError, match="out of range"):
+        IntegerConv2d(tensors_of(torch.full((1, 1, 1, 1), 32767, dtype=torch.int16), 0, 0), 0)
+    conv = nn.Conv2d(2, 2, 1)
+    for value in (float("nan"), 1e5):
+        with torch.no_grad():
+            conv.weight[0, 0] = value
+        with pytest.raises(CheckpointError, match="cannot be sealed"):
+            quantise_conv(conv, bits(2, 12), bits(2, 12))
+
+
+def test_multiplying_by_a_power_of_two_is_close_and_an_integer() -> None:
+    table = exp2_table().long()
+    assert table[0] == EXP2_ONE and table.min() == EXP2_ONE and table.max() < 2 * EXP2_ONE
+    x = torch.randint(-(2**20), 2**20, (1000,), generator=torch.Generator().manual_seed(0)).double()
+    log2 = torch.randint(-8 * 4096, 8 * 4096, (1000,), generator=torch.Generator().manual_seed(1))
+    found = multiply_exp2(x, log2, table, 1 << 40)
+    expected = x * torch.exp2(log2.double() / 4096)
+    assert torch.equal(found, found.floor())
+    assert ((found - expected).abs() <= 1 + 5e-5 * expected.abs()).all()
+    assert multiply_exp2(torch.tensor([1e6]).double(), torch.tensor([4096 * 8]), table, 1000).item() == 1000
+
+
+def test_levels_are_interpolated_linearly_and_integers_rounded_down() -> None:
+    table = torch.tensor([[0.0, 10.0], [64.0, -10.0]])
+    assert interpolate(table, torch.tensor([0, 1, 32, 64])).tolist() == [[0, 10], [1, 9.6875], [32, 0], [64, -10]]
+    assert interpolate(table.long(), torch.tensor([1, 33])).tolist() == [[1, 9], [33, -1]]
+
+
+@pytest.fixture(scope="module")
+def tensors() -> dict[str, torch.Tensor]:
+    codec = make_codec()
+    return integer_tensors(codec.prior, codec.log2_gain, codec.log2_gain_z, Ranges.unknown(TINY))
+
+
+def test_the_exact_prior_says_what_the_float_prior_says(tensors: dict[str, torch.Tensor]) -> None:
+    codec = make_codec()
+    prior = IntegerContextModel(TINY, tensors)
+    generator = torch.Generator().manual_seed(0)
+    z_hat = torch.randn(1, 16, 2, 3, generator=generator).mul(3).round()
+    quality_index = torch.tensor([77])
+    features = torch.exp2(tensors["context.hyper.2.fraction"].double())[:, None, None]
+    with torch.no_grad():
+        gain_z = interpolate(codec.log2_gain_z, quality_index)[..., None, None]
+        float_hyper = codec.prior.hyper(z_hat, quality_index, gain_z)
+        exact_hyper = prior.hyper(z_hat, quality_index, to_fixed_point(gain_z).long())
+        assert (float_hyper - exact_hyper / features).abs().max() < 0.02
+        gains = interpolate(codec.log2_gain, quality_index).repeat_interleave(4, 1)[..., None, None]
+        y_hat = torch.randn(1, 96, 4, 6, generator=generator).double().mul(3 * FIXED_POINT_ONE).round() / FIXED_POINT_ONE
+        float_known, exact_known = float_hyper[:, :0], exact_hyper[:, :0]
+        for step in range(4):
+            gain = gains[:, prior.order[step]]
+            exact_gain = to_fixed_point(gain).long()
+            mean, level = codec.prior.entropy_parameters(step, float_hyper, float_known, gain)
+            exact_mean, exact_level = prior.entropy_parameters(step, exact_hyper, exact_known, exact_gain)
+            assert ((exact_mean - mean).abs() < 0.03 * (1 + mean.abs())).all()
+            assert (exact_level - level.clamp(0, 255)).abs().max() < 0.8
+            assert torch.equal(exact_level, exact_level.round())
+            assert torch.equal(exact_mean * FIXED_POINT_ONE, (exact_mean * FIXED_POINT_ONE).round())
+            sent = y_hat[:, 24 * step : 24 * (step + 1)]
+            known, units = codec.prior.to_units(step, sent, gain), prior.to_units(step, sent, exact_gain)
+            fraction = tensors["units_fraction"].long()[prior.order[step] // 4][:, None, None]
+            assert (units / torch.exp2(fraction.double()) - known).abs().max() < 0.01 + 1e-3 * known.abs().max()
+            float_known = torch.cat([float_known, known.float()], 1)
+            exact_known = torch.cat([exact_known, units], 1)
+
+
+def test_integers_turned_back_into_floats_are_the_networks_that_they_came_from(
+    tensors: dict[str, torch.Tensor],
+) -> None:
+    codec = make_codec()
+    twin, names = dequantised(TINY, tensors), dict(codec.prior.named_parameters())
+    for name, found in twin.named_parameters():
+        assert torch.allclose(found, names[name], rtol=1e-3, atol=3e-3), name
+
+
+@pytest.mark.parametrize(("name", "value"), [("exp2", 0), ("exp2", 1 << 20), ("log2_gain", 1 << 30)])
+def test_gains_out_of_range_are_refused(tensors: dict[str, torch.Tensor], name: str, value: int) -> None:
+    hostile = {**tensors, name: tensors[name].clone().fill_(value)}
+    with pytest.raises(CheckpointError, match="gains"):
+        IntegerContextModel(TINY, hostile)

@@ -1,0 +1,189 @@
+import hashlib
+import json
+import pickle
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_codec, photo
+from safetensors.torch import save_file
+
+from attncodec.container import HEADER_BYTES, unpack
+from attncodec.errors import CheckpointError, ContainerError
+from attncodec.networks.hyperprior import HyperpriorCodec
+from attncodec.coding.encoder import PictureEncoder
+from attncodec.coding.model_file import read_header
+from attncodec.coding.sealed import SealedCodec, load_sealed
+from attncodec.coding.sealing import seal
+
+
+def test_a_loaded_model_is_the_sealed_one(sealed: SealedCodec, model_file: Path) -> None:
+    loaded = load_sealed(model_file)
+    rgb = photo(100, 70)
+    assert loaded.header == sealed.header
+    assert loaded.compress(rgb) == sealed.compress(rgb)
+    data = sealed.compress(rgb)
+    assert (loaded.decompress(data) == PictureEncoder(sealed, rgb).reconstruct(data)[0]).all()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 300), (513, 257), (64, 64)])
+def test_the_file_decodes_to_what_was_reconstructed(sealed: SealedCodec, size: tuple[int, int]) -> None:
+    rgb = photo(*size)
+    data = sealed.compress(rgb)
+    assert (sealed.decompress(data) == PictureEncoder(sealed, rgb).reconstruct(data)[0]).all()
+
+
+def test_noise_survives_with_its_escapes(sealed: SealedCodec) -> None:
+    rgb = np.random.default_rng(0).integers(0, 256, (90, 130, 3)).astype(np.uint8)
+    data = sealed.compress(rgb)
+    assert (sealed.decompress(data) == PictureEncoder(sealed, rgb).reconstruct(data)[0]).all()
+
+
+def test_sealing_again_gives_the_same_bytes(codec: HyperpriorCodec, sealed: SealedCodec) -> None:
+    assert seal(codec, {"steps": 0}).to_bytes() == sealed.to_bytes()
+
+
+def test_sealing_in_another_process_with_another_thread_count_gives_the_same_bytes(
+    codec: HyperpriorCodec, sealed: SealedCodec, tmp_path: Path
+) -> None:
+    save_file({name: tensor.contiguous() for name, tensor in codec.state_dict().items()}, tmp_path / "weights")
+    threads = 1 if torch.get_num_threads() > 1 else 2
+    script = (
+        f"import sys, torch; torch.set_num_threads({threads}); sys.path.insert(0, 'tests')\n"
+        "from conftest import make_codec; from attncodec.coding.sealing import seal\n"
+        "from safetensors.torch import load_file; codec = make_codec(seed=5)\n"
+        "codec.load_state_dict(load_file(sys.argv[1])); print(seal(codec, {'steps': 0}).header)"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", script, str(tmp_path / "weights")]
+    result = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == str(sealed.header)
+
+
+def test_the_digest_depends_on_the_decoder_and_on_nothing_else() -> None:
+    def digest(change: str) -> bytes:
+        codec = make_codec()
+        with torch.no_grad():
+            if change:
+                codec.get_parameter(change).mul_(1.5)
+        return seal(codec, {"note": change}).header.decoder_id
+
+    before = digest("")
+    for name in ("analysis.head.weight", "hyper_analysis.network.0.weight"):
+        assert digest(name) == before
+    for name in (
+        "synthesis.head.0.weight",
+        "prior.networks.hyper.0.0.bias",
+        "log2_gain",
+        "z_prior.bottleneck.biases.0",
+    ):
+        assert digest(name) != before
+
+
+def test_a_file_of_another_model_is_refused(sealed: SealedCodec) -> None:
+    other = seal(make_codec(seed=1), {})
+    with pytest.raises(ContainerError, match=sealed.header.decoder_id.hex()):
+        other.decompress(sealed.compress(photo(20, 20)))
+
+
+def test_latents_that_differ_from_the_encoder_s_are_noticed(sealed: SealedCodec) -> None:
+    import zlib
+
+    data = bytearray(sealed.compress(photo(64, 64)))
+    struct.pack_into("<I", data, 32, unpack(bytes(data)).latents_crc ^ 1)
+    struct.pack_into("<I", data, HEADER_BYTES - 4, zlib.crc32(data[: HEADER_BYTES - 4]))
+    with pytest.raises(ContainerError, match="not the encoder's"):
+        sealed.decompress(bytes(data))
+
+
+def test_the_overhead_of_a_plain_photo_is_under_64_bytes(sealed: SealedCodec) -> None:
+    data = sealed.compress(photo(64, 64))
+    assert len(data) - len(unpack(data).latents) < 64
+
+
+def test_a_truncated_or_damaged_model_is_refused(model_file: Path, tmp_path: Path) -> None:
+    data = model_file.read_bytes()
+    rng = np.random.default_rng(0)
+    bad = tmp_path / "bad.safetensors"
+    for length in [0, 1, 7, 8, 9, *rng.integers(10, len(data), 20)]:
+        bad.write_bytes(data[:length])
+        with pytest.raises(CheckpointError):
+            load_sealed(bad)
+    for quality_index in rng.integers(0, len(data), 60):
+        damaged = bytearray(data)
+        damaged[quality_index] ^= 1 << rng.integers(8)
+        bad.write_bytes(damaged)
+        with pytest.raises(CheckpointError):
+            load_sealed(bad)
+
+
+def test_a_pickle_is_refused_and_not_executed(tmp_path: Path) -> None:
+    class Payload:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "executed",))
+
+    for name, data in {
+        "a.safetensors": pickle.dumps(Payload()),
+        "b.safetensors": struct.pack("<Q", 4) + b"null" + pickle.dumps(Payload()),
+    }.items():
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(CheckpointError):
+            load_sealed(tmp_path / name)
+    torch.save({"x": Payload()}, tmp_path / "c.safetensors")
+    with pytest.raises(CheckpointError):
+        load_sealed(tmp_path / "c.safetensors")
+    assert not (tmp_path / "executed").exists()
+
+
+def rewritten(model_file: Path, path: Path, **changes: object) -> Path:
+    """The model file with other values in its JSON."""
+    data = model_file.read_bytes()
+    length = struct.unpack("<Q", data[:8])[0]
+    header = json.loads(data[8 : 8 + length])
+    meta = {**json.loads(header["__metadata__"]["attncodec"]), **changes}
+    header["__metadata__"]["attncodec"] = json.dumps(meta)
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + length :])
+    return path
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"format": "attncodec-model-9"},
+        {"decoder_id": "00" * 8},
+        {"decoder_id": "no hex"},
+        {"file_sha256": ""},
+        {"decoder": {"widths": [0, 4096, 4096], "synthesis_blocks": [0, 64, 64]}},
+        {"decoder": {"unknown": 1}},
+        {"decoder": {"attention": 1, "attention.kind": "gated"}},
+        {"decoder": []},
+        {"encoder": {}},
+        {"encoder": {"attention.window": 4}},
+        {"training_info": [["steps", 1]]},
+        {"training_info": None},
+        {"training_info": {"steps": float("nan")}},
+        {"training_info": {"steps": 1}},
+        {"more": 1},
+    ],
+)
+def test_a_model_with_a_lying_header_is_refused(model_file: Path, tmp_path: Path, changes: dict) -> None:
+    with pytest.raises(CheckpointError):
+        load_sealed(rewritten(model_file, tmp_path / "m.safetensors", **changes))
+
+
+def test_weights_that_are_not_finite_cannot_be_sealed() -> None:
+    for value in (float("nan"), 1e6):
+        codec = make_codec()
+        with torch.no_grad():
+            codec.synthesis.head[0].weight[0] = value
+        with pytest.raises(CheckpointError, match=r"synthesis\.head\.0\.weight"):
+            seal(codec, {})
+
+
+def test_the_model_file_is_guarded_whole(model_file: Path) -> None:
+    header = read_header(model_file)
+    assert len(header.decoder_id) == 8 and len(header.file_sha256) == hashlib.sha256().digest_size * 2

@@ -1,0 +1,148 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from attncodec.coding.range_coder import PRECISION, TableSet
+from attncodec.networks.priors import (
+    NUM_SCALES,
+    SCALES_PER_OCTAVE,
+    TAIL_NORM,
+    TAIL_SHARE,
+    UNIT_SCALE_INDEX,
+    LearnedPrior,
+    SideInfo,
+    TablePrior,
+    factorised_tables,
+    gaussian_bits,
+    gaussian_tables,
+    scale_of_index,
+    lower_bound,
+)
+
+
+def level_of(scale):
+    return UNIT_SCALE_INDEX + SCALES_PER_OCTAVE * (torch.log2(scale) if torch.is_tensor(scale) else math.log2(scale))
+
+
+def side_of(z: torch.Tensor) -> SideInfo:
+    """One step to a unit."""
+    return SideInfo(tuple(z.shape), torch.zeros(1, z.shape[1], 1, 1), torch.zeros(len(z), dtype=torch.int64))
+
+
+@pytest.fixture(scope="module")
+def learned() -> LearnedPrior:
+    torch.manual_seed(1)
+    prior = LearnedPrior(8)
+    with torch.no_grad():
+        for parameter in prior.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.3)
+    return prior
+
+
+def test_gaussian_bits_agree_with_torch_s_normal_distribution() -> None:
+    symbols = torch.arange(-6.0, 7.0)[:, None]
+    scales = torch.tensor([0.2, 1.0, 3.0])
+    normal = torch.distributions.Normal(torch.zeros(3, dtype=torch.float64), scales.double())
+    mass = normal.cdf(symbols.double() + 0.5) - normal.cdf(symbols.double() - 0.5)
+    mass = (1 - TAIL_SHARE) * mass + TAIL_SHARE * TAIL_NORM / (1 + symbols.double().abs()) ** 2
+    ours = gaussian_bits(symbols.expand(-1, 3), level_of(scales).expand(13, -1))
+    assert torch.allclose(ours.double(), -torch.log2(mass), atol=1e-3)
+
+
+def test_the_probabilities_of_all_integers_add_up_to_one() -> None:
+    k = torch.arange(-200_000.0, 200_001)
+    for scale in (0.12, 1.0, 100.0):
+        total = torch.exp2(-gaussian_bits(k, torch.full_like(k, level_of(scale))).double()).sum()
+        assert float(total) == pytest.approx(1, abs=1e-4)
+
+
+def test_gaussian_bits_agree_with_compressai(learned: LearnedPrior) -> None:
+    from compressai.entropy_models import GaussianConditional
+
+    generator = torch.Generator().manual_seed(0)
+    y, mean = torch.randn(2, 4, 4, generator=generator) * 5, torch.randn(2, 4, 4, generator=generator)
+    scale = torch.rand(2, 4, 4, generator=generator) * 3 + 0.12
+    likelihood = GaussianConditional(None)._likelihood(y, scale, mean).clamp_min(1e-9)
+    ours = gaussian_bits(y - mean, level_of(scale))
+    assert torch.allclose(ours[likelihood > 1e-2], -torch.log2(likelihood)[likelihood > 1e-2], atol=5e-3)
+    assert (ours < -torch.log2(likelihood) + 1e-3).all()  # the tail makes nothing dearer by more than its share
+
+
+def test_impossible_symbols_cost_a_finite_number_of_bits_and_still_teach() -> None:
+    residual = torch.tensor([1000.0], requires_grad=True)
+    level = torch.tensor([-20.0], requires_grad=True)
+    bits = gaussian_bits(residual, level)
+    bits.backward()
+    assert bool(bits.isfinite().all()) and torch.isfinite(level.grad).all() and residual.grad.abs() > 1e-4
+
+
+def test_a_bounded_value_can_still_rise_but_not_fall() -> None:
+    x = torch.tensor([0.0, 0.0, 2.0], requires_grad=True)
+    (lower_bound(x, 1.0) * torch.tensor([1.0, -1.0, 1.0])).sum().backward()
+    assert x.grad.tolist() == [0, -1, 1]
+
+
+def test_level_70_is_one_step_and_22_levels_are_an_octave() -> None:
+    assert scale_of_index(torch.tensor([70.0, 92.0, 48.0])).tolist() == [1, 2, 0.5]
+
+
+def test_gaussian_tables_are_symmetric_valid_and_close_to_the_density() -> None:
+    tables = gaussian_tables()
+    tables.check()
+    assert tables.sizes.size == NUM_SCALES and tables.weights.size < 120_000
+    for level in (0, 100, 255):
+        weights, low = tables.split()[level], int(tables.lows[level])
+        assert weights.size == -2 * low + 2
+        inner = weights[:-1].astype(np.int64)
+        assert np.abs(inner - inner[::-1]).max() <= weights.size  # the remainder goes to one entry
+        symbols = torch.arange(low, -low + 1).float()
+        bits = gaussian_bits(symbols, torch.full_like(symbols, level)).numpy()
+        entropy = (inner / 2**PRECISION * (PRECISION - np.log2(inner))).sum()
+        assert entropy == pytest.approx((inner / 2**PRECISION * bits).sum(), rel=2e-3, abs=1e-4)
+
+
+def test_tables_of_z_agree_with_the_learned_density(learned: LearnedPrior) -> None:
+    gains = torch.linspace(-2, 1, 24).reshape(3, 8)
+    tables = factorised_tables(learned, gains)
+    tables.check()
+    z = torch.randn(3, 8, 4, 4, generator=torch.Generator().manual_seed(0)).mul(2).round()
+    by_table, learned_bits = (
+        prior.bits(z, SideInfo((3, 8, 4, 4), gains[..., None, None], torch.arange(3)))
+        for prior in (TablePrior(TableSet(tables)), learned)
+    )
+    assert torch.allclose(by_table, learned_bits, atol=0.01)
+
+
+def test_coarser_steps_of_z_cost_the_bits_that_they_cover(learned: LearnedPrior) -> None:
+    shape, level = (1, 8, 1, 1), torch.zeros(1, dtype=torch.int64)
+    fine, coarse = (SideInfo(shape, torch.full(shape, octaves), level) for octaves in (0.0, -1.0))
+    likelihood = sum(torch.exp2(-learned.bits(torch.full(shape, at), fine)) for at in (1.5, 2.5))
+    assert torch.allclose(torch.exp2(-learned.bits(torch.ones(shape), coarse)), likelihood, atol=1e-6)
+
+
+def test_a_symbol_outside_the_tables_is_charged_its_escape(learned: LearnedPrior) -> None:
+    tables = factorised_tables(learned, torch.zeros(1, 8))
+    z = torch.full((1, 8, 1, 1), 30000.0)
+    expected = [PRECISION - math.log2(weights[-1]) + 1 + 15 + 14 for weights in tables.split()]
+    assert torch.allclose(TablePrior(TableSet(tables)).bits(z, side_of(z)).flatten(), torch.tensor(expected), atol=1e-4)
+
+
+def test_the_learned_prior_is_compressai_s(learned: LearnedPrior) -> None:
+    from compressai.entropy_models import EntropyBottleneck
+
+    bottleneck = EntropyBottleneck(8, init_scale=4)
+    bottleneck.load_state_dict(learned.bottleneck.state_dict(), strict=False)
+    z = torch.randn(2, 8, 3, 5).round()
+    with torch.no_grad():
+        bottleneck.quantiles[:, :, 1] = 0  # without medians
+        _, likelihood = bottleneck.eval()(z)
+    assert torch.allclose(learned.bits(z, side_of(z)), -torch.log2(likelihood), atol=1e-3)
+
+
+def test_the_rate_is_float32_under_autocast_too(learned: LearnedPrior) -> None:
+    z = torch.randn(2, 8, 4, 4, generator=torch.Generator().manual_seed(0)) * 8
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = learned.bits(z, side_of(z))
+    assert torch.equal(inside, learned.bits(z, side_of(z)))

@@ -1,0 +1,134 @@
+import pytest
+import torch
+from conftest import make_codec
+from torch import nn
+
+from attncodec.training import optimisers
+from attncodec.training.optimisers import (
+    Muon,
+    build_optimisers,
+    load_state_tensors,
+    orthogonalise,
+    set_found_inf,
+    state_tensors,
+)
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 30), (1, 30, 8), (3, 16, 16)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_orthogonalising_keeps_the_directions_and_evens_out_the_sizes(
+    shape: tuple[int, ...], dtype: torch.dtype
+) -> None:
+    matrices = torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+    u, _, vh = torch.linalg.svd(matrices, full_matrices=False)
+    found = orthogonalise(matrices, dtype)
+    sizes = torch.linalg.svdvals(found)
+    assert sizes.min() > 0.4 and sizes.max() < 1.4
+    assert torch.nn.functional.cosine_similarity(found.flatten(1), (u @ vh).flatten(1)).min() > 0.95
+
+
+def test_muon_agrees_with_torch_s_own_on_a_matrix() -> None:
+    start = torch.randn(12, 20, generator=torch.Generator().manual_seed(0))
+    ours, theirs = nn.Parameter(start.clone()[..., None, None]), nn.Parameter(start.clone())
+    ours_too = {"momentum": optimisers.MOMENTUM, "nesterov": True, "ns_steps": 2 * optimisers.NEWTON_SCHULZ_PAIRS}
+    reference = torch.optimisers.Muon([theirs], lr=0.01, weight_decay=0.0, adjust_lr_fn="match_rms_adamw", **ours_too)
+    muon = Muon([ours], lr=0.01)
+    for step in range(5):
+        gradient = torch.randn(12, 20, generator=torch.Generator().manual_seed(step))
+        ours.grad, theirs.grad = gradient[..., None, None].clone(), gradient.clone()
+        muon.step()
+        reference.step()
+    assert torch.allclose(ours[..., 0, 0], theirs, atol=1e-3)  # both iterate in bf16
+    assert (theirs - start).abs().mean() > 2e-3
+
+
+def test_a_step_told_of_on_the_device_that_its_gradient_is_bad_moves_nothing() -> None:
+    codec = make_codec()
+    optimisers = build_optimisers(codec, 1e-2, bf16=False)
+    optimisers["muon"].reuse = 1  # as on a GPU; a CPU looks at the gradient first, and takes no step
+
+    def step(gradient: float, found_inf: float) -> dict[str, torch.Tensor]:
+        for number, parameter in enumerate(codec.parameters()):
+            noise = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number))
+            parameter.grad = noise * gradient
+        set_found_inf(optimisers, torch.tensor(found_inf))
+        for optimiser in optimisers.values():
+            optimiser.step()
+        state = {f"optimiser.{name}": tensor for name, tensor in state_tensors(optimisers).items()}
+        return {name: tensor.clone() for name, tensor in {**codec.state_dict(), **state}.items()}
+
+    before = step(1.0, 0.0)
+    after = step(float("nan"), 1.0)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    moved = step(-1.0, 0.0)
+    assert all(torch.isfinite(tensor).all() for tensor in moved.values())
+    assert not torch.equal(moved["analysis.head.weight"], before["analysis.head.weight"])
+
+
+def test_the_two_optimisers_share_no_parameter_and_leave_none_out() -> None:
+    codec = make_codec()
+    owned = [p for o in build_optimisers(codec, 1e-3, bf16=True).values() for g in o.param_groups for p in g["params"]]
+    assert len(owned) == len({id(p) for p in owned})
+    assert {id(p) for p in owned} == {id(p) for p in codec.parameters()}
+
+
+def state_after_a_step(codec: nn.Module) -> dict[str, torch.Tensor]:
+    optimisers = build_optimisers(codec, 1e-3, bf16=True)
+    for parameter in codec.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    for optimiser in optimisers.values():
+        optimiser.step()
+    return state_tensors(optimisers)
+
+
+def test_the_state_survives_as_flat_tensors() -> None:
+    codec = make_codec()
+    saved = state_after_a_step(codec)
+    assert all(isinstance(tensor, torch.Tensor) for tensor in saved.values())
+    other = build_optimisers(codec, 1e-3, bf16=True)
+    load_state_tensors(other, saved)
+    restored = state_tensors(other)
+    assert saved.keys() == restored.keys() and all(torch.equal(saved[k], restored[k]) for k in saved)
+
+
+def test_a_matrix_is_used_for_four_steps_and_a_quarter_are_made_anew_in_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+
+    def counting(matrices: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        made.append(len(matrices))
+        return orthogonalise(matrices, dtype)
+
+    def run(reuse: int) -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        parameters = [nn.Parameter(torch.randn(6, 8, 1, 1)) for _ in range(8)]
+        muon, moves = Muon(parameters, lr=0.01, reuse=reuse), []
+        for _ in range(9):
+            made.clear()
+            before = [parameter.detach().clone() for parameter in parameters]
+            for parameter in parameters:
+                parameter.grad = torch.randn(6, 8, 1, 1)
+            muon.step()
+            moves.append(torch.stack([a - b for a, b in zip(before, parameters, strict=True)]).detach())
+            counts.append(sum(made))
+        return moves
+
+    monkeypatch.setattr(optim, "orthogonalise", counting)
+    counts: list[int] = []
+    reused = run(4)
+    assert counts == [8, *[2] * 8]
+    anew = run(1)
+    assert torch.equal(reused[0], anew[0]) and counts[9:] == [8] * 9
+    fresh = [torch.isclose(a, b, atol=1e-6).flatten(1).all(1).sum() for a, b in zip(reused, anew, strict=True)]
+    assert fresh == [8, *[2] * 8]
+    assert all(float(move.abs().flatten(1).max(1).values.min()) > 1e-4 for move in reused)
+
+
+def test_matrices_that_a_cpu_kept_are_not_used_again_after_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    codec = make_codec()
+    saved = state_after_a_step(codec)
+    monkeypatch.setattr(optim, "REUSE", 1)  # as on a GPU
+    elsewhere = build_optimisers(codec, 1e-3, bf16=True)
+    load_state_tensors(elsewhere, saved)
+    restored = state_tensors(elsewhere)
+    assert {name for name in saved if name.rsplit(".")[-1] in ("update", "turn")} == saved.keys() - restored.keys()
+    assert any(name.endswith(".update") for name in saved)

@@ -1,0 +1,77 @@
+import pytest
+import torch
+from test_loop import CPU, changed
+
+from attncodec.config import Config
+from attncodec.training.train_state import TrainState, fetch
+
+
+def crops(count: int = 2, seed: int = 0) -> torch.Tensor:
+    return torch.randint(0, 256, (count, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+
+
+def test_quality_and_noise_of_a_sample_do_not_depend_on_the_others(quick_config: Config) -> None:
+    state = TrainState.build(quick_config, CPU)
+    quality_indices, seeds = state._draw(5, 0, range(4))
+    assert state._draw(5, 0, [2]) == ([quality_indices[2]], [seeds[2]])
+    others = [state._draw(6, 0, [2])[1][0], state._draw(5, 1, [2])[1][0]]
+    assert len({*seeds, *others}) == 6
+
+
+def test_results_are_fetched_together_and_stay_what_they_were(quick_config: Config) -> None:
+    state = TrainState.build(quick_config, CPU)
+    results = [state.step(step, 1e-3, crops(count)) for step, count in enumerate([2, 3, 1])]
+    fetched = fetch(results)
+    assert [result.loss for result in fetched] == [result.loss for result in results]
+    assert all(torch.equal(one.samples, other.samples) for one, other in zip(fetched, results, strict=True))
+    assert [len(result.samples) for result in fetched] == [2, 3, 1] and all(result.taken for result in fetched)
+
+
+def test_float32_is_kept_to_where_it_is_asked_for(quick_config: Config) -> None:
+    state = TrainState.build(changed(quick_config, precision="float32"), CPU)
+    dtypes = set()
+    state.codec.synthesis.register_forward_hook(lambda module, args, output: dtypes.add(output.dtype))
+    state.codec.analysis.register_forward_hook(lambda module, args, output: dtypes.add(output.dtype))
+    state.step(0, 1e-3, crops())
+    assert dtypes == {torch.float32} and not state.bf16
+
+
+def test_where_nothing_compiles_training_goes_on_and_says_so(
+    quick_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object, **options: object) -> object:
+        raise RuntimeError("no compiler here\nsecond line")
+
+    monkeypatch.setattr(torch, "compile", refuse)
+    said: list[str] = []
+    state = TrainState.build(changed(quick_config, compile=True), CPU, say=said.append)
+    assert said == ["torch.compile does not work here, so training goes without it: no compiler here"]
+    assert state.step(0, 1e-3, crops()).taken
+
+
+@pytest.mark.filterwarnings("ignore")  # of the compiler's own
+def test_a_network_that_does_not_compile_runs_as_it_is(quick_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[int] = []
+
+    def failing(graph: torch.fx.GraphModule, *rest: object, **options: object) -> object:
+        compiled.append(1)
+        if len(compiled) > 1:  # what tries the compiler works
+            raise RuntimeError("no such kernel")
+        return graph.forward
+
+    monkeypatch.setattr("torch._inductor.async_compile.maybe_warm_pool", lambda: None)
+    monkeypatch.setattr("torch._inductor.compile_fx.compile_fx", failing)
+    said: list[str] = []
+    state = TrainState.build(changed(quick_config, compile=True), CPU, say=said.append)
+    assert not said and state.step(0, 1e-3, crops()).taken and len(compiled) > 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.filterwarnings("ignore")  # of the compiler's own
+def test_compiled_networks_lose_what_the_others_do(quick_config: Config) -> None:
+    losses = []
+    for compiled in (False, True):
+        state = TrainState.build(changed(quick_config, compile=compiled, precision="float32"), CPU)
+        losses.append([float(state.step(step, 1e-3, crops()).loss) for step in range(4)])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)

@@ -1,0 +1,76 @@
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from conftest import TINY, Cli
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from test_cli_train import write_config
+from test_loop import CPU, changed, run
+
+from attncodec.config import Config
+from attncodec.training import dryrun
+from attncodec.training.dryrun import dry_run
+from attncodec.training.train_state import StepResult
+from attncodec.training.means import Means
+
+
+def test_a_run_can_be_looked_at(quick_config: Config, tmp_path: Path) -> None:
+    run(changed(quick_config, budget="20"), tmp_path / "run")
+    assert (tmp_path / "run" / "rd.png").read_bytes().startswith(b"\x89PNG")
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    tags = events.Tags()
+    for name in ("loss", "bpp", "psnr_db", "gradient_norm", "learning_rate", "skipped", "returns", "crops_per_s"):
+        assert f"train/{name}" in tags["scalars"], name
+    levels = {tag for tag in tags["scalars"] if tag.startswith("train/psnr_db@")}
+    assert levels and levels <= {f"train/psnr_db@{level}" for level in range(1, len(TINY.rd_lambdas) + 1)}
+    assert "validation/psnr_db@3" in tags["scalars"]
+    assert {"original/0", "validation/0@1.86", "sealed/0@1.86"} <= set(tags["images"])
+
+
+def test_means_are_over_crops_and_by_level() -> None:
+    means = Means(levels=3)
+    for loss, level in ((1.0, [0, 0]), (3.0, [2, 0])):
+        samples = torch.tensor([[level[0], 1.0, 65.025], [level[1], 2.0, 65.025]])
+        means.add(StepResult(torch.tensor([1.0, loss, 2 * loss]), samples), 0.5)
+    point, crops_per_s, norm = means.mean()
+    assert (point.loss, point.bpp, crops_per_s, norm) == (2.0, 1.5, 4.0, 4.0)
+    assert point.psnr_db == pytest.approx(30.0)
+    assert [(level, rate) for level, rate, _ in means.by_level()] == [(1, pytest.approx(5 / 3)), (3, 1.0)]
+    means.clear()
+    assert not means.steps and not means.by_level()
+
+
+def test_a_dry_run_says_what_a_run_takes_and_writes_nothing(
+    quick_config: Config, pictures: Path, place: Path, cli: Cli
+) -> None:
+    facts = dry_run(quick_config, CPU, say=lambda text: None)
+    assert facts["pictures"] == "3 to train on, 1 held out"
+    assert facts["budget"].startswith("6 steps: about 0 minutes")
+    before = sorted(place.rglob("*"))
+    config = write_config(place, pictures, "2m")
+    result = cli("train", "--config", config, "--dry-run", cwd=place)
+    assert result.returncode == 0
+    printed = result.stdout.decode()
+    assert "kMAC/pixel" in printed and "crops/s" in printed and "2 minutes: about" in printed and "GiB" in printed
+    assert sorted(place.rglob("*")) == sorted([*before, config])
+
+
+def test_steps_are_timed_once_they_are_as_fast_as_they_will_be(
+    quick_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a clock of its own: steps of 8, 4, 2, 1, 1, ... seconds take one."""
+    now, steps = [0.0], [0]
+
+    class TrainState:
+        config, device = quick_config, CPU
+
+        def step(self, *arguments: object) -> None:
+            now[0] += max(8.0 / 2 ** (steps[0] // 2), 1.0)
+            steps[0] += 1
+
+    monkeypatch.setattr(dryrun.time, "perf_counter", lambda: now[0])
+    crops = SimpleNamespace(at=lambda step, side: None)
+    assert dryrun.settled_step_s(TrainState(), crops) == pytest.approx(1.0)
+    assert steps[0] == 10
