@@ -1,34 +1,67 @@
-"""Levels of quality, and what lies between them.
+"""Qualities: what users say, what files store, and what lies between two levels.
 
-A *position* is a quality in 1 / 64 of a level above the first. What a model has for each level it has for every
-position, by a line between two levels.
+A model has levels of quality, 1 to L, each with a lambda of its own. Between two levels there are 64 steps, so a
+*quality index*, 64 times a quality, is an integer: 64 is level 1, 96 lies half way to level 2. It stands in every .atc
+file. Functions take an index as an int, or a tensor of them, and no other module converts one.
 """
 
-import torch
-from torch import Tensor
+from __future__ import annotations
 
-from attncodec.config import QUALITY_STEPS
+import math
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from torch import Tensor  # the configuration imports this module, and --help shall not wait for torch
+
+QUALITY_STEPS = 64  # between two levels
+LOWEST = QUALITY_STEPS  # the index of level 1
+
+Index = TypeVar("Index", "int", "Tensor")
+
+
+def index_of_level(level: int) -> int:
+    """Level of quality, from 1 -> its quality index."""
+    return QUALITY_STEPS * level
+
+
+def index_of_quality(quality: float) -> int:
+    """Quality, 1 for the first level -> the nearest quality index; 0, which no model has, for what is not finite."""
+    return round(quality * QUALITY_STEPS) if math.isfinite(quality) else 0
+
+
+def quality_of_index(quality_index: int) -> float:
+    """The inverse of `index_of_quality`."""
+    return quality_index / QUALITY_STEPS
+
+
+def quality_indices(levels: int) -> range:
+    """All quality indices of a model with so many levels."""
+    return range(LOWEST, QUALITY_STEPS * levels + 1)
+
+
+def split(quality_index: Index) -> tuple[Index, Index]:
+    """A quality index -> the number of the level at or below it, from 0, and the steps above that level."""
+    return quality_index // QUALITY_STEPS - 1, quality_index % QUALITY_STEPS
+
+
+def nearest_level(quality_index: Index) -> Index:
+    """The number of the nearest level, from 0; of two that are equally near, the higher one."""
+    return (quality_index + QUALITY_STEPS // 2) // QUALITY_STEPS - 1
 
 
 def interpolate(table: Tensor, quality_index: Tensor) -> Tensor:
-    """Rows of a table (L, K) at positions (B,) -> (B, K), linear between levels, rounded down where the table holds
-    integers."""
-    low = torch.div(quality_index, QUALITY_STEPS, rounding_mode="floor").clamp(0, table.shape[0] - 1)
-    high = (low + 1).clamp_max(table.shape[0] - 1)
-    part = (quality_index - low * QUALITY_STEPS)[:, None]
+    """Interpolate the rows of a table, one a level, linearly.
+
+    table: (L, K); quality_index: (B,) int64 -> (B, K), rounded down where the table holds integers.
+    """
+    low, part = split(quality_index)
+    high, part = (low + 1).clamp_max(table.shape[0] - 1), part[:, None]
     mixed = table[low] * (QUALITY_STEPS - part) + table[high] * part
-    if table.is_floating_point():
-        return mixed / QUALITY_STEPS
-    return torch.div(mixed, QUALITY_STEPS, rounding_mode="floor")
-
-
-def nearest_level(quality_index: Tensor) -> Tensor:
-    """Positions -> the number of the nearest level, from 0; the higher one of two that are equally near."""
-    return torch.div(quality_index + QUALITY_STEPS // 2, QUALITY_STEPS, rounding_mode="floor")
+    return mixed / QUALITY_STEPS if table.is_floating_point() else mixed // QUALITY_STEPS
 
 
 def rd_lambda_at(rd_lambdas: tuple[float, ...], quality_index: int) -> float:
-    """Lambda at a position, geometric between two levels."""
-    low, part = divmod(quality_index, QUALITY_STEPS)
+    """Interpolate lambda geometrically: its logarithm is linear between two levels."""
+    low, part = split(quality_index)
     high = min(low + 1, len(rd_lambdas) - 1)
     return float(rd_lambdas[low] ** (1 - part / QUALITY_STEPS) * rd_lambdas[high] ** (part / QUALITY_STEPS))

@@ -30,7 +30,7 @@ def units_of_one() -> None:
     def initialise(codec: HyperpriorCodec, x: Tensor) -> None:
         with torch.no_grad():
             for level, rd_lambda in enumerate(codec.config.rd_lambdas):
-                step = math.sqrt(18 / (math.log(2) * rd_lambda)) / 255 / transforms.PIXEL_SD
+                step = math.sqrt(18 / (math.log(2) * rd_lambda)) / 255 / transforms.PIXEL_STD
                 codec.log2_gain[level] = -math.log2(step)
 
     HyperpriorCodec.initialise = initialise

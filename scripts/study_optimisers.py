@@ -32,8 +32,8 @@ def with_optimiser(build: Callable[[list[nn.Parameter], float], torch.optim.Opti
         def build_optimisers(codec: nn.Module, lr: float, bf16: bool) -> Optimisers:
             return {"one": build([p for p in codec.parameters() if p.requires_grad], lr)}
 
-        state.build_optimisers = build_optimisers
-        state.state_tensors = lambda optimisers: {}  # SOAP's are lists; no run of these is resumed
+        train_state.build_optimisers = build_optimisers
+        train_state.state_tensors = lambda optimisers: {}  # SOAP's are lists; no run of these is resumed
 
     return patch
 

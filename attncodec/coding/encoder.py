@@ -6,24 +6,22 @@ The analysis runs once; trials count bits from the tables, without coding.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
 
-from attncodec.config import QUALITY_STEPS
-from attncodec.container import HEADER_BYTES, Container, pack, unpack
-from attncodec.errors import CheckpointError, ConfigError
-from attncodec.images import RGB, to_rgb, to_tensor
-from attncodec.metrics import psnr_db
-from attncodec.networks.bottleneck import BitCounter, RoundBottleneck, EncodeBottleneck, try_skipping
+from attncodec.coding.bottlenecks import BitCounter, EncodeBottleneck, try_skipping
 from attncodec.coding.range_coder import SymbolWriter
-from attncodec.quality import rd_lambda_at
-from attncodec.networks.priors import SKIP_SCALE_INDEX
 from attncodec.coding.refinement import Latents, refine
-
-if TYPE_CHECKING:
-    from attncodec.coding.sealed import SealedCodec
+from attncodec.coding.sealed import SealedCodec
+from attncodec.container import HEADER_BYTES, Container, pack
+from attncodec.errors import CheckpointError, ConfigError
+from attncodec.metrics import psnr_db
+from attncodec.networks.bottleneck import RoundBottleneck
+from attncodec.networks.priors import SKIP_SCALE_INDEX
+from attncodec.pictures import RGB, to_rgb, to_tensor
+from attncodec.quality import rd_lambda_at
 
 DEFAULT_QUALITY = 4.0
 WORD_BYTES = 4
@@ -51,7 +49,7 @@ Sink = TypeVar("Sink", SymbolWriter, BitCounter)
 
 @dataclass(frozen=True)
 class SentLatents(Generic[Sink]):
-    """What came of sending the latents: the channel, what took the symbols, and the latents as the decoder has them."""
+    """What came of sending latents: the bottleneck, what took the symbols, and the latents as the decoder has them."""
 
     bottleneck: EncodeBottleneck
     sink: Sink
@@ -59,70 +57,85 @@ class SentLatents(Generic[Sink]):
 
 
 class PictureEncoder:
-    """A picture, analysed. `latents_sha256` is that of the file written last, for comparison with a decoder's."""
+    """A picture, analysed.
 
-    def __init__(self, sealed: "SealedCodec", rgb: RGB, effort: int = 0) -> None:
-        """effort: 0 to 3, how long latents are refined (refinement.py)."""
+    `latents_sha256` is that of the integer latents of the file written last, as PictureDecoder has it.
+    """
+
+    def __init__(self, sealed: SealedCodec, rgb: RGB, effort: int = 0) -> None:
+        """Analyse (H, W, 3) uint8. effort: 0 to 3, how long latents are refined (refinement.py)."""
         self.sealed, self.rgb, self.effort = sealed, rgb, effort
         self.latents = Latents(sealed.analyse(to_tensor(rgb)))
-        if not bool(torch.isfinite(self.latents.units).all()):
+        if not bool(torch.isfinite(self.latents.y).all()):
             raise CheckpointError("the model is damaged: its analysis gives what is not finite")
         self.latents_sha256 = ""
 
-    def find(self, target: Target) -> bytes:
-        """The file. Raises ConfigError for a quality that the model has not, and for a target out of reach, saying what
-        can be reached."""
-        quality_index = self._quality_index(target)
-        if self.effort and 0 <= quality_index <= self.top:
+    def encode(self, target: Target) -> Container:
+        """Make the file that meets a target.
+
+        Raises ConfigError for a quality that the model has not, and for a target out of reach, saying what can be
+        reached.
+        """
+        quality_index = self._index_of(target)
+        if self.effort and quality_index in self.sealed.quality_indices:
             quality_index = self._refined(target, quality_index)
-        if quality_index < 0:
-            limit_bytes = self._limit_bytes(target)
+        if quality_index < self.lowest:
+            limit_bytes, smallest = self._limit_bytes(target), len(pack(self.write(self.lowest)))
             raise ConfigError(
-                f"{limit_bytes} bytes are too few for this picture", f"its smallest file has {len(self.write(0))} bytes"
+                f"{limit_bytes} bytes are too few for this picture", f"its smallest file has {smallest} bytes"
             )
-        if quality_index > self.top:
+        if quality_index > self.highest:
             raise ConfigError(
                 f"{target.psnr_db:g} dB is out of reach for this picture",
-                f"its best file has {self.psnr_db(self.top):.2f} dB",
+                f"its best file has {self.psnr_db(self.highest):.2f} dB",
             )
         return self.write(quality_index)
 
     @property
-    def top(self) -> int:
-        """The highest position."""
-        return self.sealed.qualities[-1] - QUALITY_STEPS
+    def lowest(self) -> int:
+        """The lowest quality index of the model."""
+        return self.sealed.quality_indices[0]
 
-    def write(self, quality_index: int) -> bytes:
-        """The file at a position in the levels."""
+    @property
+    def highest(self) -> int:
+        """The highest quality index of the model."""
+        return self.sealed.quality_indices[-1]
+
+    def write(self, quality_index: int) -> Container:
+        """Make the file of a quality."""
         sent = self._send(quality_index, SymbolWriter)
         self.latents_sha256 = sent.bottleneck.latents.hexdigest()
         height, width = self.rgb.shape[:2]
-        return pack(
-            Container(
-                width,
-                height,
-                self.sealed.header.decoder_id,
-                sent.bottleneck.latents.crc,
-                sent.sink.finish(),
-                quality_index + QUALITY_STEPS,
-                sent.bottleneck.skip_below > 0,
-            )
+        return Container(
+            width,
+            height,
+            self.sealed.header.decoder_id,
+            sent.bottleneck.latents.crc,
+            sent.sink.finish(),
+            quality_index,
+            sent.bottleneck.skip_below > 0,
         )
 
+    def file_bytes(self, quality_index: int) -> int:
+        """Count the bytes of the file of a quality."""
+        return len(pack(self.write(quality_index)))
+
     def _refined(self, target: Target, quality_index: int) -> int:
-        """Refine at the position that meets a target, and find the one that meets it then. Where none does, or what it
-        gives is worse, the latents stay as they were, and so does the position."""
+        """Refine at the quality that meets a target, and find the one that meets it then.
+
+        Where none does, or what it gives is worse, the latents stay as they were, and so does the quality.
+        """
         before, shortfall = self.latents, self._shortfall(target, quality_index)
         self.refine(quality_index)
-        found = self._quality_index(target)
-        if not 0 <= found <= self.top or self._shortfall(target, found) > shortfall:
+        found = self._index_of(target)
+        if found not in self.sealed.quality_indices or self._shortfall(target, found) > shortfall:
             self.latents, found = before, quality_index
         return found
 
     def _shortfall(self, target: Target, quality_index: int) -> float:
         """What files that meet a target are compared by, the less the better: a quality's were compared already."""
         if target.psnr_db is not None:
-            return len(self.write(quality_index))
+            return self.file_bytes(quality_index)
         return 0.0 if target.bytes is None and target.bpp is None else -self.psnr_db(quality_index)
 
     def refine(self, quality_index: int) -> None:
@@ -131,29 +144,34 @@ class PictureEncoder:
             self.latents = refine(self.sealed, to_tensor(self.rgb), self.latents, quality_index, self.effort)
 
     def loss(self, quality_index: int) -> float:
-        """bpp + lambda 255^2 MSE of the real file and the decoded 8-bit picture."""
+        """Compute bpp + lambda 255^2 MSE of the real file and the decoded 8-bit picture."""
         rd_lambda = rd_lambda_at(self.sealed.header.config.rd_lambdas, quality_index)
         mse_255 = 255**2 * 10 ** (-self.psnr_db(quality_index) / 10)
-        return 8 * len(self.write(quality_index)) / (self.rgb.shape[0] * self.rgb.shape[1]) + rd_lambda * mse_255
+        pixels = self.rgb.shape[0] * self.rgb.shape[1]
+        return 8 * self.file_bytes(quality_index) / pixels + rd_lambda * mse_255
 
     def count_bytes(self, quality_index: int) -> int:
-        """About how large the file will be: exact but for the coder's last words."""
+        """Estimate how large the file will be: exact but for the coder's last words."""
         bits = self._send(quality_index, BitCounter).sink.bits
         return HEADER_BYTES + WORD_BYTES * math.ceil(bits / 8 / WORD_BYTES)
 
     def psnr_db(self, quality_index: int) -> float:
-        """Of the decoded 8-bit picture; infinite where it is equal."""
-        quality_db = psnr_db(self.rgb, self._picture(self._send(quality_index, BitCounter).y_hat, quality_index))
+        """PSNR of the decoded 8-bit picture; infinite where it is equal."""
+        y_hat = self._send(quality_index, BitCounter).y_hat
+        quality_db = psnr_db(self.rgb, self._picture(y_hat, quality_index))
         return math.inf if quality_db is None else quality_db
 
     @torch.inference_mode()
-    def reconstruct(self, data: bytes) -> tuple[RGB, float]:
-        """What decoding a file of this encoding must give, found without decoding it, (H, W, 3) uint8, and the
-        estimated bits of z and y."""
-        container = unpack(data)
-        quality_index = container.quality_index - QUALITY_STEPS
-        bottleneck = RoundBottleneck(SKIP_SCALE_INDEX if container.skip else 0, self.sealed.rounding(quality_index))
-        return self._picture(self._transmit(bottleneck, quality_index), quality_index), float(bottleneck.bits.sum())
+    def reconstruct(self, container: Container) -> tuple[RGB, float]:
+        """Find what decoding a file of this picture must give, without decoding it.
+
+        Returns (H, W, 3) uint8, and the estimated bits of z and y.
+        """
+        quality_index = container.quality_index
+        skip_below = SKIP_SCALE_INDEX if container.skip else 0
+        bottleneck = RoundBottleneck(skip_below, self.sealed.rounding(quality_index))
+        y_hat = self._transmit(bottleneck, quality_index)
+        return self._picture(y_hat, quality_index), float(bottleneck.bits.sum())
 
     def _send(self, quality_index: int, sink: Callable[[], Sink]) -> SentLatents[Sink]:
         """Through a new sink, with skipping unless it costs too much."""
@@ -161,7 +179,8 @@ class PictureEncoder:
 
         def send(skip_below: int) -> EncodeBottleneck:
             taker = sink()
-            bottleneck = EncodeBottleneck(taker, sealed.z_tables, sealed.y_tables, skip_below, rounding, sealed.stopwatch)
+            tables = (sealed.z_tables, sealed.y_tables)
+            bottleneck = EncodeBottleneck(taker, *tables, skip_below, rounding, sealed.stopwatch)
             sent.append(SentLatents(bottleneck, taker, self._transmit(bottleneck, quality_index)))
             return bottleneck
 
@@ -172,19 +191,22 @@ class PictureEncoder:
     def _transmit(self, bottleneck: EncodeBottleneck | RoundBottleneck, quality_index: int) -> Tensor:
         codec, at, latents = self.sealed.codec, torch.tensor([quality_index]), self.latents
         with self.sealed.stopwatch.part("exact path"):
-            return codec.transmit(bottleneck, at, codec.apply_gain(latents.units, at), latents.z)
+            return codec.transmit(bottleneck, at, codec.apply_gain(latents.y, at), latents.z)
 
     def _picture(self, y_hat: Tensor, quality_index: int) -> RGB:
         return to_rgb(self.sealed.synthesise(y_hat, quality_index, (self.rgb.shape[0], self.rgb.shape[1])))
 
-    def _quality_index(self, target: Target) -> int:
-        """The position that meets a target: -1 where even the smallest file is too large, top + 1 where even the best
-        is not good enough."""
+    def _index_of(self, target: Target) -> int:
+        """The quality index that meets a target.
+
+        It is one below the lowest where even the smallest file is too large, and one above the highest where even the
+        best is not good enough.
+        """
         if target.bytes is not None or target.bpp is not None:
             return self._largest_within(self._limit_bytes(target))
         if target.psnr_db is not None:
             wanted_db = target.psnr_db
-            return self._highest(lambda quality_index: self.psnr_db(quality_index) < wanted_db) + 1
+            return self._bisect_quality(lambda quality_index: self.psnr_db(quality_index) < wanted_db) + 1
         default = min(DEFAULT_QUALITY, len(self.sealed.header.config.rd_lambdas))
         return self.sealed.quality_index(default if target.quality is None else target.quality)
 
@@ -194,19 +216,19 @@ class PictureEncoder:
         return target.bytes or 0
 
     def _largest_within(self, limit_bytes: int) -> int:
-        """The highest position whose file is not over the limit."""
-        quality_index = self._highest(lambda quality_index: self.count_bytes(quality_index) <= limit_bytes)
+        """The highest quality index whose file is not over the limit."""
+        quality_index = self._bisect_quality(lambda quality_index: self.count_bytes(quality_index) <= limit_bytes)
         # The count leaves out the coder's last words: the file itself decides.
-        while quality_index >= 0 and len(self.write(quality_index)) > limit_bytes:
+        while quality_index >= self.lowest and self.file_bytes(quality_index) > limit_bytes:
             quality_index -= 1
         return quality_index
 
-    def _highest(self, holds: Callable[[int], bool]) -> int:
-        """The highest position at which `holds` is true, if it is true up to there and false beyond; -1 for none.
+    def _bisect_quality(self, holds: Callable[[int], bool]) -> int:
+        """The highest quality index at which `holds` is true, if it is true up to there and false beyond.
 
-        At most 9 trials, ceil of log2 of the positions.
+        It is one below the lowest where it holds nowhere. At most 9 trials for 8 levels, ceil of log2 of the indices.
         """
-        low, high = -1, self.top
+        low, high = self.lowest - 1, self.highest
         while low < high:
             middle = (low + high + 1) // 2
             if holds(middle):
@@ -214,3 +236,18 @@ class PictureEncoder:
             else:
                 high = middle - 1
         return low
+
+
+def compress(sealed: SealedCodec, rgb: RGB, target: Target | None = None, effort: int = 0) -> bytes:
+    """(H, W, 3) uint8, any size -> the bytes of an .atc file, of the quality, size or PSNR that is asked for.
+
+    Effort, 0 to 3, buys smaller or better files with the encoder's time. Raises ConfigError for a quality out of range,
+    or a target that cannot be reached.
+    """
+    return pack(PictureEncoder(sealed, rgb, effort).encode(target or Target()))
+
+
+def reconstruct(sealed: SealedCodec, rgb: RGB, quality_index: int) -> tuple[RGB, float]:
+    """Find what the file of a picture at a quality decodes to, and the estimated bits of z and y."""
+    encoder = PictureEncoder(sealed, rgb)
+    return encoder.reconstruct(encoder.write(quality_index))

@@ -52,13 +52,18 @@ def to_fixed_point(x: Tensor) -> Tensor:
 
 
 def fraction_for(peak: Tensor, headroom: float) -> Tensor:
-    """The most bits behind the point with which `headroom` times the peak still fits. peak: (C,) >= 0 -> (C,) uint8."""
+    """Find the most bits behind the point with which `headroom` times the peak still fits.
+
+    peak: (C,) >= 0 -> (C,) uint8.
+    """
     room = INTEGER_LIMIT / (peak.double() * headroom).clamp_min(INTEGER_LIMIT / 2.0**FRACTION_MAX)
     return torch.floor(torch.log2(room)).clamp(0, FRACTION_MAX).to(torch.uint8)
 
 
 def quantise_conv(conv: nn.Conv2d, inputs: Tensor, outputs: Tensor) -> ConvTensors:
-    """The integers of a convolution. inputs (in,), outputs (out,): bits behind the point of what it takes and gives.
+    """Make the integers of a convolution.
+
+    inputs (in,), outputs (out,): bits behind the point of what it takes and gives.
 
     Raises CheckpointError where weights are not finite, or a weight or bias is out of range.
     """
@@ -81,7 +86,7 @@ def quantise_conv(conv: nn.Conv2d, inputs: Tensor, outputs: Tensor) -> ConvTenso
 
 
 def dequantise_conv(conv: nn.Conv2d, tensors: ConvTensors, inputs: Tensor) -> None:
-    """The inverse: what the integers of a layer stand for, in floats."""
+    """Give a layer the floats that its integers stand for: the inverse of `quantise_conv`."""
     assert conv.bias is not None
     outputs = tensors["fraction"].double()
     power = tensors["shift"].double()[:, None] + outputs[:, None] - inputs.double()
@@ -110,6 +115,7 @@ class IntegerConv2d(nn.Module):
         self.padding = padding
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B, in, H, W) -> (B, out, H, W)."""
         # To the nearest integer: a kernel that transforms (Winograd, FFT) may be off by a little, never by a half.
         sums = F.conv2d(x, self.weight, padding=self.padding).round()
         return torch.floor(sums * self.scale + self.bias).clamp(-OUTPUT_LIMIT, OUTPUT_LIMIT)
@@ -119,40 +125,44 @@ class IntegerLeakyReLU(nn.Module):
     """The leaky ReLU of blocks.py on integers, its slope a power of two; its output is what a convolution may take."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """x -> same shape."""
         return clamp_activation(torch.where(x < 0, torch.floor(x * SLOPE), x))
 
 
 def clamp_activation(x: Tensor) -> Tensor:
-    """Integers -> what a convolution may take."""
+    """Clamp integers to what a convolution may take."""
     return x.clamp(-INTEGER_LIMIT, INTEGER_LIMIT)
 
 
-def exact(network: nn.Module, tensors: dict[str, ConvTensors], prefix: str) -> nn.Module:
-    """The integer twin of a network of convolutions, leaky ReLUs and pixel shuffles, from stored integers by name."""
+def to_integer(network: nn.Module, tensors: dict[str, ConvTensors], prefix: str) -> nn.Module:
+    """Build a network of convolutions, leaky ReLUs and pixel shuffles on integers, from stored ones by name."""
     if isinstance(network, nn.Conv2d):
         return IntegerConv2d(tensors[prefix], padding=network.kernel_size[0] // 2)
     if isinstance(network, nn.LeakyReLU):
         return IntegerLeakyReLU()
     if isinstance(network, nn.Sequential):
-        return nn.Sequential(*(exact(child, tensors, f"{prefix}.{name}") for name, child in network.named_children()))
+        return nn.Sequential(*(to_integer(child, tensors, f"{prefix}.{name}") for name, child in network.named_children()))
     assert isinstance(network, nn.PixelShuffle)
     return network
 
 
 def convolutions(network: nn.Module) -> Iterator[tuple[str, nn.Conv2d]]:
-    """Name and layer of all convolutions, as `exact` asks for them."""
+    """Walk through the convolutions of a network: names as `to_integer` asks for them, and layers."""
     for name, module in network.named_modules():
         if isinstance(module, nn.Conv2d):
             yield name, module
 
 
 def exp2_table() -> Tensor:
-    """(4096,) int32: 2^(i / 4096) * 2^14, stored in the model, for pow may differ between machines."""
+    """Tabulate 2^(i / 4096) * 2^14, (4096,) int32; it is stored in the model, for pow may differ between machines."""
     return torch.exp2(torch.arange(1 << EXP2_BITS, dtype=torch.float64) / (1 << EXP2_BITS)).mul(EXP2_ONE).round().int()
 
 
 def multiply_exp2(x: Tensor, log2: Tensor, table: Tensor, limit: int) -> Tensor:
-    """floor(x * 2^(log2 / 4096)), clamped to +-limit; x integers below 2^37 in float64, log2 integers within +-2^17."""
+    """Compute floor(x * 2^(log2 / 4096)), clamped to +-limit.
+
+    x: integers below 2^37 in float64; log2: integers within +-2^17.
+    """
     whole = torch.div(log2, 1 << EXP2_BITS, rounding_mode="floor")
     mantissa = table[log2 - (whole << EXP2_BITS)].double() / EXP2_ONE
     power = POWERS.to(x.device)[whole + POWER_MAX]

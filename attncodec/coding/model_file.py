@@ -12,7 +12,7 @@ Digests cover what is stored, never what today's defaults make of it: a field th
 configuration, with a default, changes neither a model that lacks it nor the files that it wrote.
 
 Convolution weights are stored in 16 bits, all others in 32; the networks that feed the entropy coder, the gains and the
-tables are integers (fixed_point.py, context.py, range_coder.py) and are stored as such, never made again. What begins with
+tables are integers (fixed_point.py, integer_context.py, tables.py) and are stored as such, never made again. What begins with
 `reconstruction.` and `rounding.` was measured at sealing, and is absent where nothing was (sealing.py); gains of z are
 absent from models of before there were any. Safetensors hold numbers only: nothing in a model file can be executed.
 """
@@ -25,17 +25,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from attncodec.coding.integer_context import CONTEXT, Z_FRACTION, integer_shapes
+from attncodec.coding.tables import Tables
+from attncodec.coding.tensor_file import canonical_json, read_meta, read_tensors, sha256_of, to_bytes
 from attncodec.config import ModelConfig, build_config, flatten, nest
 from attncodec.errors import CheckpointError, ConfigError
+from attncodec.networks.context import ContextModel
 from attncodec.networks.hyperprior import HyperpriorCodec
-from attncodec.coding.range_coder import Tables
-from attncodec.networks.context import CONTEXT, Z_FRACTION, ContextModel, integer_shapes
 from attncodec.networks.priors import NUM_SCALES
-from attncodec.coding.tensor_file import canonical_json, read_meta, read_tensors, sha256_of, to_bytes
 
 FORMAT = "attncodec-model-4"
 ENCODER_FIELDS = ("analysis_blocks", "attention.analysis", "rd_lambdas")
 FLOAT_PARTS = ("analysis.", "hyper_analysis.", "synthesis.")
+STORED_NAMES = {f"{part}.latent_std": f"{part}.unit" for part in ("analysis", "synthesis")}  # where they differ
 GAIN_Z = "log2_gain_z"
 OFFSETS = "reconstruction.offsets"
 ERROR_WEIGHT = "rounding.error_weight"
@@ -90,7 +92,7 @@ class ModelHeader:
 
 
 def make_header(config: ModelConfig, tensors: dict[str, Tensor], training_info: dict[str, Any]) -> ModelHeader:
-    """The JSON of a model that is sealed now."""
+    """Make the JSON of a model that is sealed now."""
     fields = flatten(config.model_dump(mode="json"))
     meta: dict[str, Any] = {
         "format": FORMAT,
@@ -104,12 +106,12 @@ def make_header(config: ModelConfig, tensors: dict[str, Tensor], training_info: 
 
 
 def write_model(header: ModelHeader, tensors: dict[str, Tensor]) -> bytes:
-    """The bytes of the model file."""
+    """Return the bytes of the model file."""
     return to_bytes(tensors, header.meta)
 
 
 def read_header(path: Path) -> ModelHeader:
-    """The JSON of a model file, without its tensors. Raises CheckpointError."""
+    """Read the JSON of a model file, without its tensors. Raises CheckpointError."""
     header = ModelHeader(read_meta(path, FORMAT, dict.fromkeys(OLD_FORMATS, OLD_HINT)))
     try:
         if set(header.meta) != {"format", "decoder", "encoder", "decoder_id", "training_info", "file_sha256"}:
@@ -125,7 +127,7 @@ def read_header(path: Path) -> ModelHeader:
 
 
 def read_model(path: Path) -> tuple[ModelHeader, dict[str, Tensor]]:
-    """Header and tensors. Raises CheckpointError: missing, not a model file, damaged, or of another version."""
+    """Read header and tensors. Raises CheckpointError: missing, not a model file, damaged, or of another version."""
     header = read_header(path)
     tensors = read_tensors(path, expected_tensors(header.config), optional_tensors(header.config))
     if (
@@ -147,9 +149,8 @@ def expected_tensors(config: ModelConfig) -> dict[str, tuple[Shape, str]]:
     with torch.device("meta"):
         codec = HyperpriorCodec(config, ContextModel(config), None)
     expected: dict[str, tuple[Shape, str]] = {**integer_shapes(config)}
-    for name, tensor in codec.state_dict().items():
-        if name.startswith(FLOAT_PARTS):
-            expected[name] = (list(tensor.shape), "F16" if tensor.dim() == 4 else "F32")
+    for name, tensor in _transform_tensors(codec).items():
+        expected[name] = (list(tensor.shape), "F16" if tensor.dim() == 4 else "F32")
     # Of z there is a table for each channel, or for each level and channel: read_model looks at their number.
     for latent, tables in (("z", None), ("y", [NUM_SCALES])):
         expected[f"tables.{latent}.weights"] = (None, "I32")
@@ -170,30 +171,46 @@ def optional_tensors(config: ModelConfig) -> dict[str, tuple[Shape, str]]:
 
 
 def float_tensors(codec: HyperpriorCodec) -> dict[str, Tensor]:
-    """The transforms as they are stored. Raises CheckpointError where a weight is not finite in 16 bits."""
+    """Return the transforms as they are stored. Raises CheckpointError where a weight is not finite in 16 bits."""
     tensors = {}
-    for name, tensor in codec.state_dict().items():
-        if name.startswith(FLOAT_PARTS):
-            stored = tensor.detach().cpu().to(torch.float16 if tensor.dim() == 4 else torch.float32)
-            if not bool(torch.isfinite(stored).all()):
-                raise CheckpointError(f"the model cannot be sealed: {name} is not finite in 16 bits")
-            tensors[name] = stored.contiguous()
+    for name, tensor in _transform_tensors(codec).items():
+        stored = tensor.detach().cpu().to(torch.float16 if tensor.dim() == 4 else torch.float32)
+        if not bool(torch.isfinite(stored).all()):
+            raise CheckpointError(f"the model cannot be sealed: {name} is not finite in 16 bits")
+        tensors[name] = stored.contiguous()
     return tensors
 
 
+def _transform_tensors(codec: HyperpriorCodec) -> dict[str, Tensor]:
+    """Those of the transforms, by the names that they have in files."""
+    return {
+        STORED_NAMES.get(name, name): tensor
+        for name, tensor in codec.state_dict().items()
+        if name.startswith(FLOAT_PARTS)
+    }
+
+
+def codec_weights(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the stored transforms in float32, by the names that they have in a codec."""
+    names = {stored: name for name, stored in STORED_NAMES.items()}
+    return {
+        names.get(name, name): tensor.float() for name, tensor in tensors.items() if name.startswith(FLOAT_PARTS)
+    }
+
+
 def gains_of(config: ModelConfig, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The gains by the names that a codec has for them, int64: zeros for z in a model of before z had any."""
+    """Return the gains by the names that a codec has for them, int64: zeros for z in a model of before z had any."""
     without = torch.zeros(len(config.rd_lambdas), config.hyper_channels)
     return {"log2_gain": tensors["log2_gain"].long(), GAIN_Z: tensors.get(GAIN_Z, without).long()}
 
 
 def tables_of(tensors: dict[str, Tensor], latent: str) -> Tables:
-    """The stored tables of `y` or `z`."""
+    """Return the stored tables of `y` or `z`."""
     return Tables(*(tensors[f"tables.{latent}.{field}"].numpy() for field in TABLE_FIELDS))
 
 
 def table_tensors(tables: Tables, latent: str) -> dict[str, Tensor]:
-    """The inverse."""
+    """Return tables as they are stored: the inverse of `tables_of`."""
     return {f"tables.{latent}.{field}": torch.from_numpy(getattr(tables, field)) for field in TABLE_FIELDS}
 
 

@@ -6,5 +6,5 @@ FOLDER = Path(__file__).parent.parent / "weights"
 
 
 def shipped(name: str = "default") -> Path:
-    """The model file of that name."""
+    """Return the path of the model file of that name."""
     return FOLDER / f"{name}.safetensors"

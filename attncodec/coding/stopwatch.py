@@ -16,6 +16,7 @@ class Stopwatch:
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
+        """Charge what runs inside to a name."""
         self._charge()
         self._running.append(name)
         try:
@@ -25,7 +26,7 @@ class Stopwatch:
             self._running.pop()
 
     def take(self) -> dict[str, float]:
-        """The seconds so far; begins anew."""
+        """Return the seconds so far, and begin anew."""
         taken = dict(self.seconds)
         self.seconds.clear()
         return taken

@@ -22,13 +22,16 @@ META_KEY = "attncodec"
 
 
 def to_bytes(tensors: dict[str, Tensor], meta: dict[str, Any]) -> bytes:
-    """The file; equal contents have equal bytes."""
+    """Return the bytes of the file; equal contents have equal bytes."""
     return safetensors.torch.save(tensors, {META_KEY: canonical_json(meta)})
 
 
 def read_meta(path: Path, form: str, hints: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """The JSON alone. Raises CheckpointError: missing, not such a file, or its "format" is not `form`, with the hint
-    for the one that it is, if there is one."""
+    """Read the JSON alone.
+
+    Raises CheckpointError: missing, not such a file, or its "format" is not `form`, with the hint for the one that it
+    is, if there is one.
+    """
     if path.is_dir() or not path.exists():
         raise CheckpointError(f"there is no file {path}", "attncodec train makes models: DIR/model.safetensors")
     try:
@@ -57,8 +60,11 @@ def read_tensors(
     expected: dict[str, tuple[list[int] | None, str]] | None = None,
     optional: dict[str, tuple[list[int] | None, str]] | None = None,
 ) -> dict[str, Tensor]:
-    """All tensors. `expected`, if given, is checked before anything is read: name -> shape (None: one dimension of any
-    length) and dtype as safetensors names it; so is `optional`, as far as it is there. Raises CheckpointError."""
+    """Read all tensors.
+
+    `expected`, if given, is checked before anything is read: name -> shape (None: one dimension of any length) and
+    dtype as safetensors names it; so is `optional`, as far as it is there. Raises CheckpointError.
+    """
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             names = set(file.keys())
@@ -80,7 +86,7 @@ def read_tensors(
 
 
 def sha256_of(tensors: dict[str, Tensor], preamble: str = "") -> "hashlib._Hash":
-    """SHA-256 over the preamble, then name, dtype, shape and little-endian bytes of each tensor, in order of name."""
+    """Compute SHA-256 over the preamble, then name, dtype, shape and little-endian bytes of each tensor, in order of name."""
     sha = hashlib.sha256(preamble.encode())
     for name, tensor in sorted(tensors.items()):
         sha.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
@@ -90,5 +96,5 @@ def sha256_of(tensors: dict[str, Tensor], preamble: str = "") -> "hashlib._Hash"
 
 
 def canonical_json(value: Any) -> str:
-    """Sorted keys, no spaces: the same value has the same bytes."""
+    """Write JSON with sorted keys and no spaces: the same value has the same bytes."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)

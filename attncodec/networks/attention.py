@@ -89,6 +89,7 @@ class Kernel(nn.Module):
         self.log_sigma = nn.Parameter(torch.full((heads,), math.log(sigma)))
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, need_weights: bool = True) -> Pooled:
+        """See `Scorer`."""
         with full_precision(q):  # differences of squares: bf16 has too few digits
             q, k = _at_least_float32(q), _at_least_float32(k)
             precision = torch.exp(-2 * self.log_sigma)[:, None, None]  # 1 / sigma^2
@@ -114,6 +115,7 @@ class Additive(nn.Module):
             nn.init.uniform_(parameter, -bound, bound)
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, need_weights: bool = True) -> Pooled:
+        """See `Scorer`."""
         queries = q.transpose(0, 1) @ self.query[:, None]  # heads first: one product for each has w in it
         keys = k.transpose(0, 1) @ self.key[:, None]
         rows = max(1, ADDITIVE_CHUNK // max(1, keys.numel()))
@@ -138,6 +140,7 @@ class Dot(nn.Module):
     """softmax(q . k / sqrt(d)); by torch's fused kernel where no weights are needed."""
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, need_weights: bool = True) -> Pooled:
+        """See `Scorer`."""
         if not need_weights:
             return F.scaled_dot_product_attention(q, k, v, attn_mask=mask), None
         return weighted_sum(q @ k.mT / math.sqrt(q.shape[-1]), v, mask)
@@ -177,6 +180,7 @@ class Windows:
 
     @property
     def sides(self) -> tuple[int, int]:
+        """Rows and columns of a window."""
         return min(self.side, self.height), min(self.side, self.width)
 
     @property
@@ -198,7 +202,7 @@ class Windows:
         return x.permute(0, 2, 4, 3, 5, 1).flatten(3, 4).flatten(0, 2)
 
     def merge(self, tokens: Tensor) -> Tensor:
-        """The inverse of `split`: (B * windows, L, C) -> (B, C, height, width)."""
+        """Invert `split`: (B * windows, L, C) -> (B, C, height, width)."""
         (rows, columns), (down, right) = self.sides, self.shifts
         high, wide = -(-self.height // rows), -(-self.width // columns)
         x = tokens.view(-1, high, wide, rows, columns, tokens.shape[-1])
@@ -208,7 +212,7 @@ class Windows:
         return x[..., : self.height, : self.width]
 
     def mask(self, device: torch.device) -> Tensor | None:
-        """(windows, 1, L, L), which tokens may see which; None: all.
+        """Say which tokens may see which, (windows, 1, L, L) bool; None: all.
 
         No token sees padding, or what came into its window from the other end of the map.
         """
@@ -240,6 +244,7 @@ class WindowAttention(nn.Module):
             nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B, C, H, W) -> same shape."""
         return x + self.project(self.attend(x, need_weights=False)[0])
 
     def attend(self, x: Tensor, need_weights: bool = True) -> Pooled:
@@ -254,7 +259,7 @@ class WindowAttention(nn.Module):
         return windows.merge(tokens), weights
 
     def windows(self, x: Tensor) -> Windows:
-        """How a map is cut."""
+        """Say how a map is cut."""
         return Windows(x.shape[-2], x.shape[-1], self.window, self.shifted)
 
 
@@ -283,7 +288,7 @@ ATTENTION: dict[AttentionKind, Builder] = {
 def build_attention(
     config: AttentionConfig, channels: int, kind: AttentionKind | None = None, shifted: bool = False
 ) -> nn.Module:
-    """(B, channels, H, W) -> same, residual inside, the identity at the start, any H and W.
+    """Build a block (B, channels, H, W) -> same, residual inside, the identity at the start, any H and W.
 
     The kind is `config.kind` unless given; `shifted` moves the windows, where there are any, by half their side.
     """

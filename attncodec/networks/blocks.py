@@ -10,7 +10,7 @@ SLOPE = 1 / 8  # a power of two, so that an integer network can have the same no
 
 
 def full_precision(x: Tensor) -> torch.autocast:
-    """A region outside autocast: bf16 keeps 8 bits, too few for a DC coefficient of a hundred quantiser steps."""
+    """Make a region outside autocast: bf16 keeps 8 bits, too few for a DC coefficient of a hundred quantiser steps."""
     return torch.autocast(x.device.type, enabled=False)
 
 
@@ -26,11 +26,12 @@ class ResidualBlock(nn.Module):
             self.conv2.weight.mul_(0.1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B, C, H, W) -> same shape."""
         return x + self.conv2(self.activation(self.conv1(x)))
 
 
 def fold(x: Tensor, layer: nn.Conv2d, factor: int) -> Tensor:
-    """layer(pixel_unshuffle(x, factor)), for a 1x1 convolution: x (B, C, f h, f w) -> (B, K, h, w).
+    """Compute layer(pixel_unshuffle(x, factor)), for a 1x1 convolution: x (B, C, f h, f w) -> (B, K, h, w).
 
     With the unshuffled channels in the order row, column, C, in which they are copied in long runs: pixel_unshuffle
     takes three times as long in channels_last, and a strided convolution has a slow backward in bf16.
@@ -45,7 +46,7 @@ def fold(x: Tensor, layer: nn.Conv2d, factor: int) -> Tensor:
 
 
 def unfold(x: Tensor, layer: nn.Conv2d, factor: int) -> Tensor:
-    """pixel_shuffle(layer(x), factor), for a 1x1 convolution: x (B, C, h, w) -> (B, K, f h, f w), as `fold`."""
+    """Compute pixel_shuffle(layer(x), factor), for a 1x1 convolution: x (B, C, h, w) -> (B, K, f h, f w), as `fold`."""
     batch, channels, h, w = x.shape
     weight = layer.weight.permute(0, 2, 3, 1).reshape(-1, factor, factor, channels).permute(1, 2, 0, 3).flatten(0, 2)
     bias = None if layer.bias is None else layer.bias.reshape(-1, factor, factor).permute(1, 2, 0).flatten()
@@ -62,6 +63,7 @@ class Down(nn.Sequential):
         self.factor = factor
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B, C, H, W) -> (B, C', H / f, W / f)."""
         return fold(x, cast(nn.Conv2d, self[1]), self.factor)
 
 
@@ -73,16 +75,17 @@ class Up(nn.Sequential):
         self.factor = factor
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B, C, H, W) -> (B, C', f H, f W)."""
         return unfold(x, cast(nn.Conv2d, self[0]), self.factor)
 
 
 def leaky(*layers: nn.Module) -> nn.Sequential:
-    """The layers, each followed by a leaky ReLU."""
+    """Follow each of the layers by a leaky ReLU."""
     return nn.Sequential(*(part for layer in layers for part in (layer, nn.LeakyReLU(SLOPE))))
 
 
 class ResidualUnit(nn.Module):
-    """relu(x + 1x1(relu(3x3(relu(1x1(x)))))), at half the width inside: the unit of the gated block."""
+    """relu(x + 1x1(relu(3x3(relu(1x1(x)))))), at half the width inside: the unit of the attention block."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -96,6 +99,7 @@ class ResidualUnit(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B, C, H, W) -> same shape."""
         return torch.relu(self.conv(x) + x)
 
 
@@ -103,7 +107,7 @@ class AttentionBlock(nn.Module):
     """x + alpha * trunk(x) * sigmoid(mask(x)), the simplified attention of Cheng et al. 2020 (arXiv 2001.01568).
 
     alpha, one a channel, starts at 0: the block begins as the identity. With alpha = 1 it is CompressAI's
-    AttentionBlock, whose `conv_a` is `trunk` here and whose `conv_b` is `mask`.
+    block of this name, whose `conv_a` is `trunk` here and whose `conv_b` is `mask`.
     """
 
     def __init__(self, channels: int) -> None:
@@ -113,4 +117,5 @@ class AttentionBlock(nn.Module):
         self.alpha = nn.Parameter(torch.zeros(channels, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B, C, H, W) -> same shape."""
         return x + self.alpha * self.trunk(x) * torch.sigmoid(self.mask(x))

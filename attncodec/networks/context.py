@@ -1,17 +1,16 @@
-"""What is known of the latents before they are coded: from z, and from the latents that were coded before.
+"""The context model: what is known of latents before they are coded, from z and from the latents that were sent before.
 
-Latents are coded in a few steps, each for the whole picture at once. Cells of 2 x 2 latents are laid out as channels
-(pixel-unshuffle), so that every network runs once a cell, at stride 32 in pixels:
+Latents are sent in a few steps, each for the whole picture at once. Cells of 2 x 2 latents are laid out as channels
+(pixel-unshuffle), so that every network runs once for each cell, at stride 32 in pixels:
 
     none       one step: what z says
-    quadtree   four steps: the four positions of a cell in turn, in another order for each quarter of the channels
-               (Li et al. 2023, arXiv 2302.14402), so that each step knows of every position
+    quadtree   four steps: the four places of a cell in turn, in another order for each quarter of the channels
+               (Li et al. 2023, arXiv 2302.14402), so that each step knows of every place
 
-Two twins share one contract (`ContextModelProtocol`): `ContextModel` learns, `IntegerContextModel` runs in a sealed codec, on integers.
+Two classes meet one protocol: `ContextModel` learns, and `IntegerContextModel` (coding/integer_context.py) computes the
+same on integers in a sealed codec.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -19,42 +18,17 @@ import torch
 from torch import Tensor, nn
 
 from attncodec.config import ModelConfig
-from attncodec.errors import CheckpointError
 from attncodec.networks.blocks import Up, leaky
-from attncodec.coding.fixed_point import (
-    EXP2_BITS,
-    EXP2_ONE,
-    FRACTION_BITS,
-    FRACTION_MAX,
-    GAIN_LIMIT,
-    INTEGER_LIMIT,
-    FIXED_POINT_ONE,
-    ConvTensors,
-    clamp_activation,
-    convolutions,
-    dequantise_conv,
-    exact,
-    exp2_table,
-    fraction_for,
-    multiply_exp2,
-    quantise_conv,
-    to_fixed_point,
-)
+from attncodec.networks.priors import SCALES_PER_OCTAVE, UNIT_SCALE_INDEX
 from attncodec.quality import interpolate
-from attncodec.networks.priors import NUM_SCALES, SCALES_PER_OCTAVE, UNIT_SCALE_INDEX
 
 CELL = 2  # latents to a cell, each way
 CELLS_IN_Z = 2  # cells to an element of z, each way
-MEAN_LIMIT = 1 << 27  # 15 bits of quantiser steps, FRACTION_BITS behind the point
-RANGE_HEADROOM = 4  # what an activation may exceed by the largest that was measured
-UNKNOWN_PEAKS = 31.0, 15.0, 127.0  # of activations, of y and of z in units, where none were measured
-CONTEXT = "context."  # what names of stored layers begin with
-Z_FRACTION = "z_fraction"
-DIAGONAL = (0, 3, 1, 2)  # the positions of a cell, in raster order, as they take turns: opposite corners first
+DIAGONAL = (0, 3, 1, 2)  # the places of a cell, in raster order, as they take turns: opposite corners first
 
 
 def coding_order(kind: str, channels: int) -> list[Tensor]:
-    """For each step, which channels of the unshuffled latents (4 * channel + position) it codes, in order of coding."""
+    """List for each step which channels of the unshuffled latents (4 * channel + place) it codes, in order of coding."""
     # In numpy: models are loaded on torch's meta device, where such operations drag in seconds of imports.
     channel = np.arange(channels)
     quarter = channel * 4 // channels
@@ -66,32 +40,39 @@ def coding_order(kind: str, channels: int) -> list[Tensor]:
 
 
 class ContextModelProtocol(Protocol):
-    """Gains are log2 of quantiser steps to a unit, (B, K, 1, 1), of the channels of z or of the K elements that a step
-    codes: floats where the prior learns, integers in 1 / 4096 where it is exact."""
+    """What a codec asks of its context model.
+
+    Gains are log2 of quantiser steps to one of a latent, (B, K, 1, 1), of the channels of z or of the K elements that a
+    step codes: floats where the model learns, integers in 1 / 4096 where it is exact.
+    """
 
     @property
     def order(self) -> list[Tensor]:
         """For each step the channels of the cells that it codes."""
         ...
 
+    def octaves(self, gain: Tensor) -> Tensor:
+        """Gains, as the model has them -> log2 gains in float32, same shape."""
+        ...
+
     def hyper(self, z_hat: Tensor, quality_index: Tensor, gain: Tensor) -> Tensor:
-        """z_hat (B, N, h, w) in quantiser steps, position (B,) -> features of each cell (B, F, 2 h, 2 w)."""
+        """z_hat (B, N, h, w) in quantiser steps, quality_index (B,) -> features of each cell (B, F, 2 h, 2 w)."""
         ...
 
     def entropy_parameters(self, step: int, hyper: Tensor, known: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
-        """What is known of the elements of a step: their means in quantiser steps and their scale levels.
+        """Predict the elements of a step: their means in quantiser steps, and their scale indices.
 
-        known: (B, K, h, w), the latents of the steps before, in units and in the order of coding.
+        known: (B, K, h, w), the latents of the steps before, without their gains and in the order of coding.
         """
         ...
 
-    def to_units(self, step: int, y_hat: Tensor, gain: Tensor) -> Tensor:
+    def remove_gain(self, step: int, y_hat: Tensor, gain: Tensor) -> Tensor:
         """The elements of a step in quantiser steps -> what `entropy_parameters` takes."""
         ...
 
 
 class ContextNetworks(nn.Module):
-    """The networks of the prior: convolutions, leaky ReLUs and pixel shuffles only, so that they have integer twins."""
+    """The networks of the model: convolutions, leaky ReLUs and pixel shuffles only, which integers can compute."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -110,7 +91,10 @@ class ContextNetworks(nn.Module):
 
 
 class ContextModel(nn.Module):
-    """The prior that learns. It starts near mean 0 and scale 1 in units, and gains from data make that right."""
+    """The model that learns.
+
+    It starts near mean 0 and scale 1 of the latents, and gains that are set from data make that right.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -122,197 +106,23 @@ class ContextModel(nn.Module):
 
     @property
     def order(self) -> list[Tensor]:
+        """See `ContextModelProtocol`."""
         return [getattr(self, f"order_{step}") for step in range(self.steps)]
 
+    def octaves(self, gain: Tensor) -> Tensor:
+        """See `ContextModelProtocol`."""
+        return gain
+
     def hyper(self, z_hat: Tensor, quality_index: Tensor, gain: Tensor) -> Tensor:
-        return (
-            self.networks.hyper(z_hat * torch.exp2(-gain)).float()
-            + interpolate(self.quality_bias, quality_index)[..., None, None]
-        )
+        """See `ContextModelProtocol`."""
+        bias = interpolate(self.quality_bias, quality_index)[..., None, None]
+        return self.networks.hyper(z_hat * torch.exp2(-gain)).float() + bias
 
     def entropy_parameters(self, step: int, hyper: Tensor, known: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
+        """See `ContextModelProtocol`."""
         mean, octaves = self.networks.steps[step](torch.cat([hyper, known], dim=1)).float().chunk(2, dim=1)
         return mean * torch.exp2(gain), SCALES_PER_OCTAVE * (octaves + gain) + UNIT_SCALE_INDEX
 
-    def to_units(self, step: int, y_hat: Tensor, gain: Tensor) -> Tensor:
+    def remove_gain(self, step: int, y_hat: Tensor, gain: Tensor) -> Tensor:
+        """See `ContextModelProtocol`."""
         return y_hat * torch.exp2(-gain)
-
-
-class IntegerContextModel(nn.Module):
-    """The prior of a sealed codec: every number on the way from z to means and levels is an integer, carried in float64
-    (fixed_point.py). Means, scales and gains have FRACTION_BITS behind the point; features and latents in units, which
-    convolutions take, have as many in each channel as its range leaves room for.
-    """
-
-    quality_bias: Tensor
-    exp2: Tensor
-
-    def __init__(self, config: ModelConfig, tensors: dict[str, Tensor]) -> None:
-        super().__init__()
-        by_layer = layers_of(tensors)
-        with torch.device("meta"):
-            networks = ContextNetworks(config)
-        self.hyper_network = exact(networks.hyper, by_layer, "hyper")
-        self.steps = nn.ModuleList(exact(step, by_layer, f"steps.{n}") for n, step in enumerate(networks.steps))
-        self.register_buffer("quality_bias", tensors["quality_bias"].long())
-        self.register_buffer("exp2", tensors["exp2"].long())
-        self.order = coding_order(config.context, config.latent_channels)
-        mantissas_fit = int(self.exp2.min()) >= EXP2_ONE and int(self.exp2.max()) <= 2 * EXP2_ONE
-        gains = [tensors[name] for name in ("log2_gain", "log2_gain_z") if name in tensors]
-        if not mantissas_fit or max(int(gain.long().abs().max()) for gain in gains) > GAIN_LIMIT:
-            raise CheckpointError("the model is damaged: its gains are out of range")
-        known = _known_fractions(tensors["units_fraction"], self.order)
-        for name, fraction in [*enumerate(known), ("z", _z_fraction(tensors, config.hyper_channels).long())]:
-            power = (fraction - FRACTION_BITS) << EXP2_BITS
-            self.register_buffer(f"power_{name}", power[:, None, None])
-
-    def hyper(self, z_hat: Tensor, quality_index: Tensor, gain: Tensor) -> Tensor:
-        features = self.hyper_network(self._units(z_hat.double(), "z", gain))
-        return clamp_activation(features + interpolate(self.quality_bias, quality_index)[..., None, None])
-
-    def entropy_parameters(self, step: int, hyper: Tensor, known: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
-        mean, octaves = self.steps[step](torch.cat([hyper, known], dim=1)).chunk(2, dim=1)
-        scale_index = torch.floor((SCALES_PER_OCTAVE * (octaves + gain)) / FIXED_POINT_ONE + (UNIT_SCALE_INDEX + 0.5))
-        return multiply_exp2(mean, gain, self.exp2, MEAN_LIMIT) / FIXED_POINT_ONE, scale_index.clamp(0, NUM_SCALES - 1)
-
-    def to_units(self, step: int, y_hat: Tensor, gain: Tensor) -> Tensor:
-        return self._units(y_hat, str(step), gain)
-
-    def _units(self, latents: Tensor, name: str, gain: Tensor) -> Tensor:
-        """Quantiser steps -> units, with as many bits behind the point as the first convolution takes."""
-        power: Tensor = getattr(self, f"power_{name}")
-        return multiply_exp2(latents * FIXED_POINT_ONE, power - gain, self.exp2, INTEGER_LIMIT)
-
-
-@dataclass(frozen=True)
-class Ranges:
-    """The largest magnitudes that were seen: of what follows each convolution of the context networks and its leaky
-    ReLU, (C,) by the name of the convolution, and of each channel of y_hat and z_hat in units, (M,) and (N,)."""
-
-    activations: dict[str, Tensor]
-    y: Tensor
-    z: Tensor
-
-    @classmethod
-    def unknown(cls, config: ModelConfig) -> "Ranges":
-        """What is allowed for where nothing was measured."""
-        with torch.device("meta"):
-            layers = [(name, conv.out_channels // group) for name, conv, _, group in activated(ContextNetworks(config))]
-        activation, y, z = UNKNOWN_PEAKS
-        peaks = {name: torch.full((channels,), activation) for name, channels in layers}
-        return cls(peaks, torch.full((config.latent_channels,), y), torch.full((config.hyper_channels,), z))
-
-
-def activated(networks: ContextNetworks) -> Iterator[tuple[str, nn.Conv2d, nn.LeakyReLU, int]]:
-    """Each convolution that a leaky ReLU follows: its name, both, and how many of its channels a pixel shuffle between
-    them makes one of."""
-    name, conv, group = "", nn.Conv2d(1, 1, 1), 1
-    for module_name, module in networks.named_modules():
-        if isinstance(module, nn.Conv2d):
-            name, conv, group = module_name, module, 1
-        elif isinstance(module, nn.PixelShuffle):
-            group = module.upscale_factor**2
-        elif isinstance(module, nn.LeakyReLU):
-            yield name, conv, module, group
-
-
-def integer_tensors(prior: ContextModel, log2_gain: Tensor, log2_gain_z: Tensor, ranges: Ranges) -> dict[str, Tensor]:
-    """What `IntegerContextModel` is made of, as it is stored. Raises CheckpointError where it could overflow."""
-    order = [part.cpu() for part in prior.order]
-    if not all(bool(torch.isfinite(given).all()) for given in (prior.quality_bias, log2_gain, log2_gain_z)):
-        raise CheckpointError("the model cannot be sealed: a gain or a bias of its exact networks is not finite")
-    tensors = {"log2_gain": to_fixed_point(log2_gain), "log2_gain_z": to_fixed_point(log2_gain_z), "exp2": exp2_table()}
-    tensors["units_fraction"] = fraction_for(ranges.y, RANGE_HEADROOM)
-    tensors[Z_FRACTION] = fraction_for(ranges.z, RANGE_HEADROOM)
-    groups = {name: group for name, _, _, group in activated(prior.networks)}
-    for name, conv, inputs in _with_inputs(prior.networks, tensors, order):
-        outputs = torch.full((conv.out_channels,), FRACTION_BITS, dtype=torch.uint8)
-        if name in groups:
-            wanted = fraction_for(ranges.activations[name], RANGE_HEADROOM)
-            outputs = _output_fraction(conv, inputs, wanted, groups[name])
-        tensors |= {f"{CONTEXT}{name}.{field}": part for field, part in quantise_conv(conv, inputs, outputs).items()}
-    features = torch.exp2(_hyper_fraction(prior.networks, tensors).double())
-    tensors["quality_bias"] = clamp_activation((prior.quality_bias.detach().cpu().double() * features).round()).int()
-    return tensors
-
-
-def _output_fraction(conv: nn.Conv2d, inputs: Tensor, wanted: Tensor, group: int) -> Tensor:
-    """The bits that are wanted for each channel behind the pixel shuffle, less where a weight would not fit."""
-    scaled = conv.weight.detach().cpu().double() / torch.exp2(inputs.double())[:, None, None]
-    fits = fraction_for(scaled.abs().flatten(1).amax(1), 1)
-    return torch.minimum(fits.reshape(-1, group).amin(1), wanted).repeat_interleave(group)
-
-
-def _with_inputs(
-    networks: ContextNetworks, tensors: dict[str, Tensor], order: list[Tensor]
-) -> Iterator[tuple[str, nn.Conv2d, Tensor]]:
-    """Each convolution in turn, its name, and the bits behind the point of each channel that it takes, (in,) uint8. The
-    tensors of those before it must be there by then."""
-    known = _known_fractions(tensors["units_fraction"], order)
-    first = {f"steps.{step}.0": known[:step] for step in range(len(order))}
-    groups = {name: group for name, _, _, group in activated(networks)}
-    before = ""
-    for name, conv in convolutions(networks):
-        if not before:
-            inputs = _z_fraction(tensors, conv.in_channels)
-        elif name in first:
-            inputs = torch.cat([_hyper_fraction(networks, tensors), *(part.to(torch.uint8) for part in first[name])])
-        else:
-            inputs = tensors[f"{CONTEXT}{before}.fraction"][:: groups[before]]
-        yield name, conv, inputs
-        before = name
-
-
-def _known_fractions(units_fraction: Tensor, order: list[Tensor]) -> list[Tensor]:
-    """The bits behind the point of the latents in units that each step gives to the steps after it, (K,) int64."""
-    return [units_fraction.long().clamp_max(FRACTION_MAX)[part // CELL**2] for part in order]
-
-
-def _z_fraction(tensors: dict[str, Tensor], channels: int) -> Tensor:
-    """The bits behind the point of z in units, (N,) uint8: none in a model of before z had gains."""
-    found = tensors.get(Z_FRACTION, torch.zeros(channels, dtype=torch.uint8))
-    return found.clamp_max(FRACTION_MAX)
-
-
-def _hyper_fraction(networks: ContextNetworks, tensors: dict[str, Tensor]) -> Tensor:
-    *_, last = (name for name, _ in convolutions(networks.hyper))
-    return tensors[f"{CONTEXT}hyper.{last}.fraction"]
-
-
-def layers_of(tensors: dict[str, Tensor]) -> dict[str, ConvTensors]:
-    """The stored integers of the networks, by layer."""
-    by_layer: dict[str, ConvTensors] = {}
-    for name, tensor in tensors.items():
-        if name.startswith(CONTEXT):
-            layer, field = name.removeprefix(CONTEXT).rsplit(".", 1)
-            by_layer.setdefault(layer, {})[field] = tensor
-    return by_layer
-
-
-def dequantised(config: ModelConfig, tensors: dict[str, Tensor]) -> ContextModel:
-    """What the integers of a sealed codec stand for: for gradients, and to compare with."""
-    prior, by_layer = ContextModel(config), layers_of(tensors)
-    for name, conv, inputs in _with_inputs(prior.networks, tensors, prior.order):
-        dequantise_conv(conv, by_layer[name], inputs)
-    with torch.no_grad():
-        features = torch.exp2(_hyper_fraction(prior.networks, tensors).double())
-        prior.quality_bias.copy_(tensors["quality_bias"] / features)
-    return prior.eval().requires_grad_(False)
-
-
-def integer_shapes(config: ModelConfig) -> dict[str, tuple[list[int], str]]:
-    """Name -> shape and dtype of each of `integer_tensors`."""
-    with torch.device("meta"):
-        prior = ContextModel(config)
-    shapes = {
-        "log2_gain": ([len(config.rd_lambdas), config.latent_channels], "I32"),
-        "quality_bias": (list(prior.quality_bias.shape), "I32"),
-        "exp2": ([1 << EXP2_BITS], "I32"),
-        "units_fraction": ([config.latent_channels], "U8"),
-    }
-    for name, layer in convolutions(prior.networks):
-        out = layer.out_channels
-        fields = {"weight": (list(layer.weight.shape), "I16"), "shift": ([out], "U8"), "bias": ([out], "I32")}
-        fields["fraction"] = ([out], "U8")
-        shapes.update({f"{CONTEXT}{name}.{field}": form for field, form in fields.items()})
-    return shapes

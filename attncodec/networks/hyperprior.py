@@ -1,4 +1,4 @@
-"""The codec: the order of things, written once."""
+"""The hyperprior codec: the order in which latents are sent, written once."""
 
 import math
 from collections.abc import Sequence
@@ -8,30 +8,44 @@ from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from attncodec.config import ModelConfig
-from attncodec.images import RGB, pad_edges, to_rgb, to_tensor
 from attncodec.networks.bottleneck import Bottleneck, Elements, RoundBottleneck, Rounding
-from attncodec.networks.context import CELL, ContextModelProtocol
-from attncodec.coding.fixed_point import FIXED_POINT_ONE
+from attncodec.networks.context import CELL, ContextModel, ContextModelProtocol
+from attncodec.networks.priors import (
+    FactorisedPrior,
+    LearnedPrior,
+    MagnitudeTable,
+    SideInfo,
+    SymbolBits,
+    gaussian_bits,
+)
+from attncodec.networks.transforms import (
+    HYPER_STRIDE,
+    PIXEL_STD,
+    STRIDE,
+    AnalysisTransform,
+    HyperAnalysis,
+    SynthesisTransform,
+)
+from attncodec.pictures import RGB, pad_edges, to_rgb, to_tensor
 from attncodec.quality import interpolate, nearest_level
-from attncodec.networks.priors import FactorisedPrior, MagnitudeTable, SideInfo, SymbolBits, gaussian_bits
-from attncodec.networks.transforms import HYPER_STRIDE, PIXEL_SD, STRIDE, AnalysisTransform, HyperAnalysis, SynthesisTransform
 
 
 class HyperpriorCodec(nn.Module):
-    """A mean-and-scale hyperprior codec (Ballé et al. 2018, Minnen et al. 2018) with spatial context, for all rates.
+    """A mean-scale hyperprior codec (Ballé et al. 2018, Minnen et al. 2018) with spatial context, for all rates.
 
-        x ─▶ analysis ─▶ · gain ─▶ y ─────────────▶ channel ─▶ y_hat ─▶ / gain ─▶ synthesis ─▶ x_hat
-                 │                                  ▲  mean, scale  │
-                 │                              context prior ◀─────┘ what is known so far
-                 │                                  ▲
-                 └▶ hyper analysis ─▶ · gain ─▶ z ─▶ channel ─▶ z_hat
+        x ─▶ analysis ─▶ · gain ─▶ y ─────────▶ bottleneck ─▶ y_hat ─▶ / gain ─▶ synthesis ─▶ x_hat
+                 │                                ▲  mean, scale index  │
+                 │                             context model ◀──────────┘ what was sent so far
+                 │                                ▲
+                 └▶ hyper analysis ─▶ · gain ─▶ z ─▶ bottleneck ─▶ z_hat
 
-    y and z are in steps of the quantiser: a gain, one a channel and level of quality, says how many steps a unit of the
-    latent has. `quality_index` (B,) is the quality of each picture, in 1 / 64 of a level above the first. `log2_gain` (L, M)
-    and `log2_gain_z` (L, N) hold floats while they learn, and integers in 1 / 4096 in a sealed codec.
+    The *latents* that the analysis gives have about unit variance. Times a gain, one for each channel and quality
+    level, they are y, whose unit is a step of the quantiser; z has gains of its own. `quality_index` (B,) int64 is the
+    quality of each picture (quality.py). `log2_gain` (L, M) and `log2_gain_z` (L, N) hold floats while they learn, and
+    integers in 1 / 4096 in a sealed codec.
 
-    A sealed codec has two parts more: `y_bits`, what its tables say that a symbol of y costs, and `offsets`, which move
-    y_hat in front of the synthesis, and nowhere else, away from zero by so much for each scale index and magnitude.
+    A sealed codec sets two things more: `y_bits`, what a symbol of y costs by its tables, and `offsets`, which move
+    y_hat away from zero by an amount for each scale index and magnitude, in front of the synthesis and nowhere else.
     """
 
     log2_gain: Tensor
@@ -51,7 +65,7 @@ class HyperpriorCodec(nn.Module):
         self.log2_gain_z = nn.Parameter(torch.zeros(len(config.rd_lambdas), config.hyper_channels))
 
     def forward(self, x: Tensor, bottleneck: Bottleneck, quality_index: Tensor) -> Tensor:
-        """x (B, 3, H, W) in [0, 1] through the channel -> x_hat, same shape, about in [0, 1]."""
+        """Send x (B, 3, H, W) in [0, 1] through the bottleneck -> x_hat, same shape, about in [0, 1]."""
         y_hat = self.transmit(bottleneck, quality_index, self.encode(x, quality_index))
         return self.decode(y_hat, quality_index, (x.shape[-2], x.shape[-1]))
 
@@ -60,17 +74,17 @@ class HyperpriorCodec(nn.Module):
         return self.apply_gain(self.analyse(x), quality_index)
 
     def analyse(self, x: Tensor) -> Tensor:
-        """x (B, 3, H, W) in [0, 1], any size -> latents in units, of every quality alike."""
-        units: Tensor = self.analysis(pad_edges(x, STRIDE))
-        return units
+        """x (B, 3, H, W) in [0, 1], any size -> latents (B, M, h, w), the same for every quality."""
+        latents: Tensor = self.analysis(pad_edges(x, STRIDE))
+        return latents
 
-    def apply_gain(self, units: Tensor, quality_index: Tensor) -> Tensor:
-        """Latents in units -> y in quantiser steps."""
-        return units * torch.exp2(self._gain(quality_index))
+    def apply_gain(self, latents: Tensor, quality_index: Tensor) -> Tensor:
+        """Latents (B, M, h, w) -> y, in quantiser steps."""
+        return latents * torch.exp2(self._octaves(quality_index))
 
-    def to_units(self, y: Tensor, quality_index: Tensor) -> Tensor:
-        """The inverse of `apply_gain`."""
-        return y * torch.exp2(-self._gain(quality_index))
+    def remove_gain(self, y: Tensor, quality_index: Tensor) -> Tensor:
+        """Invert `apply_gain`."""
+        return y * torch.exp2(-self._octaves(quality_index))
 
     def transmit(
         self,
@@ -80,16 +94,21 @@ class HyperpriorCodec(nn.Module):
         z: Tensor | None = None,
         size: tuple[int, int] = (0, 0),
     ) -> Tensor:
-        """Send z, then y in its steps, through the channel -> y_hat as the synthesis takes it, of the shape of y. z, in
-        units, is y's own unless it is given. A reader has neither, and gives the (h, w) of y."""
+        """Send z, then y step by step, through the bottleneck.
+
+        y: (B, M, h, w) in quantiser steps; z: (B, N, h / 4, w / 4) before its gain, made of y where it is not given. A
+        decoder has neither, and gives the (h, w) of y as `size`. Returns y_hat as the synthesis takes it, in the shape
+        of y.
+        """
         batch, height, width = (1, *size) if y is None else (y.shape[0], *y.shape[-2:])
         gain = interpolate(self.log2_gain, quality_index)
         if y is not None and z is None:
-            z = self.hyper_analysis(self.to_units(y, quality_index))
+            z = self.hyper_analysis(self.remove_gain(y, quality_index))
         z_shape = (batch, self.config.hyper_channels, -(-height // HYPER_STRIDE), -(-width // HYPER_STRIDE))
-        side = SideInfo(z_shape, interpolate(self.log2_gain_z, quality_index)[..., None, None], nearest_level(quality_index))
+        gain_z = interpolate(self.log2_gain_z, quality_index)[..., None, None]
+        side = SideInfo(z_shape, gain_z, nearest_level(quality_index))
         if z is not None:
-            z = z * torch.exp2(_octaves(side.gain))
+            z = z * torch.exp2(self.prior.octaves(side.gain))
         z_hat = bottleneck.send_z(self.z_prior, z, side).to(gain.device).contiguous()
 
         order, counts = torch.cat(self.prior.order).to(gain.device), [len(part) for part in self.prior.order]
@@ -108,31 +127,34 @@ class HyperpriorCodec(nn.Module):
             mean, scale_index = self.prior.entropy_parameters(step, hyper, known, given)
             elements = Elements(mean, scale_index, valid[step], channels[step], self.y_bits)
             y_hat = bottleneck.send_y(None if cells is None else cells[step], elements)
-            known = torch.cat([known, self.prior.to_units(step, y_hat, given)], dim=1)
-            sent.append(y_hat if self.offsets is None else self._moved(y_hat, elements, self.offsets))
+            known = torch.cat([known, self.prior.remove_gain(step, y_hat, given)], dim=1)
+            sent.append(y_hat if self.offsets is None else self._with_offsets(y_hat, elements, self.offsets))
         return self.assemble(sent, (height, width))
 
     def assemble(self, steps: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
-        """What was sent in the steps of the prior, (B, K, h / 2, w / 2) each -> (B, M, *size)."""
+        """Put together what was sent in the steps of the context, (B, K, h / 2, w / 2) each -> (B, M, *size)."""
         sent = torch.cat(list(steps), dim=1)
         order = torch.cat(self.prior.order).to(sent.device)
         return pixel_shuffle(torch.zeros_like(sent).index_copy(1, order, sent), CELL)[..., : size[0], : size[1]]
 
     @staticmethod
-    def _moved(y_hat: Tensor, elements: Elements, offsets: MagnitudeTable) -> Tensor:
-        """y_hat with the offsets of its symbols."""
+    def _with_offsets(y_hat: Tensor, elements: Elements, offsets: MagnitudeTable) -> Tensor:
         symbols = (y_hat - elements.mean).round()
         return y_hat + offsets.outward(symbols, elements.scale_index)
 
     def decode(self, y_hat: Tensor, quality_index: Tensor, size: tuple[int, int]) -> Tensor:
-        """y_hat in quantiser steps -> x_hat (B, 3, *size), about in [0, 1]."""
-        x_hat: Tensor = self.synthesis(self.to_units(y_hat.float(), quality_index))
+        """y_hat (B, M, h, w) in quantiser steps -> x_hat (B, 3, *size), about in [0, 1]."""
+        x_hat: Tensor = self.synthesis(self.remove_gain(y_hat.float(), quality_index))
         return x_hat[..., : size[0], : size[1]]
 
     def error_bits(self, quality_index: Tensor, rd_lambda: Tensor | float) -> Tensor:
-        """What an error of one quantiser step, squared, is worth in bits where the synthesis is orthonormal, in the
-        middle channel, (B, 1): lambda 255^2 times the squared error of pixels that it makes."""
-        step_255 = 255 * PIXEL_SD * self.synthesis.unit.flatten() / torch.exp2(self._gain(quality_index).flatten(1))
+        """What an error of one quantiser step, squared, is worth in bits, (B, 1).
+
+        It is lambda 255^2 times the squared error of pixels that the error would make in the middle channel if the
+        synthesis were orthonormal.
+        """
+        gain = torch.exp2(self._octaves(quality_index).flatten(1))
+        step_255 = 255 * PIXEL_STD * self.synthesis.latent_std.flatten() / gain
         worth: Tensor = rd_lambda / 3 * step_255.square().median(dim=1, keepdim=True).values
         return worth
 
@@ -140,33 +162,36 @@ class HyperpriorCodec(nn.Module):
     def reconstruct(
         self, rgb: RGB, quality_index: int, skip_below: float = -math.inf, rounding: Rounding | None = None
     ) -> tuple[RGB, float]:
-        """(H, W, 3) uint8 -> what decoding would give, without a file, and the estimated bits of z and y."""
+        """Find what decoding would give, without a file.
+
+        rgb: (H, W, 3) uint8 -> the decoded picture, same shape, and the estimated bits of z and y.
+        """
         bottleneck = RoundBottleneck(skip_below, rounding)
         device = self.log2_gain.device
         x_hat = self(to_tensor(rgb).to(device), bottleneck, torch.tensor([quality_index], device=device))
         return to_rgb(x_hat), float(bottleneck.bits.sum())
 
-    def _gain(self, quality_index: Tensor) -> Tensor:
-        """log2 of quantiser steps of y to a unit, (B, M, 1, 1) float."""
-        return _octaves(interpolate(self.log2_gain, quality_index))[..., None, None]
+    def _octaves(self, quality_index: Tensor) -> Tensor:
+        """The log2 gains of y, (B, M, 1, 1) float."""
+        return self.prior.octaves(interpolate(self.log2_gain, quality_index))[..., None, None]
 
     @torch.no_grad()
     def initialise(self, x: Tensor) -> None:
-        """Set units and gains from crops of training pictures, x (B, 3, H, W) in [0, 1], before the first step.
+        """Set standard deviations and gains from crops of training pictures, before the first step.
 
-        Units become the standard deviations of the latents. A step of the quantiser becomes what is best at high rates
-        for bpp + lambda 255^2 MSE over an orthonormal transform of three colours: D = step^2 / 12 and dR/dD =
-        -1 / (2 ln 2 D) give step^2 = 18 / (ln 2 lambda), in units of 8-bit samples.
+        A step of the quantiser becomes what is best at high rates for bpp + lambda 255^2 MSE over an orthonormal
+        transform of three colours: D = step^2 / 12 and dR/dD = -1 / (2 ln 2 D) give step^2 = 18 / (ln 2 lambda), in
+        units of 8-bit samples. x: (B, 3, H, W) in [0, 1].
         """
-        self.analysis.unit.fill_(1)
-        unit = self.analysis(x).std(dim=(0, 2, 3), keepdim=True)[0].clamp_min(1e-3)
-        self.analysis.unit.copy_(unit)
-        self.synthesis.unit.copy_(unit)
+        self.analysis.latent_std.fill_(1)
+        latent_std = self.analysis(x).std(dim=(0, 2, 3), keepdim=True)[0].clamp_min(1e-3)
+        self.analysis.latent_std.copy_(latent_std)
+        self.synthesis.latent_std.copy_(latent_std)
         for level, rd_lambda in enumerate(self.config.rd_lambdas):
-            step = math.sqrt(18 / (math.log(2) * rd_lambda)) / 255 / PIXEL_SD
-            self.log2_gain[level] = torch.log2(unit.flatten() / step)
+            step = math.sqrt(18 / (math.log(2) * rd_lambda)) / 255 / PIXEL_STD
+            self.log2_gain[level] = torch.log2(latent_std.flatten() / step)
 
 
-def _octaves(gain: Tensor) -> Tensor:
-    """A gain as it is kept, floats or integers in 1 / 4096 -> floats."""
-    return gain if gain.is_floating_point() else gain.float() / FIXED_POINT_ONE
+def build_codec(config: ModelConfig) -> HyperpriorCodec:
+    """Build a codec that can learn, with random weights."""
+    return HyperpriorCodec(config, ContextModel(config), LearnedPrior(config.hyper_channels))

@@ -3,7 +3,7 @@
 Analysis and synthesis are a linear path, which starts as a block DCT, beside a network whose last layer starts at
 zero: an untrained codec is a JPEG with 16 x 16 blocks, and training goes on from there.
 
-Latents are in *units*: divided by the standard deviation that each DCT coefficient has on photographs (`unit`), so
+Latents are divided by the standard deviation that each DCT coefficient has on photographs (`latent_std`), so
 that every network sees inputs of about unit scale. Windows of attention are shifted in every second block. `roles` says
 what each layer of a network is (block16.1, attention8), however many others there are.
 """
@@ -22,11 +22,11 @@ from attncodec.networks.blocks import SLOPE, Down, ResidualBlock, Up, fold, full
 
 STRIDE = 16  # pixels to a latent, each way
 HYPER_STRIDE = 4  # latents to an element of z, each way
-PIXEL_MEAN, PIXEL_SD = 0.5, 0.25  # roughly those of photographs in [0, 1]
+PIXEL_MEAN, PIXEL_STD = 0.5, 0.25  # roughly those of photographs in [0, 1]
 
 
 def dct_basis(channels: int) -> Tensor:
-    """(channels, 768) orthonormal rows: block DCT of 16 x 16 RGB pixels, the lowest frequencies first.
+    """Make the block DCT of 16 x 16 RGB pixels: (channels, 768) orthonormal rows, the lowest frequencies first.
 
     Across colour it is a DCT of length 3: the opponent axes of Ohta et al. 1980, an orthonormal cousin of YCbCr. A
     column is colour-major, then row, then column, as pixel_unshuffle orders them. Frequencies of the two chroma axes
@@ -48,9 +48,9 @@ def dct_basis(channels: int) -> Tensor:
 
 
 class AnalysisTransform(nn.Module):
-    """x (B, 3, H, W) in [0, 1], H and W multiples of 16 -> latents in units (B, M, H / 16, W / 16)."""
+    """x (B, 3, H, W) in [0, 1], H and W multiples of 16 -> latents (B, M, H / 16, W / 16) of about unit variance."""
 
-    unit: Tensor
+    latent_std: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -73,21 +73,22 @@ class AnalysisTransform(nn.Module):
         }
         self.network, self.roles = nn.Sequential(*layers.values()), list(layers)
         self.head = _zero(nn.Conv2d(w16, channels, 1))
-        self.register_buffer("unit", torch.ones(channels, 1, 1))
+        self.register_buffer("latent_std", torch.ones(channels, 1, 1))
         with torch.no_grad():
             self.linear.weight.copy_(dct_basis(channels)[..., None, None])
 
     def forward(self, x: Tensor) -> Tensor:
-        x = (x - PIXEL_MEAN) / PIXEL_SD
+        """x -> latents."""
+        x = (x - PIXEL_MEAN) / PIXEL_STD
         features = self.network(x)
         with full_precision(x):
-            return fold(x, self.linear, STRIDE) / self.unit + self.head(features.float())
+            return fold(x, self.linear, STRIDE) / self.latent_std + self.head(features.float())
 
 
 class SynthesisTransform(nn.Module):
-    """Latents in units (B, M, h, w) -> x (B, 3, 16 h, 16 w), about in [0, 1]."""
+    """Latents (B, M, h, w), without their gains -> x (B, 3, 16 h, 16 w), about in [0, 1]."""
 
-    unit: Tensor
+    latent_std: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -108,21 +109,22 @@ class SynthesisTransform(nn.Module):
         self.network, self.roles = nn.Sequential(*layers.values()), list(layers)
         self.head = Up(w4, 3, 4) if w4 else Up(w8, 3, 8)
         _zero(self.head[0])
-        self.register_buffer("unit", torch.ones(channels, 1, 1))
+        self.register_buffer("latent_std", torch.ones(channels, 1, 1))
         with torch.no_grad():
             self.linear.weight.copy_(dct_basis(channels).T[..., None, None])
 
     def forward(self, y: Tensor) -> Tensor:
+        """Latents -> x."""
         y = y.contiguous(memory_format=torch.channels_last)  # as its gradient: of mixed formats products are slow
         features = self.network(y)
         correction = self.head(features)
         with full_precision(y):
-            x = unfold(y * self.unit, self.linear, STRIDE)
-        return (x + correction) * PIXEL_SD + PIXEL_MEAN
+            x = unfold(y * self.latent_std, self.linear, STRIDE)
+        return (x + correction) * PIXEL_STD + PIXEL_MEAN
 
 
 class HyperAnalysis(nn.Module):
-    """Latents in units (B, M, h, w) -> z (B, N, ceil(h / 4), ceil(w / 4))."""
+    """Latents (B, M, h, w), without their gains -> z (B, N, ceil(h / 4), ceil(w / 4))."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -138,6 +140,7 @@ class HyperAnalysis(nn.Module):
         )
 
     def forward(self, y: Tensor) -> Tensor:
+        """Latents -> z."""
         z: Tensor = self.network(pad_edges(y, HYPER_STRIDE))
         return z.float()
 

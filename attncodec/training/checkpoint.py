@@ -12,18 +12,11 @@ from typing import Any
 
 from torch import Tensor
 
-from attncodec import __version__
 from attncodec.budget import Budget
-from attncodec.config import Config, ModelConfig, build_config
+from attncodec.coding.model_file import FORMAT as MODEL_FORMAT
+from attncodec.config import Config, build_config
 from attncodec.errors import CheckpointError, TrainingError
 from attncodec.files import write_atomic
-from attncodec.networks.hyperprior import HyperpriorCodec
-from attncodec.networks.context import ContextModel
-from attncodec.coding.model_file import FORMAT as MODEL_FORMAT
-from attncodec.coding.model_file import GAIN_Z
-from attncodec.networks.priors import LearnedPrior
-from attncodec.coding.sealed import SealedCodec
-from attncodec.coding.sealing import seal
 from attncodec.coding.tensor_file import canonical_json, read_meta, read_tensors, sha256_of, to_bytes
 from attncodec.training.progress import Progress
 
@@ -38,7 +31,10 @@ MODEL, AVERAGE, OPTIMISER = "model.", "average.", "optimiser."
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """`tensors` by prefix: the weights (model.), their average (average.), the optimisers (optimiser.)."""
+    """The state of a run.
+
+    `tensors` by prefix: the weights (model.), their average (average.), the optimisers (optimiser.).
+    """
 
     config: Config
     budget: Budget
@@ -46,7 +42,7 @@ class Checkpoint:
     tensors: dict[str, Tensor]
 
     def part(self, prefix: str) -> dict[str, Tensor]:
-        """The tensors of one prefix, without it."""
+        """Return the tensors of one prefix, without it."""
         return {name.removeprefix(prefix): t for name, t in self.tensors.items() if name.startswith(prefix)}
 
 
@@ -69,14 +65,16 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "budget": checkpoint.budget.model_dump(mode="json"),
         "progress": asdict(checkpoint.progress),
     }
-    meta["check"] = sha256_of(tensors, canonical_json(meta)).hexdigest()
+    meta["file_sha256"] = sha256_of(tensors, canonical_json(meta)).hexdigest()
     with writing(path):
         write_atomic(path, to_bytes(tensors, meta))
 
 
 def save_and_keep(newest: Path, before: Path, checkpoint: Checkpoint) -> None:
-    """As `save_checkpoint`, and the one that it replaces stays, as `before`, unless it is of no earlier step. A run
-    killed between the two renames has no newest one, and goes on from the one before."""
+    """Save a checkpoint, and keep the one that it replaces, as `before`, unless it is of no earlier step.
+
+    A run killed between the two renames has no newest one, and goes on from the one before.
+    """
     found, incoming = peek(newest), newest.with_name(INCOMING)
     if found is None or found >= (checkpoint.progress.rollback_count, checkpoint.progress.step):
         return save_checkpoint(newest, checkpoint)
@@ -86,24 +84,30 @@ def save_and_keep(newest: Path, before: Path, checkpoint: Checkpoint) -> None:
 
 
 def peek(path: Path) -> tuple[int, int] | None:
-    """Generation and step of a checkpoint, by which a newer one is told from an older; None where it cannot be read.
-    Its digest is not looked at."""
+    """Read rollback count and step of a checkpoint, by which a newer one is told from an older.
+
+    Returns None where it cannot be read. Its digest is not looked at.
+    """
     try:
-        progress = Progress(**read_meta(path, FORMAT)["progress"])
+        progress = _progress(read_meta(path, FORMAT))
     except (CheckpointError, KeyError, TypeError):
         return None
     return progress.rollback_count, progress.step
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Raises CheckpointError: missing, not a checkpoint, cut short, or damaged (its digest does not hold)."""
+    """Read a checkpoint.
+
+    Raises CheckpointError: missing, not a checkpoint, cut short, or damaged (its digest does not hold).
+    """
     meta, tensors = read_meta(path, FORMAT, OTHER_FORMATS), read_tensors(path)
-    if meta.pop("check", None) != sha256_of(tensors, canonical_json(meta)).hexdigest():
+    found = meta.pop("file_sha256", None) or meta.pop("check", None)  # its name of before
+    if found != sha256_of(tensors, canonical_json(meta)).hexdigest():
         raise CheckpointError(
             f"{path} is damaged: its digest does not hold", "attncodec seal makes a model of best.safetensors"
         )
     try:
-        progress, budget = Progress(**meta["progress"]), Budget.model_validate(meta["budget"])
+        progress, budget = _progress(meta), Budget.model_validate(meta["budget"])
         config = build_config(_without_retired(meta["config"]), str(path))
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged: its header makes no sense ({error})") from None
@@ -119,36 +123,9 @@ def _without_retired(config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def build_codec(config: ModelConfig) -> HyperpriorCodec:
-    """A codec that can learn."""
-    return HyperpriorCodec(config, ContextModel(config), LearnedPrior(config.hyper_channels))
-
-
-def averaged_codec(checkpoint: Checkpoint) -> HyperpriorCodec:
-    """The codec that is validated and sealed: with the averaged weights."""
-    config = checkpoint.config.model
-    codec = build_codec(config)
-    load_weights(codec, checkpoint.part(AVERAGE))
-    return codec
-
-
-def seal_checkpoint(checkpoint: Checkpoint, crops: Tensor | None = None) -> SealedCodec:
-    """The model file of a checkpoint. crops: of its training pictures, (N, 3, H, W) in [0, 1], to measure its tables
-    on; without them they are analytic."""
-    training_info = {
-        "steps": checkpoint.progress.step,
-        "elapsed_s": round(checkpoint.progress.elapsed_s, 1),
-        "attncodec": __version__,
-    }
-    learned = checkpoint.config.train.phases[checkpoint.progress.phase].rounding
-    return seal(averaged_codec(checkpoint), training_info, crops, learned=learned)
-
-
-def load_weights(codec: HyperpriorCodec, weights: dict[str, Tensor]) -> None:
-    """What a checkpoint of before did not have yet stays as it is. Raises CheckpointError where names or shapes do not
-    fit."""
-    try:
-        codec.load_state_dict({GAIN_Z: codec.log2_gain_z, **weights})
-    except RuntimeError as error:
-        first = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"the checkpoint does not fit its configuration: {first}") from None
+def _progress(meta: dict[str, Any]) -> Progress:
+    """What a checkpoint says of it; of one of before, by the name that a field has now."""
+    found = dict(meta["progress"])
+    if "generation" in found:
+        found["rollback_count"] = found.pop("generation")
+    return Progress(**found)

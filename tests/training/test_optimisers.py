@@ -31,7 +31,7 @@ def test_muon_agrees_with_torch_s_own_on_a_matrix() -> None:
     start = torch.randn(12, 20, generator=torch.Generator().manual_seed(0))
     ours, theirs = nn.Parameter(start.clone()[..., None, None]), nn.Parameter(start.clone())
     ours_too = {"momentum": optimisers.MOMENTUM, "nesterov": True, "ns_steps": 2 * optimisers.NEWTON_SCHULZ_PAIRS}
-    reference = torch.optimisers.Muon([theirs], lr=0.01, weight_decay=0.0, adjust_lr_fn="match_rms_adamw", **ours_too)
+    reference = torch.optim.Muon([theirs], lr=0.01, weight_decay=0.0, adjust_lr_fn="match_rms_adamw", **ours_too)
     muon = Muon([ours], lr=0.01)
     for step in range(5):
         gradient = torch.randn(12, 20, generator=torch.Generator().manual_seed(step))

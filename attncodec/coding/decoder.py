@@ -1,0 +1,61 @@
+"""One picture on its way out of a file: its latents, checked, and what the synthesis makes of them."""
+
+import torch
+from torch import Tensor
+
+from attncodec.coding.bottlenecks import DecodeBottleneck
+from attncodec.coding.sealed import SealedCodec
+from attncodec.container import Container, unpack
+from attncodec.errors import ContainerError
+from attncodec.networks.priors import SKIP_SCALE_INDEX
+from attncodec.networks.transforms import STRIDE
+from attncodec.pictures import RGB, to_rgb
+from attncodec.quality import quality_of_index
+
+
+class PictureDecoder:
+    """The file of a picture, and the model that wrote it.
+
+    `latents_sha256`, in hex, is that of the integer latents as int16 in order of coding, the same on every machine; it
+    is known once they are decoded.
+    """
+
+    def __init__(self, sealed: SealedCodec, container: Container) -> None:
+        """Raise ContainerError where the file is another model's."""
+        if container.decoder_id != sealed.header.decoder_id:
+            raise ContainerError(
+                f"written with model {container.decoder_id.hex()}, and this one is {sealed.header.decoder_id.hex()}",
+                "give the model that wrote it to --model",
+            )
+        if container.quality_index not in sealed.quality_indices:
+            raise ContainerError(f"quality {quality_of_index(container.quality_index):g} is not one of this model's")
+        self.sealed, self.container = sealed, container
+        self.latents_sha256 = ""
+
+    def decode(self) -> RGB:
+        """Decode the picture, (H, W, 3) uint8. Raises ContainerError as `read_latents` does."""
+        size = (self.container.height, self.container.width)
+        return to_rgb(self.sealed.synthesise(self.read_latents(), self.container.quality_index, size))
+
+    @torch.inference_mode()
+    def read_latents(self) -> Tensor:
+        """Decode y_hat as the synthesis takes it, (1, M, h, w).
+
+        Raises ContainerError where the file is damaged, or decodes to other latents than were encoded.
+        """
+        sealed, container = self.sealed, self.container
+        skip_below = SKIP_SCALE_INDEX if container.skip else 0
+        bottleneck = DecodeBottleneck(sealed.z_tables, sealed.y_tables, skip_below, container.latents, sealed.stopwatch)
+        size = (-(-container.height // STRIDE), -(-container.width // STRIDE))
+        with sealed.stopwatch.part("exact path"):
+            y_hat = sealed.codec.transmit(bottleneck, torch.tensor([container.quality_index]), size=size)
+        bottleneck.reader.finish()
+        if bottleneck.latents.crc != container.latents_crc:
+            raise ContainerError("the decoded latents are not the encoder's: the file or the model is damaged")
+        self.latents_sha256 = bottleneck.latents.hexdigest()
+        return y_hat
+
+
+def decompress(sealed: SealedCodec, data: bytes) -> RGB:
+    """The bytes of an .atc file -> (H, W, 3) uint8. Raises ContainerError, also for another model's file."""
+    return PictureDecoder(sealed, unpack(data)).decode()

@@ -1,0 +1,79 @@
+"""From a checkpoint to a model file: the averaged weights, sealed, with tables measured on training pictures."""
+
+import csv
+import logging
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from attncodec import __version__
+from attncodec.coding.sealed import SealedCodec
+from attncodec.coding.sealing import seal
+from attncodec.config import Config
+from attncodec.errors import ConfigError, ImageError, TrainingError
+from attncodec.networks.hyperprior import HyperpriorCodec, build_codec
+from attncodec.training.checkpoint import AVERAGE, Checkpoint
+from attncodec.training.data import Crops
+from attncodec.training.picture_set import find_sources, read_pictures
+from attncodec.training.run_folder import RunFolder
+from attncodec.training.train_state import load_weights
+
+logger = logging.getLogger(__name__)
+
+# Of the crops that tables are measured on: a minute's work for configs/default.yaml on two cores.
+MEASURED_PIXELS, MEASURED_CROPS_MIN, MEASURED_CROPS_MAX = 1 << 21, 8, 48
+
+
+def averaged_codec(checkpoint: Checkpoint) -> HyperpriorCodec:
+    """Build the codec that is validated and sealed: with the averaged weights. Raises CheckpointError."""
+    codec = build_codec(checkpoint.config.model)
+    load_weights(codec, checkpoint.part(AVERAGE))
+    return codec
+
+
+def seal_checkpoint(checkpoint: Checkpoint, crops: Tensor | None = None) -> SealedCodec:
+    """Make the model file of a checkpoint.
+
+    crops: of its training pictures, (N, 3, H, W) in [0, 1], to measure its tables on; without them they are analytic.
+    """
+    training_info = {
+        "steps": checkpoint.progress.step,
+        "elapsed_s": round(checkpoint.progress.elapsed_s, 1),
+        "attncodec": __version__,
+    }
+    learned = checkpoint.config.train.phases[checkpoint.progress.phase].rounding
+    return seal(averaged_codec(checkpoint), training_info, crops, learned=learned)
+
+
+def crops_to_measure(crops: Crops) -> Tensor:
+    """Cut the crops by which tables are measured, from the training pictures, (N, 3, side, side) in [0, 1]."""
+    side = crops.config.data.crop
+    count = min(max(MEASURED_PIXELS // side**2, MEASURED_CROPS_MIN), MEASURED_CROPS_MAX)
+    return crops.first(count).cpu().float() / 255
+
+
+def pictures_to_measure(config: Config, checkpoint: Path) -> Tensor | None:
+    """Cut such crops from the pictures that the run of a checkpoint has trained on.
+
+    They are those of `data.train` that its list of pictures names, unchanged. Returns None where there are none any
+    more, which is said.
+    """
+    listing = RunFolder(checkpoint.absolute().parent.parent).pictures
+    config = config.model_copy(update={"data": config.data.model_copy(update={"cache": "none"})})
+    try:
+        with listing.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+            trained = {(row["name"], row["sha256"]) for row in csv.DictReader(file) if row["role"] == "train"}
+        found = list(read_pictures(find_sources(Path(config.data.train)), config.data))
+        pictures = [picture for picture in found if (picture.name, picture.sha256) in trained and not picture.problem]
+        logger.info("tables are measured on %d of the %d pictures that were trained on", len(pictures), len(trained))
+        if not pictures:
+            raise ConfigError(f"none of those in {config.data.train} are as {listing} lists them")
+        crops = Crops(pictures, config, torch.device("cpu"))
+        try:
+            return crops_to_measure(crops)
+        finally:
+            crops.close()
+    except (ConfigError, ImageError, TrainingError, OSError, KeyError, csv.Error) as error:
+        logger.warning("note: %s; so the tables stay analytic, and files become larger", error)
+        return None

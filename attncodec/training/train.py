@@ -1,0 +1,86 @@
+"""Train, or go on with a run: from a configuration and a folder of pictures to a model file."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from attncodec.budget import Budget
+from attncodec.config import Config
+from attncodec.distributed import SINGLE_PROCESS, Distributed, restarts_of_torchrun
+from attncodec.errors import ConfigError
+from attncodec.training.init_from import with_networks
+from attncodec.training.progress import Progress, StopRequest
+from attncodec.training.run_folder import Recorder, RunFolder
+from attncodec.training.setup import check_same, load_held_out, load_pictures, set_up
+from attncodec.training.trainer import Trainer
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a call of `train` ended."""
+
+    folder: RunFolder
+    progress: Progress
+    trained: bool  # False where the run had been finished before
+
+
+def train(
+    config: Config,
+    out: Path,
+    device: torch.device,
+    restart: bool = False,
+    extend: Budget | None = None,
+    distributed: Distributed = SINGLE_PROCESS,
+) -> Outcome:
+    """Train, or go on where the run in `out` stopped, until the budget is spent or a stop is asked for.
+
+    In a process group all processes call it with the same arguments; rank 0 alone writes.
+
+    Raises ConfigError (no pictures; another configuration or other pictures than the run began with), CheckpointError,
+    and TrainingError (the loss keeps jumping; a full disk).
+    """
+    np.finfo(np.float32), np.finfo(np.float64)  # numpy takes stock once, and warns where denormals are gone already
+    torch.set_flush_denormal(True)  # denormals are slow, and mean nothing here
+    if (restart or extend) and restarts_of_torchrun():
+        raise ConfigError(
+            "--restart and --extend would be done again whenever torchrun starts its processes again",
+            "--max-restarts 0 (for scripts/slurm: RESTARTS=0), or one process and few steps before the others",
+        )
+    folder = RunFolder(out)
+    config = distributed.run_on_rank0(lambda: with_networks(config, None if restart else folder.began_with()))
+    checkpoint = distributed.run_on_rank0(lambda: folder.checkpoint(config) if not restart else None)
+    budget = checkpoint.budget if checkpoint else Budget.parse(config.train.budget)
+    progress = checkpoint.progress if checkpoint else Progress()
+    if extend is not None:
+        if not progress.finished:
+            raise ConfigError(f"{out} holds no finished run to extend", "without --extend it begins, or goes on")
+        spent = progress.elapsed_s if budget.unit == "seconds" else progress.step
+        budget, progress.finished = budget.at_least(spent) + extend, False
+    if distributed.run_on_rank0(lambda: progress.finished and folder.model.exists()):
+        return Outcome(folder, progress, trained=False)
+    pictures = load_pictures(config, distributed)
+    held_out = load_held_out(pictures)
+    check_same(pictures, held_out, distributed)
+    state, crops = set_up(config, device, pictures, checkpoint, distributed)
+    distributed.run_on_rank0(lambda: folder.prepare(config, pictures, device.type, checkpoint is not None))
+    if checkpoint:
+        logger.info("going on with %s at step %d", out, progress.step)
+    recorder = Recorder(folder, progress.step) if distributed.is_rank0 else None
+    try:
+        with StopRequest() as stop:
+            trainer = Trainer(state, crops, held_out, budget, progress, folder, recorder, stop, distributed)
+            if not checkpoint and distributed.is_rank0:
+                trainer.rollback_checkpoints.save(trainer.checkpoint())
+            if not progress.finished:
+                trainer.fit()
+            distributed.run_on_rank0(trainer.seal)
+    finally:
+        crops.close()
+        if recorder:
+            recorder.close()
+    return Outcome(folder, progress, trained=True)
