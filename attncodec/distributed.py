@@ -1,9 +1,10 @@
-"""Processes that share one piece of work, as torchrun starts them; without it a team of one, which does everything.
+"""Processes that share one piece of work, as torchrun starts them; without it there is one, which does everything.
 
-The lead, rank 0, decides, writes and speaks. What it decides reaches the others over gloo, which needs no GPU;
-gradients go over nccl where the devices are GPUs.
+Rank 0 decides, writes and speaks. What it decides reaches the others over gloo, which needs no GPU; gradients go over
+nccl where the devices are GPUs.
 """
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from attncodec.errors import AttncodecError, RankZeroFailedError
 
-PATIENCE = timedelta(hours=2)  # for the lead, which may seal or validate while the others wait
+PATIENCE = timedelta(hours=2)  # for rank 0, which may seal or validate while the others wait
 T = TypeVar("T")
 
 
@@ -30,18 +31,22 @@ class Distributed:
     rank: int = 0
     size: int = 1
     local_size: int = 1
-    control: Any = None  # the group that decisions go over; None in a team of one
+    control: Any = None  # the group that decisions go over; None where this process is the only one
 
     @property
     def is_rank0(self) -> bool:
+        """Whether this is the process that decides, writes and speaks."""
         return self.rank == 0
 
     def shard(self, items: Sequence[T]) -> Sequence[T]:
-        """This process's part: every `size`-th item."""
+        """Take this process's part: every `size`-th item."""
         return items[self.rank :: self.size]
 
     def run_on_rank0(self, work: Callable[[], T]) -> T:
-        """What `work` gives on the lead, everywhere. What it raises is raised there, and RankZeroFailedError elsewhere."""
+        """Run `work` on rank 0, and return what it gives in every process.
+
+        What it raises is raised there, and RankZeroFailedError elsewhere.
+        """
         if self.control is None:
             return work()
         told: list[Any] = [None, None]
@@ -57,7 +62,7 @@ class Distributed:
         return told[0]
 
     def broadcast_floats(self, *figures: float) -> tuple[float, ...]:
-        """The lead's figures, in place of one's own: for what is decided at every step."""
+        """Return the figures of rank 0 in every process: for what is decided at every step."""
         if self.control is None:
             return figures
         said = torch.tensor(figures, dtype=torch.float64)
@@ -65,15 +70,15 @@ class Distributed:
         return tuple(said.tolist())
 
     def any(self, flag: bool) -> bool:
-        """Whether it holds for one of the team."""
+        """Say whether a flag is set in one of the processes."""
         return flag if self.control is None else self.sum(int(flag)) > 0
 
     def sum(self, count: int) -> int:
-        """Of a count over the team."""
+        """Add up a count over the processes."""
         return int(self.all_reduce_sum(torch.tensor(count)))
 
     def all_reduce_sum(self, values: Tensor) -> Tensor:
-        """Sums over the team of a tensor on the CPU, element by element."""
+        """Add up a tensor on the CPU over the processes, element by element."""
         if self.control is None:
             return values
         values = values.clone()
@@ -81,7 +86,7 @@ class Distributed:
         return values
 
     def gather(self, items: Sequence[T]) -> list[T]:
-        """The items of all, each in the place that `share` took it from."""
+        """Collect the items of all processes, each in the place that `shard` took it from."""
         if self.control is None:
             return list(items)
         parts: list[Any] = [None] * self.size
@@ -94,16 +99,16 @@ SINGLE_PROCESS = Distributed()
 
 
 def restarts_of_torchrun() -> int:
-    """How often torchrun will start this process again, with the same arguments."""
+    """Return how often torchrun will start this process again, with the same arguments."""
     return int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0"))
 
 
 @contextmanager
 def process_group_of_torchrun(device: str = "cpu") -> Iterator[Distributed]:
-    """The team that torchrun started this process in, by its environment; ALONE without it.
+    """Join the process group that torchrun started this process in, by its environment; without it there is one process.
 
-    device: cpu or cuda, that of the gradients. Raises AttncodecError, elsewhere than on the lead RankZeroFailedError, where
-    another process is gone.
+    Log messages come from rank 0 alone. device: cpu or cuda, that of the gradients. Raises AttncodecError on rank 0, and
+    RankZeroFailedError elsewhere, where another process is gone.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield SINGLE_PROCESS
@@ -116,12 +121,14 @@ def process_group_of_torchrun(device: str = "cpu") -> Iterator[Distributed]:
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
     try:
         control = dist.new_group(backend="gloo", timeout=PATIENCE) if device == "cuda" else dist.group.WORLD
+        if rank:
+            logging.getLogger("attncodec").setLevel(logging.CRITICAL)
         yield Distributed(rank, size, int(os.environ.get("LOCAL_WORLD_SIZE", "1")), control)
     except RuntimeError as error:
         if "gloo" not in str(error):
             raise
         if rank:
             raise RankZeroFailedError(str(error)) from None
-        raise AttncodecError("another process of the team is gone", "the last checkpoint is whole") from None
+        raise AttncodecError("another process is gone", "the last checkpoint is whole") from None
     finally:
         dist.destroy_process_group()

@@ -34,7 +34,7 @@ class CheckpointError(AttncodecError):
 
 
 class RankZeroFailedError(AttncodecError):
-    """The lead of a team of processes cannot go on, and says why: this one has nothing to add."""
+    """Rank 0 of several processes cannot go on, and says why: this one has nothing to add."""
 
 
 class TrainingError(AttncodecError):

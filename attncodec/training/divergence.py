@@ -1,4 +1,4 @@
-"""Watches the loss of the steps, tells when it has jumped for good, and keeps what to go back to.
+"""Divergence: when the loss of the steps has jumped for good, and what to go back to.
 
 It decides by steps alone, never by time, and all that it knows stands in the checkpoints: a resumed run decides as an
 unbroken one would.
@@ -31,18 +31,18 @@ def record_loss(progress: Progress, loss: float | None) -> None:
 
 
 def has_diverged(progress: Progress) -> bool:
-    """Whether the median over the last steps is twice the best that it has been, or half of them were skipped."""
+    """Say whether the median over the last steps is twice the best that it has been, or half of them were skipped."""
     return len(progress.recent) >= ENOUGH and not _within(progress, JUMP)
 
 
 def snapshot_due(progress: Progress) -> bool:
-    """Whether to keep the state after this step: every 128 steps, later 4 to 8 times while steps double."""
+    """Say whether to keep the state after this step: every 128 steps, later 4 to 8 times while steps double."""
     interval = min(max(1 << max(progress.step.bit_length() - 3, 0), SNAPSHOT_MIN), SNAPSHOT_MAX)
     return progress.step % interval == 0 and _within(progress, HEALTHY)
 
 
 def lr_factor(progress: Progress) -> float:
-    """What the rate of learning is multiplied by: each return to a good state lowers it."""
+    """Return what the learning rate is multiplied by: each rollback lowers it."""
     return LR_FACTOR_OF_ROLLBACK**progress.rollback_count
 
 
@@ -55,8 +55,11 @@ def _median(progress: Progress) -> float:
 
 
 class RollbackCheckpoints:
-    """The last two states worth going back to: what a jump spoils is noticed within a window, so one of them is from
-    before. They also stand in for a last checkpoint that is damaged."""
+    """The last two states worth going back to.
+
+    What a jump spoils is noticed within a window, so one of them is from before. They also stand in for a last
+    checkpoint that is damaged.
+    """
 
     def __init__(self, newest: Path, before: Path) -> None:
         self.newest, self.before = newest, before
@@ -66,7 +69,7 @@ class RollbackCheckpoints:
         save_and_keep(self.newest, self.before, checkpoint)
 
     def roll_back(self, progress: Progress) -> Checkpoint:
-        """Find the state to go on from, and change `progress` to it: one more generation of randomness, a lower rate.
+        """Find the state to go on from, and change `progress` to it: other randomness, a lower learning rate.
 
         It is the newest one from before the window, or the oldest there is. Raises TrainingError where the loss has
         jumped too often, or no state can be read.

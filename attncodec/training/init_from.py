@@ -111,8 +111,10 @@ def unseal(sealed: SealedCodec) -> HyperpriorCodec:
 
 
 def fit_prior(prior: LearnedPrior, tables: Tables, log2_gain: Tensor) -> None:
-    """Fit the density to tables: the least bits for symbols that come as often as the tables say. Of tables by level
-    those of the last are taken: the density is that of z in units, and its steps are the finest. log2_gain: (L, N).
+    """Fit the density to tables: the least bits for symbols that come as often as the tables say.
+
+    Of tables by level those of the last are taken: the density is that of z without its gain, and its steps are the
+    finest. log2_gain: (L, N), zeros where the model has none.
 
     It takes seconds. Densities whose tables look alike are equally good to the coder, so nothing better can be had.
     """

@@ -1,5 +1,6 @@
 """What a person sees while a run goes on, and how it is asked to stop."""
 
+import logging
 import signal
 import sys
 import time
@@ -9,6 +10,8 @@ from types import FrameType, TracebackType
 from tqdm import tqdm
 
 from attncodec.budget import Budget
+
+logger = logging.getLogger(__name__)
 
 LINE_EVERY_S = 60.0
 
@@ -22,7 +25,7 @@ class Progress:
     best_loss: float | None = None
     finished: bool = False
     skipped: int = 0  # steps whose loss or gradient was not finite
-    rollback_count: int = 0  # of randomness: how often the loss has jumped for good, and a good state was gone back to
+    rollback_count: int = 0  # how often the loss has jumped for good, and a good state was gone back to
     recent: list[float | None] = field(default_factory=list)  # losses of the last steps; None: skipped
     best_median: float | None = None  # of `recent`
     validated_at: float = 0.0  # in the unit of the budget
@@ -39,21 +42,21 @@ class Clock:
         self.step_s = 0.0
 
     def spent(self) -> float:
-        """In the unit of the budget."""
+        """Return what is spent, in the unit of the budget."""
         self.progress.elapsed_s = time.monotonic() - self.zero
         return self.progress.elapsed_s if self.budget.unit == "seconds" else self.progress.step
 
     def fraction(self) -> float:
-        """Of the budget that is spent."""
+        """Return the share of the budget that is spent."""
         return self.spent() / self.budget.amount
 
     def fraction_after_step(self) -> float:
-        """Of the budget that will be spent once the next step is done; above 1 where it would not fit."""
+        """Return the share of the budget that will be spent once the next step is done; above 1 where it would not fit."""
         next_step = self.step_s if self.budget.unit == "seconds" else 1
         return (self.spent() + next_step) / self.budget.amount
 
     def tick(self, timed: bool = True) -> None:
-        """A step is done; where it was `timed` the next one will take about as long. Call `spent` at its start."""
+        """Note that a step is done; where it was `timed` the next one will take about as long. Call `spent` at its start."""
         self.progress.step += 1
         if timed:
             self.step_s = time.monotonic() - self.zero - self.progress.elapsed_s
@@ -63,7 +66,7 @@ class Display:
     """A bar on a terminal; a line a minute elsewhere, so that logs stay readable."""
 
     def __init__(self, budget: Budget, done: float, quiet: bool = False) -> None:
-        """quiet: shows nothing of its own accord, as beside the lead of a team."""
+        """Begin. quiet: shows nothing, as on another rank than 0."""
         self.budget, self.quiet = budget, quiet
         self.figures: dict[str, str] = {}
         self.done = self.first = done
@@ -73,11 +76,11 @@ class Display:
         self.bar = tqdm(total=budget.amount, initial=done, bar_format=form, disable=quiet or not sys.stderr.isatty())
 
     def show(self, **figures: str) -> None:
-        """Figures to stand beside the progress from now on."""
+        """Set figures that stand beside the progress from now on."""
         self.figures.update(figures)
 
     def update(self, done: float, step: int) -> None:
-        """`done` in the unit of the budget."""
+        """Show how much is done, in the unit of the budget."""
         self.bar.set_postfix({"step": step, **self.figures}, refresh=False)
         self.bar.update(min(done, self.budget.amount) - self.done)
         self.done = min(done, self.budget.amount)
@@ -86,20 +89,20 @@ class Display:
             self.last_line = now
             left_s = (self.budget.amount - done) * (now - self.start) / max(done - self.first, 1e-9)
             shown = "  ".join(f"{name} {value}" for name, value in self.figures.items())
-            self.say(f"step {step}  {shown}  {max(left_s, 0) / 60:.1f} min left")
-
-    def say(self, text: str) -> None:
-        """A line on stderr that the bar does not garble."""
-        tqdm.write(text, file=sys.stderr)
+            logger.info("step %d  %s  %.1f min left", step, shown, max(left_s, 0) / 60)
 
     def close(self) -> None:
+        """End the bar."""
         self.bar.close()
 
 
 class StopRequest:
-    """Ctrl-C, SIGTERM and a terminal that closes (unless nohup has that ignored) set `asked` instead of stopping
-    mid-step; a second Ctrl-C stops at once. A second SIGTERM does not: a scheduler sends one to every process, and
-    torchrun, which gets one too, sends another."""
+    """Signals that ask a run to stop.
+
+    Ctrl-C, SIGTERM and a terminal that closes (unless nohup has that ignored) set `asked` instead of stopping mid-step;
+    a second Ctrl-C stops at once. A second SIGTERM does not: a scheduler sends one to every process, and torchrun, which
+    gets one too, sends another.
+    """
 
     def __init__(self) -> None:
         self.asked = False

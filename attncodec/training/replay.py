@@ -4,6 +4,7 @@ A step is some thousands of small kernels, and launching them one by one takes a
 needs to run them. Captured once, they are launched together.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import fields
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -14,6 +15,8 @@ from torch import Tensor
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+logger = logging.getLogger(__name__)
+
 BEFORE = 3  # steps that are taken as they come: they compile, choose kernels, and make the optimisers' state
 
 Given = TypeVar("Given", bound="DataclassInstance")
@@ -22,14 +25,16 @@ Copied = TypeVar("Copied", bound="DataclassInstance")
 
 
 class Replay(Generic[Given, Found]):
-    """Takes steps by `take`, and once it has seen a few of the same shapes, by replaying one. What a step is given and
-    what it returns are dataclasses of tensors on the device; beside these it reads and writes what stays in its place.
+    """Takes steps by `take`, and once it has seen a few of the same shapes, by replaying one.
+
+    What a step is given and what it returns are dataclasses of tensors on the device; beside these it reads and writes
+    what stays in its place.
 
     Where capturing does not work, steps are taken as they come, which is said.
     """
 
-    def __init__(self, take: Callable[[Given], Found], device: torch.device, say: Callable[[str], None]) -> None:
-        self.take, self.say = take, say
+    def __init__(self, take: Callable[[Given], Found], device: torch.device) -> None:
+        self.take = take
         # A capture wants a stream of its own, and what it repeats must have begun there.
         self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self.works = True
@@ -71,7 +76,7 @@ class Replay(Generic[Given, Found]):
         except Exception as error:  # of the driver, of a compiled network, of what a step calls
             self.works = False
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            self.say(f"steps cannot be captured as a CUDA graph here, so training goes without it: {reason}")
+            logger.warning("steps cannot be captured as a CUDA graph here, so training goes without it: %s", reason)
         else:
             self.graph, self.inputs, self.result = graph, mine, result
         finally:

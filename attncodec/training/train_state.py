@@ -2,7 +2,7 @@
 
 import copy
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,17 +10,19 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from attncodec.config import QUALITY_STEPS, Config, Part, Phase
+from attncodec.coding.model_file import GAIN_Z, STORED_NAMES
+from attncodec.config import Config, Part, Phase
+from attncodec.distributed import SINGLE_PROCESS, Distributed
 from attncodec.environment import has_bf16
-from attncodec.images import RGB
+from attncodec.errors import CheckpointError
 from attncodec.metrics import rd_loss
 from attncodec.networks.bottleneck import DEFAULT_ERROR_WEIGHT, EncoderRoundingBottleneck, NoiseBottleneck, Rounding
-from attncodec.networks.hyperprior import HyperpriorCodec
-from attncodec.networks.context import ContextModel
-from attncodec.quality import rd_lambda_at
+from attncodec.networks.hyperprior import HyperpriorCodec, build_codec
 from attncodec.networks.priors import SKIP_SCALE_INDEX
-from attncodec.distributed import SINGLE_PROCESS, Distributed
-from attncodec.training.checkpoint import AVERAGE, MODEL, OPTIMISER, Checkpoint, build_codec, load_weights
+from attncodec.pictures import RGB
+from attncodec.quality import LOWEST, QUALITY_STEPS, index_of_level, rd_lambda_at
+from attncodec.training.checkpoint import AVERAGE, MODEL, OPTIMISER, Checkpoint
+from attncodec.training.compilation import compile_networks
 from attncodec.training.data import Crops
 from attncodec.training.device import to_device
 from attncodec.training.optimisers import (
@@ -53,7 +55,7 @@ class Inputs:
     """All that a step depends on beside the state of what learns, on the device."""
 
     crops: Tensor  # (B, 3, H, W) uint8
-    quality_index: Tensor  # (B,) int64, the quality of each, in 1 / 64 of a level above the first
+    quality_index: Tensor  # (B,) int64, of each
     rd_lambda: Tensor  # (B,) of each
     seeds: Tensor  # (B,) int64, of the noise of each
     lr: Tensor  # ()
@@ -62,27 +64,32 @@ class Inputs:
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step did, left on the device, so that nobody waits for it. Where its loss or gradient was not finite it
-    was not taken, and nothing has moved."""
+    """What a step did, left on the device, so that nobody waits for it.
+
+    Where its loss or gradient was not finite it was not taken, and nothing has moved.
+    """
 
     figures: Tensor  # (3,) 1 where it was taken, the loss, the gradient's norm; of the whole batch, in every process
     samples: Tensor  # (B, 3) of this process: the quality level nearest to each crop's, from 0, its bpp and its MSE
 
     @property
     def taken(self) -> bool:
+        """Whether weights have moved."""
         return bool(self.figures[0])
 
     @property
     def loss(self) -> float:
+        """The loss of the whole batch."""
         return float(self.figures[1])
 
     @property
     def gradient_norm(self) -> float:
+        """The norm of the gradient, before clipping."""
         return float(self.figures[2])
 
 
 def fetch(results: Sequence[StepResult]) -> list[StepResult]:
-    """The same on the CPU: a GPU is waited for once, and not for every number."""
+    """Fetch results to the CPU: a GPU is waited for once, and not for every number."""
     figures = torch.stack([result.figures for result in results]).cpu()
     samples = torch.cat([result.samples for result in results]).cpu()
     parts = torch.split(samples, [len(result.samples) for result in results])
@@ -98,7 +105,7 @@ class TrainState:
     codec: HyperpriorCodec
     averaged: HyperpriorCodec
     optimisers: Optimisers
-    network: nn.Module  # the codec, in a team with its gradients averaged over the processes
+    network: nn.Module  # the codec, in a process group with its gradients averaged over the processes
     bf16: bool
     distributed: Distributed
     replay: Replay[Inputs, StepResult] | None = None  # on a GPU
@@ -106,9 +113,9 @@ class TrainState:
 
     @classmethod
     def build(
-        cls, config: Config, device: torch.device, distributed: Distributed = SINGLE_PROCESS, say: Callable[[str], None] = print
+        cls, config: Config, device: torch.device, distributed: Distributed = SINGLE_PROCESS
     ) -> "TrainState":
-        """Weights from the seed; `initialise`, `begin_from` or `restore` must follow."""
+        """Build what learns, with weights from the seed; `initialise`, `begin_from` or `restore` must follow."""
         torch.manual_seed(config.train.seed)
         torch.backends.cudnn.benchmark = True  # crops have one shape
         torch.backends.cudnn.allow_tf32 = False  # what is not in bf16 needs all of float32: see blocks.full_precision
@@ -117,16 +124,16 @@ class TrainState:
         averaged = copy.deepcopy(codec).requires_grad_(False)
         bf16 = config.train.precision == "auto" and has_bf16(device)
         if config.train.compile is True or (config.train.compile == "auto" and device.type == "cuda"):
-            compile_networks(codec, device, say)
+            compile_networks(codec, device)
         optimisers = build_optimisers(codec, config.train.lr, bf16)
         state = cls(config, device, codec, averaged, optimisers, in_process_group(codec, distributed), bf16, distributed)
-        # The gradients of a team meet while they are made, and MS-SSIM copies its window to the GPU in every step.
+        # The gradients of several processes meet while they are made, and MS-SSIM copies its window to the GPU in every step.
         if device.type == "cuda" and distributed.size == 1 and not config.train.ms_ssim_share:
-            state.replay = Replay(state._train_step, device, say)
+            state.replay = Replay(state._train_step, device)
         return state
 
     def initialise(self, crops: Crops) -> None:
-        """Before the first step: units and gains from the pictures."""
+        """Set standard deviations and gains from the pictures, before the first step."""
 
         def initialised() -> dict[str, Tensor]:
             self.codec.initialise(self.to_float(crops.first(INITIALISATION_CROPS)))
@@ -137,13 +144,16 @@ class TrainState:
             mine.load_state_dict(weights)
 
     def begin_from(self, codec: HyperpriorCodec) -> None:
-        """The weights of another codec of the same shape, in place of `initialise`."""
+        """Take the weights of another codec of the same shape, in place of `initialise`."""
         for mine in (self.codec, self.averaged):
             mine.load_state_dict(codec.state_dict())
 
     def enter(self, number: int, before: int) -> int:
-        """Learn as the phase of this number has it -> the number. Where the step before was in another one, weights
-        become their averages if some are frozen from now on: the averages are what is sealed."""
+        """Learn from now on as the phase of this number has it -> the number.
+
+        Where the step before was in another one, weights become their averages if some are frozen from now on: the
+        averages are what is sealed.
+        """
         phase = self.config.train.phases[number]
         if number != before and phase.frozen:
             self.codec.load_state_dict(self.averaged.state_dict())
@@ -159,8 +169,11 @@ class TrainState:
     def step(
         self, step: int, lr: float, crops: Tensor, rollback_count: int = 0, whole_batch: int | None = None
     ) -> StepResult:
-        """One step on uint8 crops (B, 3, H, W): those of this process, of `whole_batch` (None: these are all). It
-        depends on the seed, the step and the generation alone."""
+        """Take one step on uint8 crops (B, 3, H, W).
+
+        They are those of this process, of `whole_batch` (None: these are all). What is random depends on the seed, the
+        step and the rollback count alone.
+        """
         levels = self.config.model.rd_lambdas
         count = len(crops) if whole_batch is None else whole_batch
         quality_indices, seeds = self._draw(step, rollback_count, self.distributed.shard(range(count)))
@@ -171,18 +184,22 @@ class TrainState:
         return self.replay(inputs) if self.replay else self._train_step(inputs, len(crops) / count)
 
     def _draw(self, step: int, rollback_count: int, samples: Iterable[int]) -> tuple[list[int], list[int]]:
-        """The quality of each sample, as a position, and the seed of its noise. What lies beyond the first and the last
-        level, by half of one, counts as theirs: so all levels are drawn equally often."""
-        top, half = QUALITY_STEPS * (len(self.config.model.rd_lambdas) - 1), QUALITY_STEPS // 2
+        """The quality index of each sample, and the seed of its noise.
+
+        What lies beyond the first and the last level, by half of one, counts as theirs: so all levels are drawn equally
+        often.
+        """
+        highest, half = index_of_level(len(self.config.model.rd_lambdas)), QUALITY_STEPS // 2
         quality_indices, seeds = [], []
         for sample in samples:
             rng = np.random.default_rng([self.config.train.seed, step, sample, rollback_count, LEVEL_AND_NOISE])
-            quality_indices.append(min(max(int(rng.integers(-half, top + half)), 0), top))
+            drawn = LOWEST + int(rng.integers(-half, highest - LOWEST + half))
+            quality_indices.append(min(max(drawn, LOWEST), highest))
             seeds.append(int(rng.integers(2**63)))
         return quality_indices, seeds
 
     def _train_step(self, inputs: Inputs, share: float = 1.0) -> StepResult:
-        """A step on what is this share of the whole batch."""
+        """One step on what is this share of the whole batch."""
         options = self.config.train
         x, bottleneck = self.to_float(inputs.crops), self._bottleneck(inputs)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
@@ -197,8 +214,8 @@ class TrainState:
             dist.all_reduce(loss)
         norm = torch.nn.utils.clip_grad_norm_(self.codec.parameters(), options.clip)
         taken = torch.isfinite(norm) & torch.isfinite(loss)
-        self._move(inputs.lr, inputs.average_weight, taken)
-        level = torch.round(inputs.quality_index / QUALITY_STEPS)
+        self._apply_gradients(inputs.lr, inputs.average_weight, taken)
+        level = torch.round(inputs.quality_index / QUALITY_STEPS - 1)
         samples = torch.stack([level, result.rate_bpp.detach(), result.mse_255.detach()], dim=1)
         return StepResult(torch.stack([taken.float(), loss, norm]), samples)
 
@@ -216,14 +233,17 @@ class TrainState:
         return Rounding(error_bits.expand(-1, codec.config.latent_channels))
 
     def reconstruct(self, rgb: RGB, quality_index: int) -> tuple[RGB, float]:
-        """As `HyperpriorCodec.reconstruct`, with the averaged weights and the rounding of the phase: by it they are validated."""
+        """Do as `HyperpriorCodec.reconstruct`, with the averaged weights and the rounding of the phase.
+
+        They are validated by it.
+        """
         if self.phase.rounding == "nearest":
             return self.averaged.reconstruct(rgb, quality_index)
         at = torch.tensor([quality_index], device=self.device)
         rounding = self._rounding(self.averaged, at, rd_lambda_at(self.config.model.rd_lambdas, quality_index))
         return self.averaged.reconstruct(rgb, quality_index, SKIP_SCALE_INDEX, rounding)
 
-    def _move(self, lr: Tensor, average_weight: Tensor, taken: Tensor) -> None:
+    def _apply_gradients(self, lr: Tensor, average_weight: Tensor, taken: Tensor) -> None:
         """The weights by their gradients, and the averaged weights after them; nothing where the step is not taken."""
         if self.device.type == "cpu":
             if not taken:
@@ -234,8 +254,9 @@ class TrainState:
         set_learning_rate(self.optimisers, lr)
         for optimiser in self.optimisers.values():
             optimiser.step()
-        averages: list[Tensor] = list(self.averaged.parameters())
-        weights = [parameter.detach() for parameter in self.codec.parameters()]
+        pairs = zip(self.averaged.parameters(), self.codec.parameters(), strict=True)
+        learning = [(mean, parameter.detach()) for mean, parameter in pairs if parameter.requires_grad]
+        averages, weights = map(list, zip(*learning, strict=True))
         if self.device.type == "cpu":
             torch._foreach_lerp_(averages, weights, float(average_weight))
             return
@@ -247,7 +268,7 @@ class TrainState:
         return to_device(crops, self.device).contiguous(memory_format=torch.channels_last).float().div_(255)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Everything that must be kept to go on."""
+        """Return everything that must be kept to go on."""
         return {
             **{MODEL + name: tensor for name, tensor in self.codec.state_dict().items()},
             **{AVERAGE + name: tensor for name, tensor in self.averaged.state_dict().items()},
@@ -255,7 +276,7 @@ class TrainState:
         }
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """The inverse of `tensors`."""
+        """Go on from a checkpoint: the inverse of `tensors`. Raises CheckpointError where it does not fit."""
         load_weights(self.codec, checkpoint.part(MODEL))
         load_weights(self.averaged, checkpoint.part(AVERAGE))
         load_state_tensors(self.optimisers, checkpoint.part(OPTIMISER))
@@ -264,7 +285,7 @@ class TrainState:
 
 
 def in_process_group(codec: HyperpriorCodec, distributed: Distributed) -> nn.Module:
-    """The codec, in a team with its gradients averaged over the processes."""
+    """Average the gradients of a codec over the processes, where there are several."""
     if distributed.size == 1:
         return codec
     with warnings.catch_warnings():
@@ -272,18 +293,14 @@ def in_process_group(codec: HyperpriorCodec, distributed: Distributed) -> nn.Mod
         return nn.parallel.DistributedDataParallel(codec, gradient_as_bucket_view=True, broadcast_buffers=False)
 
 
-def compile_networks(codec: HyperpriorCodec, device: torch.device, say: Callable[[str], None]) -> None:
-    """torch.compile of the networks, in place; where it does not work they stay as they are, which is said."""
+def load_weights(codec: HyperpriorCodec, weights: dict[str, Tensor]) -> None:
+    """Load weights of a checkpoint; what one of before did not have yet stays as it is.
+
+    Raises CheckpointError where names or shapes do not fit.
+    """
+    names = {stored: name for name, stored in STORED_NAMES.items()}  # checkpoints had these names, too
     try:
-        torch.compile(lambda x: x.sin() + 1)(torch.ones(8, device=device))
-    except Exception as error:  # a compiler is missing, most often, or too old: each backend raises its own
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        say(f"torch.compile does not work here, so training goes without it: {reason}")
-        return
-    torch._dynamo.config.suppress_errors = True  # a network that does not compile runs as it is; torch says which
-    torch._dynamo.config.recompile_limit = 64  # that of one piece of code, which the context networks share
-    assert isinstance(codec.prior, ContextModel)
-    context = codec.prior.networks
-    # Not the hyper analysis: it pads by repeating edges, whose backward pass torch 2.14 does not compile.
-    for network in (codec.analysis, codec.synthesis, context.hyper, *context.steps):
-        network.compile(dynamic=False)
+        codec.load_state_dict({GAIN_Z: codec.log2_gain_z, **{names.get(n, n): tensor for n, tensor in weights.items()}})
+    except RuntimeError as error:
+        first = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"the checkpoint does not fit its configuration: {first}") from None

@@ -49,7 +49,7 @@ def validate(
 ) -> list[Point] | None:
     """Rate (estimated) and PSNR of 8-bit pictures, at each quality; None where it was stopped between two pictures.
 
-    In a team each process does its share of the pictures, and all know all points.
+    Of several processes each does its share of the pictures, and all know all points.
     """
     points = []
     for quality_index in quality_indices_of(config):
