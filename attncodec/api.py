@@ -5,121 +5,136 @@ data = codec.compress(rgb)           # (H, W, 3) uint8 -> bytes of an .atc file
 rgb = codec.decompress(data)
 """
 
-import contextlib
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from attncodec.config import QUALITY_STEPS, flatten
-from attncodec.container import HEADER_BYTES, MAGIC, VERSION, unpack
-from attncodec.errors import CheckpointError
-from attncodec.files import STREAM, read_input
-from attncodec.metrics import bpp
-from attncodec.coding.model_file import FORMAT, optional_tensors, read_header
+from attncodec.coding.decoder import PictureDecoder, decompress
+from attncodec.coding.encoder import PictureEncoder, Target, compress
+from attncodec.coding.find_model import ModelCache, choose_model, load_model
+from attncodec.coding.model_file import FORMAT, MEASURED_RANGES
 from attncodec.coding.sealed import SealedCodec, load_sealed
-from attncodec.coding.shipped import FOLDER, shipped
+from attncodec.config import flatten
+from attncodec.container import HEADER_BYTES, MAGIC, VERSION, pack, unpack
+from attncodec.errors import CheckError, ContainerError
+from attncodec.files import STREAM, read_input, write_output
+from attncodec.metrics import bpp, psnr_db
+from attncodec.pictures import RGB, encode_rgb, read_rgb
+from attncodec.quality import quality_of_index
 
-MODELS_VARIABLE = "ATTNCODEC_MODELS"
-RUNS_PATTERN = "runs/*/model.safetensors"
-DEFAULT = shipped()
-# Shipped once, and no longer read: identity -> what it was, and the last commit that reads it.
-RETIRED = {bytes.fromhex("03e0c2589e47e682"): ("the shipped model of format 3", "2b2ed70")}
+
+class Codec:
+    """A sealed model that writes and reads files."""
+
+    def __init__(self, sealed: SealedCodec) -> None:
+        self.sealed = sealed
+
+    def compress(self, rgb: RGB, target: Target | None = None, effort: int = 0) -> bytes:
+        """(H, W, 3) uint8, any size -> the bytes of an .atc file, of the quality, size or PSNR that is asked for.
+
+        Effort, 0 to 3, buys smaller or better files with the encoder's time. Raises ConfigError for a quality out of
+        range, or a target that cannot be reached.
+        """
+        return compress(self.sealed, rgb, target, effort)
+
+    def decompress(self, data: bytes) -> RGB:
+        """The bytes of an .atc file -> (H, W, 3) uint8. Raises ContainerError, also for another model's file."""
+        return decompress(self.sealed, data)
 
 
-def load(model: str | os.PathLike[str] = DEFAULT, fast: bool = False) -> SealedCodec:
-    """Load a model file. fast: transforms in bfloat16. Raises CheckpointError."""
-    codec = load_sealed(Path(model))
-    codec.fast = fast
-    return codec
+def load(model: str | os.PathLike[str] | None = None, fast: bool = False) -> Codec:
+    """Load a model: a file, a run folder, or a shipped model by name; the default one if none is given.
+
+    fast: transforms in bfloat16. Raises CheckpointError.
+    """
+    return Codec(load_model(choose_model(None if model is None else Path(model)), fast))
 
 
 def set_threads(threads: int | None) -> None:
-    """How many CPU threads to use; None: as many as torch takes by itself."""
+    """Set how many CPU threads to use; None: as many as torch takes by itself."""
     if threads is not None:
         torch.set_num_threads(threads)
 
 
-def choose_model(model: Path | None) -> Path:
-    """The model to write with: a file, a run folder, or the name of a shipped model; the default one of these if none
-    is given."""
-    if model is None:
-        return DEFAULT
-    if not model.exists() and model.name == str(model) and shipped(model.name).exists():
-        return shipped(model.name)
-    return model / "model.safetensors" if model.is_dir() else model
+@dataclass(frozen=True)
+class Compressed:
+    """What came of compressing a picture file.
 
-
-def find_models(decoder_id: bytes, model: Path | None) -> list[Path]:
-    """Copies of the model that a file was written with: the shipped ones, `model` (a file or folder),
-    $ATTNCODEC_MODELS, the runs here.
-
-    Raises CheckpointError that says where it looked.
+    psnr_db: of what was written, if it was verified; infinite where it is lossless.
     """
-    if model is not None and not model.exists():
-        raise CheckpointError(f"there is no model file or folder {model}")
-    if model is not None and model.is_file() and read_header(model).decoder_id == decoder_id:
-        return [model]
-    places = [FOLDER, *([model] if model else [])]
-    places += [Path(place) for place in os.environ.get(MODELS_VARIABLE, "").split(os.pathsep) if place]
-    candidates = [c for place in places for c in (sorted(place.rglob("*.safetensors")) if place.is_dir() else [place])]
-    found = [c for c in [*candidates, *sorted(Path().glob(RUNS_PATTERN))] if _has_id(c, decoder_id)]
-    if not found and decoder_id in RETIRED:
-        name, commit = RETIRED[decoder_id]
-        raise CheckpointError(
-            f"the file was written with {name}, {decoder_id.hex()}, which this build no longer reads",
-            f"attncodec of commit {commit} decodes it",
-        )
-    if not found:
-        raise CheckpointError(
-            f"model {decoder_id.hex()}, which the file was written with, is not in "
-            + ", ".join(["the shipped models", *map(str, places[1:]), RUNS_PATTERN]),
-            f"give it to --model, or its folder to ${MODELS_VARIABLE}",
-        )
-    return found
+
+    bytes: int
+    bpp: float
+    latents_sha256: str
+    psnr_db: float | None = None
 
 
-def _has_id(path: Path, decoder_id: bytes) -> bool:
-    try:
-        return read_header(path).decoder_id == decoder_id
-    except (CheckpointError, OSError):
-        return False  # met on the way, and not asked for
+def compress_file(
+    sealed: SealedCodec, source: Path, out: Path, target: Target, effort: int = 0, verify: bool = False
+) -> Compressed:
+    """Compress a picture file into an .atc file; `-` is stdin or stdout.
+
+    verify: what was written is decoded and compared. Raises AttncodecError: ImageError for the picture, ConfigError for
+    a target that cannot be reached, CheckError where the file is not what it should be.
+    """
+    rgb = read_rgb(source)
+    encoder = PictureEncoder(sealed, rgb, effort)
+    container = encoder.encode(target)
+    data = pack(container)
+    write_output(out, data)
+    quality_db = None
+    if verify:
+        try:
+            decoded = decompress(sealed, data if out == STREAM else read_input(out))
+        except ContainerError as error:
+            raise CheckError(f"{out} does not decode: {error}") from None
+        if (decoded != encoder.reconstruct(container)[0]).any():
+            raise CheckError(f"{out} decodes to another picture than was encoded")
+        found_db = psnr_db(rgb, decoded)
+        quality_db = float("inf") if found_db is None else found_db
+    return Compressed(len(data), bpp(len(data), rgb.shape[1], rgb.shape[0]), encoder.latents_sha256, quality_db)
 
 
-class ModelCache:
-    """Decodes files of several models, each loaded once."""
+@dataclass(frozen=True)
+class Decompressed:
+    """What came of decompressing an .atc file, and the model that wrote it."""
 
-    def __init__(self, model: Path | None, fast: bool = False) -> None:
-        self.model, self.fast = model, fast
-        self.loaded: dict[bytes, SealedCodec] = {}
+    width: int
+    height: int
+    sealed: SealedCodec
 
-    def codec_for(self, data: bytes) -> SealedCodec:
-        """The codec that wrote this .atc file. Raises ContainerError or CheckpointError."""
-        decoder_id = unpack(data).decoder_id
-        if decoder_id not in self.loaded:
-            *others, last = find_models(decoder_id, self.model)
-            for path in others:
-                with contextlib.suppress(CheckpointError):  # damaged, and there is another copy
-                    self.loaded.setdefault(decoder_id, load(path, self.fast))
-            if decoder_id not in self.loaded:
-                self.loaded[decoder_id] = load(last, self.fast)
-        return self.loaded[decoder_id]
+
+def decompress_file(models: ModelCache, source: Path, out: Path) -> Decompressed:
+    """Decompress an .atc file into a picture file, PNG where the name does not say another format; `-` is a stream.
+
+    Raises ContainerError, CheckpointError where there is no model for it, and ImageError where it cannot be written.
+    """
+    container = unpack(read_input(source))
+    sealed = models.model_for(container)
+    rgb = PictureDecoder(sealed, container).decode()
+    write_output(out, encode_rgb(rgb, ".png" if out == STREAM else out.suffix))
+    return Decompressed(rgb.shape[1], rgb.shape[0], sealed)
 
 
 def latents_sha256(data: bytes, models: ModelCache) -> str:
-    """SHA-256, in hex, of the integer latents that an .atc file decodes to: the same on every machine."""
-    return models.codec_for(data).read_latents(unpack(data))[1]
+    """Compute SHA-256, in hex, of the integer latents that an .atc file decodes to: the same on every machine."""
+    container = unpack(data)
+    decoder = PictureDecoder(models.model_for(container), container)
+    decoder.read_latents()
+    return decoder.latents_sha256
 
 
 def describe_file(path: Path) -> dict[str, object]:
-    """What stands in an .atc or a model file, by name. Raises ContainerError or CheckpointError if it is neither."""
+    """Say what stands in an .atc or a model file, by name. Raises ContainerError or CheckpointError if it is neither."""
     data = read_input(path)
     if data.startswith(MAGIC) or path.suffix == ".atc" or path == STREAM:
         container = unpack(data)
         return {
             "file": f"{path}, .atc version {VERSION}",
             "size": f"{container.width} x {container.height} pixels",
-            "quality": f"{container.quality_index / QUALITY_STEPS:g}",
+            "quality": f"{quality_of_index(container.quality_index):g}",
             "bytes": f"{len(data)}, of them {HEADER_BYTES} header",
             "bpp": f"{bpp(len(data), container.width, container.height):.4f}",
             "model": container.decoder_id.hex(),
@@ -134,8 +149,7 @@ def describe_file(path: Path) -> dict[str, object]:
         "file": f"{path}, {FORMAT}",
         "model": sealed.header.decoder_id.hex(),
         "bytes": len(data),
-        "measured": ", ".join(sorted(set(optional_tensors(config)) & set(sealed.tensors)))
-        or "nothing: analytic tables",
+        "measured": ", ".join(sorted(set(MEASURED_RANGES) & set(sealed.tensors))) or "nothing: analytic tables",
         **flatten(config.model_dump()),
         **{f"trained: {key}": value for key, value in info.items()},
         **{name: f"{kmac:.2f} kMAC/pixel, {count} parameters" for name, (kmac, count) in costs.items()},

@@ -1,14 +1,16 @@
-"""How a command ends: exit codes, and errors as one `error:` line and a `hint:` on stderr.
+"""What a terminal sees: log messages, errors as one `error:` line and a `hint:` on stderr, and exit codes.
 
 Exit codes: 0 done; 1 finished, but some files failed or a check did not hold; 2 could not be done as asked; 130
 interrupted.
 """
 
 import io
+import logging
 import os
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, cast
@@ -25,6 +27,27 @@ USAGE_ERROR = cast(type[Exception], typer.BadParameter.__mro__[2])
 DONE, FAILURES, REFUSED, INTERRUPTED = 0, 1, 2, 130
 
 
+class StderrHandler(logging.Handler):
+    """Writes messages to stderr as they are, and so that they do not garble a progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one message."""
+        if "tqdm" in sys.modules:  # else there is no bar, and no need to wait for its import
+            from tqdm import tqdm
+
+            tqdm.write(record.getMessage(), file=sys.stderr)
+        else:
+            say(record.getMessage())
+
+
+def log_to_stderr() -> None:
+    """Show the messages of attncodec, once, from the level of `info` on."""
+    logger = logging.getLogger("attncodec")
+    if not any(isinstance(handler, StderrHandler) for handler in logger.handlers):
+        logger.addHandler(StderrHandler())
+    logger.setLevel(logging.INFO)
+
+
 def run(app: typer.Typer) -> NoReturn:
     """Run the command line: every outcome is an exit code, every error one line and a hint."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]  # wherever it stands
@@ -38,6 +61,9 @@ def run(app: typer.Typer) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names of files need not be valid text
+    # Pillow warns of pictures that our own limit, which is checked before a pixel is decoded, allows.
+    warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
+    log_to_stderr()
     try:
         code = app(arguments, standalone_mode=False) or DONE
         if code == INTERRUPTED:
@@ -69,7 +95,7 @@ def run(app: typer.Typer) -> NoReturn:
 
 
 def as_user_error(error: BaseException) -> AttncodecError:
-    """What the machine refused (space, the right to write, memory) as one of our errors."""
+    """Turn what the machine refused (space, the right to write, memory) into one of our errors."""
     if isinstance(error, AttncodecError):
         return error
     if isinstance(error, OSError):
@@ -79,7 +105,7 @@ def as_user_error(error: BaseException) -> AttncodecError:
 
 
 def say(text: str) -> None:
-    """A line for the user; stdout is for results."""
+    """Print a line for the user; stdout is for results."""
     print(text, file=sys.stderr, flush=True)
 
 

@@ -14,8 +14,11 @@ STREAM = Path("-")  # stdin as an input, stdout as an output
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write `data` beside `path` under a temporary name, then rename: readers never see half a file, and neither an
-    error nor Ctrl-C leaves one behind. What is no regular file (a device, a pipe) is written to as it is."""
+    """Write `data` beside `path` under a temporary name, then rename.
+
+    Readers never see half a file, and neither an error nor Ctrl-C leaves one behind. What is no regular file (a device,
+    a pipe) is written to as it is.
+    """
     path = path.resolve()  # a link stays a link
     if path.exists() and not path.is_file():
         path.write_bytes(data)
@@ -41,13 +44,13 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """What a process that was killed left half-written."""
+    """Remove what a process that was killed left half-written."""
     for path in folder.glob("*".join(UNFINISHED)):
         path.unlink(missing_ok=True)
 
 
 def read_input(path: Path) -> bytes:
-    """The bytes of `path`, or of stdin for `-`.
+    """Read the bytes of `path`, or of stdin for `-`.
 
     Raises AttncodecError where there is no such file, or it is a folder.
     """
@@ -70,7 +73,7 @@ def write_output(path: Path, data: bytes) -> None:
 
 
 def find_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
-    """Those under `folder` with such suffixes, in any case, in order of their relative names."""
+    """Find the files under `folder` with such suffixes, in any case, in order of their relative names."""
     found = (path for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
 
@@ -78,7 +81,9 @@ def find_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
 def plan_outputs(
     inputs: Sequence[Path], out: str | None, kinds: Collection[str], suffix: str, force: bool
 ) -> tuple[list[Path], list[Path], list[str]]:
-    """Files to read, one output for each, and notes for the user; nothing is written, but the folders under OUT.
+    """Plan which files to read, one output for each, and notes for the user.
+
+    Nothing is written, but the folders under OUT are made.
 
     Of a folder among the inputs all files of those kinds are read, to its bottom. An output lies beside its input, or
     in the folder `out`, where what a folder holds lies in the same folders as there; inputs that would share one keep

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
-from attncodec.images import RGB
+from attncodec.pictures import RGB
 
 RD_LAMBDA_OF_WEIGHT_1 = 0.0130
 MS_SSIM_MIN_SIDE = 161  # five scales of an 11-pixel window
@@ -18,7 +18,7 @@ MS_SSIM_SCALE = 1280.0  # CompressAI's lambdas for 1 - MS-SSIM (2.40 ... 220) ov
 
 
 def psnr_db(a: RGB, b: RGB) -> float | None:
-    """Peak signal-to-noise ratio of two (H, W, 3) uint8 pictures, over all samples; None where they are equal."""
+    """Compute the peak signal-to-noise ratio of two (H, W, 3) uint8 pictures, over all samples; None where they are equal."""
     mse = float(np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2))
     return mse_to_psnr_db(mse) if mse > 0 else None
 
@@ -29,7 +29,7 @@ def mse_to_psnr_db(mse_255: float) -> float:
 
 
 def ms_ssim(a: RGB, b: RGB) -> float | None:
-    """Multi-scale structural similarity (Wang et al. 2003) of two (H, W, 3) uint8 pictures, in [0, 1].
+    """Compute the multi-scale structural similarity (Wang et al. 2003) of two (H, W, 3) uint8 pictures, in [0, 1].
 
     None where a side is under 161 pixels: five scales do not fit.
     """
@@ -42,12 +42,14 @@ def ms_ssim(a: RGB, b: RGB) -> float | None:
 
 
 def bpp(file_bytes: int, width: int, height: int) -> float:
-    """Bits of the whole file, header included, for each pixel."""
+    """Compute the bits of the whole file, header included, for each pixel."""
     return 8 * file_bytes / (width * height)
 
 
 def bd_rate(reference: Sequence[tuple[float, float]], test: Sequence[tuple[float, float]]) -> float | None:
-    """Bjøntegaard's mean difference in rate at equal PSNR (VCEG-M33, 2001), in percent; negative: `test` needs less.
+    """Compute Bjøntegaard's mean difference in rate at equal PSNR (VCEG-M33, 2001), in percent.
+
+    Where it is negative, `test` needs less.
 
     Curves are (bpp, psnr_db) points, at least two, PSNR rising with the rate; log rate over PSNR is interpolated by
     monotone cubics (Fritsch & Carlson), as the reference software does. None where they have no PSNR in common.
@@ -72,7 +74,7 @@ class RDLoss:
 
 
 def rd_loss(x: Tensor, x_hat: Tensor, bits: Tensor, rd_lambda: Tensor, ms_ssim_share: float = 0.0) -> RDLoss:
-    """bpp + rd_lambda * distortion, each picture weighted by `level_weight`.
+    """Compute bpp + rd_lambda * distortion, each picture weighted by `level_weight`.
 
     The distortion is 255^2 * MSE, the convention of CompressAI, or `mixed_distortion`. x, x_hat: (B, 3, H, W) float, x
     in [0, 1]; sides of at least 161 for MS-SSIM. bits, rd_lambda: (B,), of each picture.
@@ -92,7 +94,7 @@ T = TypeVar("T", float, Tensor)
 
 
 def mixed_distortion(mse_255: T, ms_ssim: T, ms_ssim_share: float) -> T:
-    """A weighted sum of 255^2 * MSE and 1280 * (1 - MS-SSIM).
+    """Compute a weighted sum of 255^2 * MSE and 1280 * (1 - MS-SSIM).
 
     CompressAI trains for bpp + lambda * (1 - MS-SSIM) with lambdas of 2.40 to 220; with the factor a level's lambda for
     MSE means about the same for both.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from attncodec.container import check_size
+from attncodec.container import PIXEL_LIMIT, check_size
 from attncodec.errors import ConfigError, ContainerError, ImageError
 from attncodec.files import STREAM, find_files, read_input
 
@@ -35,11 +35,10 @@ FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "PPM", "GIF")  # no format that
 WRONG_VALUES = (SyntaxError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError)
 DAMAGE = (OSError, EOFError, struct.error, zlib.error, *WRONG_VALUES)
 
-Image.MAX_IMAGE_PIXELS = None  # the limit is the container's, checked before a pixel is decoded
 
 
 def find_pictures(folder: Path, enough: bool = False) -> list[Path]:
-    """All picture files under `folder`, in order of their relative names.
+    """Find all picture files under `folder`, in order of their relative names.
 
     Raises ConfigError where there is no folder, and where there are none, unless there is `enough` without them.
     """
@@ -57,12 +56,12 @@ def find_pictures(folder: Path, enough: bool = False) -> list[Path]:
 
 
 def read_rgb(path: Path) -> RGB:
-    """A picture file, or stdin for `-`, as `decode_rgb` has it. Raises ImageError, or AttncodecError for no file."""
+    """Read a picture file, or stdin for `-`, as `decode_rgb` does. Raises ImageError, or AttncodecError for no file."""
     return decode_rgb(read_input(path), "stdin" if path == STREAM else str(path))
 
 
 def decode_rgb(data: bytes, name: str) -> RGB:
-    """The bytes of a picture file as (H, W, 3) uint8, turned upright as its EXIF orientation says.
+    """Decode the bytes of a picture file to (H, W, 3) uint8, turned upright as its EXIF orientation says.
 
     Grey, palette, CMYK and 16-bit pictures are converted; transparency is dropped, the colours behind it stay.
     Raises ImageError with `name` where the bytes are no picture, are damaged, or hold more pixels than the limit.
@@ -75,24 +74,28 @@ def decode_rgb(data: bytes, name: str) -> RGB:
             return _to_rgb(ImageOps.exif_transpose(image))
     except (ContainerError, ImageError) as error:
         raise ImageError(f"{name}: {error}", error.hint) from None
-    except UnidentifiedImageError:
-        raise ImageError(f"{name} is not a picture that can be read") from None
-    except DAMAGE as error:
-        raise ImageError(f"{name} is damaged: {error}") from None
+    except (UnidentifiedImageError, *DAMAGE, Image.DecompressionBombError) as error:
+        raise _unreadable(name, error) from None
+
+
+def _unreadable(name: str, error: Exception) -> ImageError:
+    if isinstance(error, UnidentifiedImageError):
+        return ImageError(f"{name} is not a picture that can be read")
+    if isinstance(error, Image.DecompressionBombError):  # Pillow's own limit lies above ours
+        return ImageError(f"{name}: its size is out of bounds", f"the area of a picture ends at {PIXEL_LIMIT} pixels")
+    return ImageError(f"{name} is damaged: {error}")
 
 
 def picture_size(data: bytes, name: str) -> tuple[int, int]:
-    """Width and height in a picture's header, as stored: EXIF may turn it. Nothing is decoded. Raises ImageError."""
+    """Read width and height in a picture's header, as stored: EXIF may turn it. Raises ImageError."""
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             check_size(*image.size)
             return image.size
-    except UnidentifiedImageError:
-        raise ImageError(f"{name} is not a picture that can be read") from None
     except ContainerError as error:
         raise ImageError(f"{name}: {error}", error.hint) from None
-    except DAMAGE as error:
-        raise ImageError(f"{name} is damaged: {error}") from None
+    except (UnidentifiedImageError, *DAMAGE, Image.DecompressionBombError) as error:
+        raise _unreadable(name, error) from None
 
 
 def _to_rgb(image: Image.Image) -> RGB:
@@ -115,7 +118,7 @@ def check_suffix(path: Path) -> None:
 
 
 def encode_rgb(rgb: RGB, suffix: str) -> bytes:
-    """(H, W, 3) uint8 as the bytes of a picture file of that suffix, one of SUFFIXES; none is PNG.
+    """Encode (H, W, 3) uint8 as a picture file of that suffix, one of SUFFIXES; none is PNG.
 
     Raises ImageError where the format has no pictures of that size.
     """
@@ -145,7 +148,7 @@ def to_rgb(x: Tensor) -> RGB:
 
 
 def pad_edges(x: Tensor, multiple: int) -> Tensor:
-    """(B, C, H, W) -> H and W up to the next multiple, the last row and column repeated."""
+    """Pad (B, C, H, W) to the next multiples of H and W, the last row and column repeated."""
     height, width = x.shape[-2:]
     beyond = (0, -width % multiple, 0, -height % multiple)
     return F.pad(x, beyond, mode="replicate") if any(beyond) else x  # which would be copied, and not fast

@@ -1,16 +1,69 @@
-"""The classic codecs that a model is compared with, through real files at about the same size."""
+"""The classic codecs that a model is compared with, through real files.
+
+Published curves of VTM and others are for Kodak; on other pictures they would say nothing, so classic codecs run live.
+"""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from statistics import fmean
+from typing import Any
 
-from PIL import Image
+import numpy as np
+from PIL import Image, features
 
-from attncodec.images import RGB, decode_rgb
-from attncodec.metrics import psnr_db
+from attncodec.metrics import bpp, psnr_db
+from attncodec.pictures import RGB
 
 QUALITIES = range(1, 101)
-JPEG_MAX_SIDE, WEBP_MAX_SIDE = 65_500, 16_383  # of the libraries; a larger picture has no such file
+CURVE_QUALITIES = (5, 20, 40, 60, 80, 92)
+LOSSLESS_DB = 99.0  # what an equal picture counts as in a mean
+
+Curve = list[tuple[float, float]]  # bpp and PSNR in dB, both rising
+
+
+@dataclass(frozen=True)
+class ClassicCodec:
+    """How Pillow writes a format: the better of its variants counts, each a set of options.
+
+    max_side: of the library, in pixels; a larger picture has no such file.
+    """
+
+    format: str
+    variants: tuple[dict[str, Any], ...]
+    max_side: int
+
+    @property
+    def available(self) -> bool:
+        """Whether this build of Pillow writes the format."""
+        return self.format != "AVIF" or bool(features.check("avif"))
+
+    def encode(self, rgb: RGB, quality: int, options: dict[str, Any]) -> bytes | None:
+        """Write a picture; None where the library cannot write its size or content."""
+        if max(rgb.shape) > self.max_side:
+            return None
+        file = io.BytesIO()
+        try:
+            Image.fromarray(rgb).save(file, self.format, quality=quality, **options)
+        except (OSError, ValueError):
+            return None
+        return file.getvalue()
+
+    def decode(self, data: bytes) -> RGB:
+        """Read what `encode` wrote, (H, W, 3) uint8."""
+        with Image.open(io.BytesIO(data), formats=[self.format]) as image:
+            return np.array(image.convert("RGB"), dtype=np.uint8)
+
+
+JPEG = {"optimize": True, "progressive": True}
+CLASSIC = {
+    "jpeg": ClassicCodec("JPEG", ({**JPEG, "subsampling": "4:2:0"}, {**JPEG, "subsampling": "4:4:4"}), 65_500),
+    "webp": ClassicCodec("WEBP", ({"method": 6},), 16_383),
+    "avif": ClassicCodec("AVIF", ({},), 65_535),
+}
+COMPARED = ("jpeg", "webp")  # at the sizes of a model's files
 
 
 @dataclass(frozen=True)
@@ -22,47 +75,78 @@ class ClassicFile:
     decoded: RGB
 
 
-def jpeg(rgb: RGB, at_least_bytes: int) -> ClassicFile | None:
-    """JPEG, optimised and progressive: the better of 4:2:0 and 4:4:4 by PSNR. See `_smallest`."""
+def smallest_file(codec: ClassicCodec, rgb: RGB, at_least_bytes: int) -> ClassicFile | None:
+    """Find the lowest quality whose file has at least so many bytes, in the variant with the better PSNR.
 
-    def with_subsampling(subsampling: str) -> ClassicFile | None:
-        options = {"subsampling": subsampling, "optimize": True, "progressive": True}
-        return _smallest(rgb, at_least_bytes, "JPEG", options)
-
-    if max(rgb.shape) > JPEG_MAX_SIDE:
-        return None
-    files = [file for file in map(with_subsampling, ("4:2:0", "4:4:4")) if file is not None]
-    return max(files, key=lambda file: psnr_db(rgb, file.decoded) or float("inf"), default=None)
+    A classic codec is so never given fewer bytes than the codec it is compared with; where no file is so large, it is
+    that of the highest quality. Returns None where there is no file.
+    """
+    files = [_smallest(codec, rgb, at_least_bytes, options) for options in codec.variants]
+    return max((file for file in files if file), key=lambda file: _psnr_db(rgb, file.decoded), default=None)
 
 
-def webp(rgb: RGB, at_least_bytes: int) -> ClassicFile | None:
-    """Lossy WebP, method 6 (the slowest and best). See `_smallest`."""
-    return None if max(rgb.shape) > WEBP_MAX_SIDE else _smallest(rgb, at_least_bytes, "WEBP", {"method": 6})
+def _smallest(codec: ClassicCodec, rgb: RGB, at_least_bytes: int, options: dict[str, Any]) -> ClassicFile | None:
+    files: dict[int, bytes | None] = {}
 
-
-def _smallest(rgb: RGB, at_least_bytes: int, kind: str, options: dict[str, object]) -> ClassicFile | None:
-    """The lowest quality whose file has at least so many bytes, so that a classic codec is never given fewer than the
-    codec it is compared with; the highest quality where none has."""
-    files: dict[int, bytes] = {}
-
-    def encode(quality: int) -> bytes:
+    def encode(quality: int) -> bytes | None:
         if quality not in files:
-            file = io.BytesIO()
-            Image.fromarray(rgb).save(file, kind, quality=quality, **options)
-            files[quality] = file.getvalue()
+            files[quality] = codec.encode(rgb, quality, options)
         return files[quality]
 
     low, high = QUALITIES[0], QUALITIES[-1]
-    try:
-        while low < high:
-            middle = (low + high) // 2
-            if len(encode(middle)) >= at_least_bytes:
-                high = middle
-            else:
-                low = middle + 1
-        return ClassicFile(encode(low), low, decode_rgb(encode(low), kind))
-    except (OSError, ValueError):
-        return None  # a size or a content that the library cannot write
+    while low < high:
+        middle = (low + high) // 2
+        data = encode(middle)
+        if data is None:
+            return None
+        if len(data) >= at_least_bytes:
+            high = middle
+        else:
+            low = middle + 1
+    data = encode(low)
+    return None if data is None else ClassicFile(data, low, codec.decode(data))
 
 
-CLASSIC: dict[str, Callable[[RGB, int], ClassicFile | None]] = {"jpeg": jpeg, "webp": webp}
+def classic_curves(
+    pictures: Sequence[RGB], stopped: Callable[[], bool] = lambda: False
+) -> dict[str, Curve] | None:
+    """Measure curves of JPEG, WebP, and AVIF where Pillow has it: means over the pictures at a few qualities.
+
+    Returns None where it was stopped on the way.
+    """
+    curves: dict[str, Curve] = {}
+    with ThreadPoolExecutor() as pool:
+        for codec in CLASSIC.values():
+            points = []
+            for quality in CURVE_QUALITIES if codec.available else ():
+                for options in codec.variants:
+                    if stopped():
+                        return None
+                    measure = partial(_point, codec, quality, options)
+                    found = [point for point in pool.map(measure, pictures) if point]
+                    if len(found) == len(pictures):
+                        points.append((fmean(rate for rate, _ in found), fmean(psnr for _, psnr in found)))
+            if points:
+                curves[codec.format] = _best(points)
+    return curves
+
+
+def _point(codec: ClassicCodec, quality: int, options: dict[str, Any], rgb: RGB) -> tuple[float, float] | None:
+    data = codec.encode(rgb, quality, options)
+    if data is None:
+        return None
+    return bpp(len(data), rgb.shape[1], rgb.shape[0]), _psnr_db(rgb, codec.decode(data))
+
+
+def _psnr_db(a: RGB, b: RGB) -> float:
+    quality_db = psnr_db(a, b)
+    return LOSSLESS_DB if quality_db is None else quality_db
+
+
+def _best(points: Curve) -> Curve:
+    """Without the points that another one beats in rate and quality."""
+    curve: Curve = []
+    for point in sorted(points):
+        if not curve or point[1] > curve[-1][1]:
+            curve.append(point)
+    return curve

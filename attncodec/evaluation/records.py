@@ -1,4 +1,4 @@
-"""One record a picture, measured on a real file; and what they add up to."""
+"""One record for each picture, measured on a real file; and what they add up to."""
 
 import statistics
 import tempfile
@@ -8,11 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from attncodec.evaluation.classic import CLASSIC
-from attncodec.images import RGB, read_rgb
-from attncodec.metrics import bpp, ms_ssim, psnr_db
+from attncodec.coding.decoder import decompress
 from attncodec.coding.encoder import PictureEncoder, Target
 from attncodec.coding.sealed import SealedCodec
+from attncodec.container import pack
+from attncodec.evaluation.classic import CLASSIC, COMPARED, smallest_file
+from attncodec.metrics import bpp, ms_ssim, psnr_db
+from attncodec.pictures import RGB, read_rgb
 
 
 @dataclass(frozen=True)
@@ -40,23 +42,24 @@ class Record:
 MEANS = ("bpp", "bpp_est", "psnr_db", "ms_ssim", "encode_s", "decode_s")
 
 
-def evaluate_picture(codec: SealedCodec, path: Path, name: str, quality: float, effort: int = 0) -> list[Record]:
-    """The model's record, then one of each classic codec at no fewer bytes. Raises ImageError."""
+def evaluate_picture(sealed: SealedCodec, path: Path, name: str, quality: float, effort: int = 0) -> list[Record]:
+    """Measure a picture: the model's record, then one of each classic codec at no fewer bytes. Raises ImageError."""
     rgb = read_rgb(path)
     with tempfile.TemporaryDirectory(prefix="attncodec-") as folder:
         file = Path(folder) / "picture.atc"
         start = time.perf_counter()
-        encoding = PictureEncoder(codec, rgb, effort)
-        file.write_bytes(encoding.find(Target(quality=quality)))
+        encoder = PictureEncoder(sealed, rgb, effort)
+        container = encoder.encode(Target(quality=quality))
+        file.write_bytes(pack(container))
         written = time.perf_counter()
-        decoded = codec.decompress(file.read_bytes())
+        decoded = decompress(sealed, file.read_bytes())
         done = time.perf_counter()
-        data = file.read_bytes()
-    estimate = encoding.reconstruct(data)[1] / (rgb.shape[0] * rgb.shape[1])
+        size = file.stat().st_size
+    estimate = encoder.reconstruct(container)[1] / (rgb.shape[0] * rgb.shape[1])
     seconds = (written - start, done - written)
-    records = [_record("attncodec", name, quality, rgb, decoded, len(data), estimate, *seconds)]
-    for kind, encode in CLASSIC.items():
-        classic = encode(rgb, len(data))
+    records = [_record("attncodec", name, quality, rgb, decoded, size, estimate, *seconds)]
+    for kind in COMPARED:
+        classic = smallest_file(CLASSIC[kind], rgb, size)
         if classic is not None:
             records.append(_record(kind, name, quality, rgb, classic.decoded, len(classic.data)))
     return records
@@ -91,8 +94,10 @@ def _record(
 
 
 def summarise(records: Sequence[Record]) -> dict[str, Any]:
-    """A point of a rate-distortion curve, of records of one codec and quality: means over the pictures that have the
-    figure, and the pictures."""
+    """Make a point of a rate-distortion curve of records of one codec and quality.
+
+    It has means over the pictures that have the figure, and the pictures.
+    """
     point: dict[str, Any] = {"quality": records[0].quality if records else None}
     for figure in MEANS:
         values = [value for record in records if (value := getattr(record, figure)) is not None]

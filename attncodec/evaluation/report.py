@@ -8,11 +8,11 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+from attncodec.coding.sealed import SealedCodec
 from attncodec.environment import versions
-from attncodec.evaluation.classic import CLASSIC
+from attncodec.evaluation.classic import COMPARED
 from attncodec.evaluation.records import Record, summarise
 from attncodec.files import write_atomic
-from attncodec.coding.sealed import SealedCodec
 
 COLUMNS = (
     ("bpp", "bpp", ".4f"),
@@ -25,13 +25,13 @@ COLUMNS = (
 
 
 def points(records: Sequence[Record], codec: str) -> list[dict[str, Any]]:
-    """The curve of a codec: a point for each quality of the model."""
+    """Return the curve of a codec: a point for each quality of the model."""
     qualities = sorted({record.quality for record in records})
     return [summarise([r for r in records if r.codec == codec and r.quality == quality]) for quality in qualities]
 
 
 def table(records: Sequence[Record]) -> str:
-    """For each quality a row for each picture through the model, then the means of every codec."""
+    """Lay out a table: for each quality a row for each picture through the model, then the means of every codec."""
     codecs = list(dict.fromkeys(record.codec for record in records))
     curves = {codec: points(records, codec) for codec in codecs}
     width = max(len(label) for label in [*(r.name for r in records), *(f"mean {codec}" for codec in codecs)])
@@ -45,20 +45,24 @@ def table(records: Sequence[Record]) -> str:
     return "\n".join(lines)
 
 
-def as_json(codec: SealedCodec, model: Path, records: Sequence[Record]) -> dict[str, Any]:
-    """The model and its points; no value is infinite or not a number."""
+def as_json(sealed: SealedCodec, model: Path, records: Sequence[Record]) -> dict[str, Any]:
+    """Return the model and its points; no value is infinite or not a number."""
     return {
         "model": {
             "path": str(model),
-            "decoder_id": codec.header.decoder_id.hex(),
-            "training_info": codec.header.training_info,
+            "decoder_id": sealed.header.decoder_id.hex(),
+            "training_info": sealed.header.training_info,
         },
         "points": points(records, "attncodec"),
     }
 
 
-def save(folder: Path, codec: SealedCodec, model: Path, pictures: Path, records: Sequence[Record]) -> None:
-    """images.csv has a row for each picture and codec, run.json the points and what they were measured with."""
+def save(folder: Path, sealed: SealedCodec, model: Path, pictures: Path, records: Sequence[Record]) -> None:
+    """Write images.csv and run.json.
+
+    images.csv has a row for each picture and codec, run.json the points and what they were measured
+    with.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     file = io.StringIO(newline="")
     writer = csv.writer(file)
@@ -66,8 +70,8 @@ def save(folder: Path, codec: SealedCodec, model: Path, pictures: Path, records:
     writer.writerows(asdict(record).values() for record in records)
     write_atomic(folder / "images.csv", file.getvalue().encode(errors="surrogateescape"))
     run = {
-        **as_json(codec, model, records),
-        "classic": {name: points(records, name) for name in CLASSIC},
+        **as_json(sealed, model, records),
+        "classic": {name: points(records, name) for name in COMPARED},
         "pictures": pictures.resolve().name,
         "versions": versions("cpu"),
     }

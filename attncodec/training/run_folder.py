@@ -59,7 +59,7 @@ class RunFolder:
         self.config = path / "config.yaml"
         self.pictures = path / "pictures.csv"
         self.metrics = path / "metrics.csv"
-        self.anchors = path / "anchors.json"
+        self.classic_curves = path / "anchors.json"
         self.rd_plot = path / "rd.png"
 
     def checkpoint(self, config: Config, say: Callable[[str], None] = print) -> Checkpoint | None:
@@ -139,7 +139,7 @@ class RunFolder:
         written += [
             self.last.with_name(INCOMING),
             self.metrics,
-            self.anchors,
+            self.classic_curves,
             self.rd_plot,
             self.path / "versions.json",
         ]

@@ -8,11 +8,11 @@ from statistics import fmean
 import numpy as np
 import torch
 
-from attncodec.config import QUALITY_STEPS, Config
-from attncodec.images import RGB
-from attncodec.metrics import MS_SSIM_MIN_SIDE, level_weight, mixed_distortion, ms_ssim, psnr_db
-from attncodec.quality import rd_lambda_at
+from attncodec.config import Config
 from attncodec.distributed import SINGLE_PROCESS, Distributed
+from attncodec.metrics import MS_SSIM_MIN_SIDE, level_weight, mixed_distortion, ms_ssim, psnr_db
+from attncodec.pictures import RGB
+from attncodec.quality import LOWEST, QUALITY_STEPS, quality_of_index, rd_lambda_at
 from attncodec.training.data import extend
 from attncodec.training.progress import Clock
 
@@ -20,7 +20,7 @@ SIDE = 512  # pictures are cropped to this at the centre, so that a validation s
 QUALITIES = (0.0, 3 / 7, 1.0)  # of the way from the first level to the last: 1, 4 and 8 of 8
 LOSSLESS_DB = 99.0  # what an equal picture counts as in a mean
 
-Reconstruct = Callable[[RGB, int], tuple[RGB, float]]  # a picture, a position -> the decoded picture, estimated bits
+Reconstruct = Callable[[RGB, int], tuple[RGB, float]]  # a picture, a quality index -> decoded picture, estimated bits
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ class Point:
 
 
 def quality_indices_of(config: Config) -> list[int]:
-    """The qualities that are looked at, in 1 / 64 of a level above the first."""
-    levels = config.model.rd_lambdas
-    return sorted({round(share * QUALITY_STEPS * (len(levels) - 1)) for share in QUALITIES})
+    """List the quality indices that are looked at."""
+    steps = QUALITY_STEPS * (len(config.model.rd_lambdas) - 1)
+    return sorted({LOWEST + round(share * steps) for share in QUALITIES})
 
 
 def validate(
@@ -47,14 +47,17 @@ def validate(
     stopped: Callable[[], bool],
     distributed: Distributed = SINGLE_PROCESS,
 ) -> list[Point] | None:
-    """Rate (estimated) and PSNR of 8-bit pictures, at each quality; None where it was stopped between two pictures.
+    """Measure the rate (estimated) and the PSNR of 8-bit pictures, at each quality.
+
+    Returns None where it was stopped between two pictures.
 
     Of several processes each does its share of the pictures, and all know all points.
     """
     points = []
     for quality_index in quality_indices_of(config):
         mine = [
-            None if stopped() else _measure(config, reconstruct, rgb, quality_index) for rgb in distributed.shard(pictures)
+            None if stopped() else _measure(config, reconstruct, rgb, quality_index)
+            for rgb in distributed.shard(pictures)
         ]  # a process that is stopped still meets the others
         found = [figures for figures in distributed.gather(mine) if figures is not None]
         if len(found) < len(pictures):
@@ -63,15 +66,18 @@ def validate(
         rd_lambda = rd_lambda_at(config.model.rd_lambdas, quality_index)
         weight = float(level_weight(torch.tensor(rd_lambda)))
         loss = (fmean(rate_bpp) + rd_lambda * fmean(distortion)) * weight
-        points.append(Point(1 + quality_index / QUALITY_STEPS, loss, fmean(rate_bpp), fmean(quality_db), decoded))
+        quality = quality_of_index(quality_index)
+        points.append(Point(quality, loss, fmean(rate_bpp), fmean(quality_db), decoded))
     return points
 
 
 def _measure(config: Config, reconstruct: Reconstruct, rgb: RGB, quality_index: int) -> tuple[float, float, float, RGB]:
     """bpp, distortion, PSNR and the decoded picture."""
     decoded, bits = reconstruct(rgb, quality_index)
-    quality_db = psnr_db(decoded, rgb) or LOSSLESS_DB
-    return bits / math.prod(rgb.shape[:2]), _distortion(rgb, decoded, config.train.ms_ssim_share), quality_db, decoded
+    quality_db = psnr_db(decoded, rgb)
+    distortion = _distortion(rgb, decoded, config.train.ms_ssim_share)
+    rate_bpp = bits / math.prod(rgb.shape[:2])
+    return rate_bpp, distortion, LOSSLESS_DB if quality_db is None else quality_db, decoded
 
 
 def _distortion(rgb: RGB, decoded: RGB, ms_ssim_share: float) -> float:
@@ -84,7 +90,7 @@ def _distortion(rgb: RGB, decoded: RGB, ms_ssim_share: float) -> float:
 
 
 def mean_of(points: Sequence[Point]) -> Point:
-    """Over qualities."""
+    """Average points over qualities."""
     if len(points) == 1:
         return points[0]
     loss, rate_bpp, quality_db = (fmean(getattr(p, figure) for p in points) for figure in ("loss", "bpp", "psnr_db"))
@@ -106,7 +112,7 @@ class Schedule:
         self.measured_s: float | None = None
 
     def due(self) -> bool:
-        """Whether to validate now."""
+        """Say whether to validate now."""
         spent, amount, progress = self.clock.spent(), self.clock.budget.amount, self.clock.progress
         if spent >= amount or spent - progress.validated_at < amount / self.options.validations:
             return False
@@ -114,7 +120,7 @@ class Schedule:
         return share == 1 or progress.validation_cost + self._cost() <= share * spent
 
     def done(self, began: float) -> None:
-        """A validation that began when `began` was spent is over."""
+        """Note that a validation that began when `began` was spent is over."""
         spent, progress = self.clock.spent(), self.clock.progress
         if self.clock.budget.unit == "seconds":
             self.measured_s = spent - began

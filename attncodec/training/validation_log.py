@@ -3,18 +3,18 @@
 import json
 from collections.abc import Callable, Sequence
 
-from attncodec.evaluation.anchors import Curve, anchors
+from attncodec.evaluation.classic import Curve, classic_curves
 from attncodec.evaluation.plot import draw_rd
 from attncodec.files import write_atomic
-from attncodec.images import RGB
+from attncodec.pictures import RGB
 from attncodec.training.checkpoint import writing
-from attncodec.training.run import Recorder, RunFolder
+from attncodec.training.run_folder import Recorder, RunFolder
 from attncodec.training.validation import Point
 
 SHOWN = 4  # pictures
 
 
-def show(
+def log_pictures(
     folder: RunFolder,
     recorder: Recorder,
     kind: str,
@@ -23,28 +23,28 @@ def show(
     pictures: Sequence[RGB],
     stopped: Callable[[], bool],
 ) -> None:
-    """Pictures at the middle quality; the model's curve, at its estimated rate, over the classic codecs'."""
+    """Log pictures at the middle quality, and draw the model's curve, at its estimated rate, over the classic codecs'."""
     middle = points[len(points) // 2]
     for number, rgb in enumerate(middle.decoded[:SHOWN]):
         recorder.add_picture(f"{kind}/{number}@{middle.quality:.3g}", rgb, step)
-    curves = measure_anchors(folder, recorder, pictures, stopped)
+    curves = measure_classic_curves(folder, recorder, pictures, stopped)
     if curves is not None:
         ours = {"attncodec, estimated rate": [(point.bpp, point.psnr_db) for point in points]}
         with writing(folder.rd_plot):
             draw_rd(folder.rd_plot, {**ours, **curves}, f"{len(pictures)} held-out pictures, step {step}, {kind}")
 
 
-def measure_anchors(
+def measure_classic_curves(
     folder: RunFolder, recorder: Recorder, pictures: Sequence[RGB], stopped: Callable[[], bool]
 ) -> dict[str, Curve] | None:
-    """The curves of the classic codecs, measured once in a run; None where it was stopped on the way."""
-    if folder.anchors.exists():
-        curves: dict[str, Curve] = json.loads(folder.anchors.read_text())
+    """Measure the curves of the classic codecs, once in a run; None where it was stopped on the way."""
+    if folder.classic_curves.exists():
+        curves: dict[str, Curve] = json.loads(folder.classic_curves.read_text())
         return curves
-    found = anchors(pictures, stopped)
+    found = classic_curves(pictures, stopped)
     if found is not None:
         for number, rgb in enumerate(pictures[:SHOWN]):
             recorder.add_picture(f"original/{number}", rgb, 0)
-        with writing(folder.anchors):
-            write_atomic(folder.anchors, json.dumps(found).encode())
+        with writing(folder.classic_curves):
+            write_atomic(folder.classic_curves, json.dumps(found).encode())
     return found

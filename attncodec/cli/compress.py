@@ -1,0 +1,67 @@
+"""attncodec compress."""
+
+import math
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from attncodec.cli.options import (
+    EffortOption,
+    FastOption,
+    ForceOption,
+    ModelOption,
+    OutOption,
+    ThreadsOption,
+    TimingsOption,
+    timings,
+)
+from attncodec.console import process_files, say
+from attncodec.errors import ConfigError
+
+
+def compress(
+    inputs: Annotated[list[Path], typer.Argument(help="Pictures, folders of them, or - for stdin.", readable=False)],
+    out: OutOption = None,
+    model: ModelOption = None,
+    quality: Annotated[float | None, typer.Option("--quality", "-q", help="1 to 8; 4 by default.")] = None,
+    target_bpp: Annotated[float | None, typer.Option(help="The best file of at most so many bits a pixel.")] = None,
+    target_bytes: Annotated[int | None, typer.Option(help="The best file of at most so many bytes.")] = None,
+    target_psnr: Annotated[float | None, typer.Option(help="The smallest file of at least so many dB.")] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Decode what was written, and compare.")] = False,
+    effort: EffortOption = 0,
+    latents: Annotated[bool, typer.Option("--latents", help="Print the SHA-256 of the integer latents.")] = False,
+    show_timings: TimingsOption = False,
+    fast: FastOption = False,
+    threads: ThreadsOption = None,
+    force: ForceOption = False,
+) -> None:
+    """Compress pictures into .atc files."""
+    from attncodec.api import compress_file, set_threads
+    from attncodec.coding.encoder import Target
+    from attncodec.coding.find_model import choose_model, load_model
+    from attncodec.distributed import process_group_of_torchrun
+    from attncodec.files import plan_outputs
+    from attncodec.pictures import SUFFIXES
+
+    if sum(value is not None for value in (quality, target_bpp, target_bytes, target_psnr)) > 1:
+        raise ConfigError("a quality and a target, or several targets, cannot be met at once", "give one of them")
+    wish = Target(quality, target_bytes, target_bpp, target_psnr)
+
+    def compress_one(source: Path, target: Path) -> str:
+        found = compress_file(sealed, source, target, wish, effort, verify)
+        summary = f"{found.latents_sha256}  " if latents else ""
+        summary += f"{found.bytes} bytes  {found.bpp:.4f} bpp"
+        if found.psnr_db is not None:
+            summary += "  verified, " + ("lossless" if math.isinf(found.psnr_db) else f"{found.psnr_db:.2f} dB")
+        return summary + (timings(sealed.stopwatch.take()) if show_timings else "")
+
+    with process_group_of_torchrun() as distributed:
+        files, outputs, notes = distributed.run_on_rank0(lambda: plan_outputs(inputs, out, SUFFIXES, ".atc", force))
+        chosen = distributed.run_on_rank0(lambda: choose_model(model))
+        set_threads(threads)
+        sealed = load_model(chosen, fast)
+        if distributed.is_rank0:
+            for text in [*([f"model: {chosen}"] if model is None else []), *(f"note: {note}" for note in notes)]:
+                say(text)
+        process_files(files, outputs, compress_one, distributed)

@@ -1,0 +1,62 @@
+"""attncodec eval."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from attncodec.cli.options import EffortOption, FastOption, ModelOption, ThreadsOption
+from attncodec.console import FAILURES, as_user_error, fail, say
+from attncodec.errors import ImageError
+
+
+def evaluate(
+    folder: Annotated[Path, typer.Argument(help="Folder of pictures, searched to the bottom.")],
+    quality: Annotated[
+        list[float] | None, typer.Option("--quality", "-q", help="May be given several times; whole levels if not.")
+    ] = None,
+    model: ModelOption = None,
+    effort: EffortOption = 0,
+    fast: FastOption = False,
+    threads: ThreadsOption = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Where images.csv and run.json go.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print nothing but JSON on stdout.")] = False,
+) -> None:
+    """Measure a model on a folder of pictures, through real files, beside JPEG and WebP."""
+    from attncodec.api import set_threads
+    from attncodec.coding.find_model import choose_model, load_model
+    from attncodec.distributed import process_group_of_torchrun
+    from attncodec.evaluation import report
+    from attncodec.evaluation.evaluate import all_qualities, evaluate_folder
+    from attncodec.pictures import find_pictures
+
+    find_pictures(folder)  # refused before a model is loaded
+    set_threads(threads)
+    with process_group_of_torchrun() as distributed:
+        chosen = distributed.run_on_rank0(lambda: choose_model(model))
+        sealed = load_model(chosen, fast)
+        qualities = all_qualities(sealed, quality)  # refused before anything is measured
+        target = out or Path("runs") / "eval" / f"{folder.resolve().name}-{sealed.header.decoder_id.hex()[:8]}"
+        target.mkdir(parents=True, exist_ok=True)  # before the work, not after it
+        if distributed.is_rank0:
+            say(f"model: {chosen}")
+        found = evaluate_folder(
+            sealed, folder, qualities, effort, distributed, lambda path, error: fail(as_user_error(error), str(path))
+        )
+
+        def conclude() -> None:
+            if not found.records:
+                raise ImageError(f"none of the {found.pictures} pictures under {folder} could be measured")
+            if as_json:
+                print(json.dumps(report.as_json(sealed, chosen, found.records), allow_nan=False))
+            else:
+                print(report.table(found.records))
+            report.save(target, sealed, chosen, folder, found.records)
+            say(f"written: {target}/images.csv, {target}/run.json")
+            if found.failed:
+                say(f"{found.failed} of {found.pictures} pictures failed")
+
+        distributed.run_on_rank0(conclude)
+    if found.failed:
+        raise typer.Exit(FAILURES)

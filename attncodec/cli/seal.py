@@ -1,0 +1,28 @@
+"""attncodec seal."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from attncodec.cli.options import ForceOption
+from attncodec.errors import ConfigError
+
+
+def seal(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint: RUN/checkpoints/best.safetensors.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Model file to write.")],
+    force: ForceOption = False,
+) -> None:
+    """Make a model file of a training checkpoint, its tables measured on the pictures that it was trained on."""
+    from attncodec.files import STREAM, check_writable
+    from attncodec.training.checkpoint import load_checkpoint
+    from attncodec.training.export import pictures_to_measure, seal_checkpoint
+
+    if out == STREAM:
+        raise ConfigError("a model cannot be written to stdout", "give -o the name of a file")
+    check_writable([out], force)
+    loaded = load_checkpoint(checkpoint)
+    sealed = seal_checkpoint(loaded, pictures_to_measure(loaded.config, checkpoint))
+    sealed.save(out)
+    print(f"{checkpoint} -> {out}  {out.stat().st_size} bytes, model {sealed.header.decoder_id.hex()}")

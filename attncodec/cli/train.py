@@ -1,0 +1,61 @@
+"""attncodec train."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from attncodec.console import INTERRUPTED
+from attncodec.errors import ConfigError
+
+
+def train(
+    config: Annotated[Path, typer.Option("--config", "-c", help="YAML file; shipped ones lie in configs/.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="data.train=FOLDER train.budget=20m ...")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Run folder; runs/<config name> by default.")] = None,
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to train.")] = "auto",
+    restart: Annotated[bool, typer.Option("--restart", help="Begin the run anew.")] = False,
+    extend: Annotated[str | None, typer.Option(help="Train on for so much longer: 2h, or steps.")] = None,
+    dry: Annotated[bool, typer.Option("--dry-run", help="Run a few steps, say what it takes, write nothing.")] = False,
+) -> None:
+    """Train a codec on a folder of pictures. The same command again resumes; Ctrl-C saves first."""
+    from attncodec.budget import budget_of_option
+    from attncodec.config import load_config
+
+    resolved = load_config(config, overrides or [])
+    if not resolved.data.train:
+        raise ConfigError("data.train is not set", "name a folder of pictures: data.train=photos/")
+    if restart and extend:
+        raise ConfigError("--restart begins anew and --extend goes on", "give one of them")
+    extension = budget_of_option("--extend", extend)
+    import logging
+
+    from attncodec.distributed import process_group_of_torchrun
+    from attncodec.training.device import resolve_device
+
+    if dry:
+        from attncodec.training.dryrun import dry_run
+
+        for name, value in dry_run(resolved, resolve_device(device)).items():
+            print(f"{name:<14} {value}")
+        return
+    from attncodec.training.train import train as train_run
+
+    logger = logging.getLogger(__name__)
+    folder, chosen = out or Path("runs") / config.stem, resolve_device(device)
+    with process_group_of_torchrun(chosen.type) as distributed:
+        outcome = train_run(resolved, folder, chosen, restart, extension, distributed)
+        progress, model = outcome.progress, outcome.folder.model
+        if not outcome.trained:
+            logger.info("%s is finished: %d steps; model in %s", folder, progress.step, model)
+            logger.info("hint: --extend 2h trains on, --restart begins anew")
+        elif progress.finished:
+            logger.info("finished after %d steps; model sealed into %s", progress.step, model)
+            logger.info("next: attncodec eval FOLDER --model %s", model)
+        else:
+            logger.info("stopped at step %d; saved, and sealed into %s, its tables analytic", progress.step, model)
+            logger.info("hint: the same command goes on from here")
+    if outcome.trained and not progress.finished and distributed.size == 1:
+        raise typer.Exit(INTERRUPTED)  # torchrun would take it for a failure, and start all again

@@ -1,0 +1,92 @@
+"""Which model to write with, and which one wrote a file."""
+
+import contextlib
+import os
+from pathlib import Path
+
+from attncodec.coding.model_file import read_header
+from attncodec.coding.sealed import SealedCodec, load_sealed
+from attncodec.coding.shipped import FOLDER, shipped
+from attncodec.container import Container
+from attncodec.errors import CheckpointError
+
+MODELS_VARIABLE = "ATTNCODEC_MODELS"
+RUNS_PATTERN = "runs/*/model.safetensors"
+# Models that were shipped once, and are no longer read: decoder_id -> what it was, and the last commit that reads it.
+RETIRED = {bytes.fromhex("03e0c2589e47e682"): ("the shipped model of format 3", "2b2ed70")}
+
+
+def load_model(path: Path, fast: bool = False) -> SealedCodec:
+    """Load a model file. fast: transforms in bfloat16. Raises CheckpointError."""
+    sealed = load_sealed(path)
+    sealed.fast = fast
+    return sealed
+
+
+def choose_model(model: Path | None) -> Path:
+    """Choose the model to write with.
+
+    model: a file, a run folder, or the name of a shipped model; the default one of these if none is given.
+    """
+    if model is None:
+        return shipped()
+    if not model.exists() and model.name == str(model) and shipped(model.name).exists():
+        return shipped(model.name)
+    return model / "model.safetensors" if model.is_dir() else model
+
+
+def find_models(decoder_id: bytes, model: Path | None) -> list[Path]:
+    """Find copies of the model that a file was written with.
+
+    They are looked for among the shipped ones, in `model` (a file or folder), in $ATTNCODEC_MODELS, and in the runs
+    here. Raises CheckpointError that says where it looked.
+    """
+    if model is not None and not model.exists():
+        raise CheckpointError(f"there is no model file or folder {model}")
+    if model is not None and model.is_file() and read_header(model).decoder_id == decoder_id:
+        return [model]
+    places = [FOLDER, *([model] if model else [])]
+    places += [Path(place) for place in os.environ.get(MODELS_VARIABLE, "").split(os.pathsep) if place]
+    candidates = [c for place in places for c in (sorted(place.rglob("*.safetensors")) if place.is_dir() else [place])]
+    found = [c for c in [*candidates, *sorted(Path().glob(RUNS_PATTERN))] if _has_id(c, decoder_id)]
+    if not found and decoder_id in RETIRED:
+        name, commit = RETIRED[decoder_id]
+        raise CheckpointError(
+            f"the file was written with {name}, {decoder_id.hex()}, which this build no longer reads",
+            f"attncodec of commit {commit} decodes it",
+        )
+    if not found:
+        raise CheckpointError(
+            f"model {decoder_id.hex()}, which the file was written with, is not in "
+            + ", ".join(["the shipped models", *map(str, places[1:]), RUNS_PATTERN]),
+            f"give it to --model, or its folder to ${MODELS_VARIABLE}",
+        )
+    return found
+
+
+def _has_id(path: Path, decoder_id: bytes) -> bool:
+    try:
+        return read_header(path).decoder_id == decoder_id
+    except (CheckpointError, OSError):
+        return False  # met on the way, and not asked for
+
+
+class ModelCache:
+    """Models that files were written with, each loaded once."""
+
+    def __init__(self, model: Path | None, fast: bool = False) -> None:
+        """Look in `model`, a file or folder, as well. fast: transforms in bfloat16."""
+        self.model, self.fast = model, fast
+        self.loaded: dict[bytes, SealedCodec] = {}
+
+    def model_for(self, container: Container) -> SealedCodec:
+        """Load the model that wrote a file. Raises CheckpointError."""
+        decoder_id = container.decoder_id
+        if decoder_id not in self.loaded:
+            *others, last = find_models(decoder_id, self.model)
+            for path in others:
+                with contextlib.suppress(CheckpointError):  # damaged, and there is another copy
+                    self.loaded.setdefault(decoder_id, load_model(path, self.fast))
+            if decoder_id not in self.loaded:
+                self.loaded[decoder_id] = load_model(last, self.fast)
+        return self.loaded[decoder_id]

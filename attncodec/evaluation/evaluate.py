@@ -1,0 +1,60 @@
+"""Measure a model on a folder of pictures, through real files, beside classic codecs."""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from attncodec.coding.sealed import SealedCodec
+from attncodec.distributed import SINGLE_PROCESS, Distributed
+from attncodec.errors import AttncodecError
+from attncodec.evaluation.records import Record, evaluate_picture
+from attncodec.pictures import find_pictures
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Records of the pictures that could be measured, in their order, and how many there are and could not be."""
+
+    records: list[Record]
+    pictures: int
+    failed: int
+
+
+def all_qualities(sealed: SealedCodec, wanted: Sequence[float] | None = None) -> list[float]:
+    """Sort the qualities to measure, whole levels if none are given. Raises ConfigError for one that there is not."""
+    qualities = sorted(set(wanted or range(1, len(sealed.header.config.rd_lambdas) + 1)))
+    for quality in qualities:
+        sealed.quality_index(quality)
+    return qualities
+
+
+def evaluate_folder(
+    sealed: SealedCodec,
+    folder: Path,
+    qualities: Sequence[float],
+    effort: int = 0,
+    distributed: Distributed = SINGLE_PROCESS,
+    on_failure: Callable[[Path, Exception], None] = lambda path, error: None,
+) -> Evaluation:
+    """Measure all pictures under a folder; of several processes each does its part, and all know all records.
+
+    on_failure: called with each picture that cannot be measured, and the reason. Raises ConfigError where there are no
+    pictures.
+    """
+    paths = find_pictures(folder)
+    shown = distributed.is_rank0 and sys.stderr.isatty()
+
+    def measure(path: Path) -> list[Record]:
+        name = path.relative_to(folder).as_posix()
+        try:
+            return [r for quality in qualities for r in evaluate_picture(sealed, path, name, quality, effort)]
+        except (AttncodecError, OSError) as error:
+            on_failure(path, error)
+            return []
+
+    bar = tqdm(distributed.shard(paths), desc="measuring", unit="picture", disable=not shown, leave=False)
+    found = distributed.gather([measure(path) for path in bar])
+    return Evaluation([record for part in found for record in part], len(paths), found.count([]))
