@@ -16,7 +16,7 @@ from attncodec.coding.encoder import PictureEncoder, Target, compress
 from attncodec.coding.find_model import ModelCache, choose_model, load_model
 from attncodec.coding.model_file import FORMAT, MEASURED_RANGES
 from attncodec.coding.sealed import SealedCodec, load_sealed
-from attncodec.config import flatten
+from attncodec.config_file import flatten
 from attncodec.container import HEADER_BYTES, MAGIC, VERSION, pack, unpack
 from attncodec.errors import CheckError, ContainerError
 from attncodec.files import STREAM, read_input, write_output

@@ -1,22 +1,11 @@
-"""What can be set: frozen models with one sentence a field, read from YAML and `key=value` overrides."""
+"""What can be set: frozen models with one sentence for each field (config_file.py reads and writes them)."""
 
-import difflib
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from attncodec.budget import Budget
-from attncodec.errors import ConfigError
 
-QUALITY_STEPS = 64  # between two levels
-# Keys of before, for those who still write them.
-RENAMED = {
-    "model.levels": "model.rd_lambdas",
-    **dict.fromkeys(("train.constant", "train.final_share", "data.final_crop"), "train.phases"),
-}
 SHARES_TOLERANCE = 1e-6
 
 
@@ -26,6 +15,8 @@ def _budget_text(text: str) -> str:
 
 
 class Section(BaseModel):
+    """A section of the configuration: frozen, and without other keys than its fields."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
@@ -37,6 +28,8 @@ WINDOWED = ("dot", "additive", "kernel")
 
 
 class AttentionConfig(Section):
+    """Attention in the transforms."""
+
     kind: AttentionKind = Field(default="gated", description="Attention in the analysis and synthesis transforms.")
     strides: tuple[Literal[8, 16], ...] = Field(
         default=(16,), description="Where it stands: at stride 8 it costs twice what it does at 16."
@@ -52,7 +45,7 @@ class AttentionConfig(Section):
     hidden: int = Field(default=16, ge=1, le=256, description="Hidden width of the additive score, in each head.")
 
     def kinds(self, transform: Literal["analysis", "synthesis"]) -> tuple[AttentionKind, AttentionKind]:
-        """At strides 8 and 16."""
+        """Return the kinds at strides 8 and 16."""
         chosen = self.analysis if transform == "analysis" else self.synthesis
         return chosen or (self._at(8), self._at(16))
 
@@ -112,6 +105,8 @@ Factor = Annotated[float, Field(ge=0, le=10)]
 
 
 class DataConfig(Section):
+    """The pictures, and how crops are cut from them."""
+
     train: str = Field(default="", description="Folder of pictures to train on, searched to the bottom.")
     crop: Crop = Field(default=256, description="Side of the training crops, in pixels, where train.phases says none.")
     held_out: float = Field(
@@ -159,6 +154,8 @@ class Phase(Section):
 
 
 class TrainConfig(Section):
+    """How the codec learns."""
+
     budget: Annotated[str, BeforeValidator(str), AfterValidator(_budget_text)] = Field(
         default="2h", description="Steps (5000) or time (90s, 20m, 2h), which train.phases share."
     )
@@ -215,88 +212,5 @@ class Config(Section):
         return self
 
     def crop_in(self, phase: Phase) -> int:
-        """Side of the crops in a phase, in pixels."""
+        """Return the side of the crops in a phase, in pixels."""
         return phase.crop or self.data.crop
-
-
-def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
-    """Read a YAML file and apply overrides such as `train.budget=20m` on top.
-
-    Raises ConfigError that names the key: unknown (with the nearest valid one), not a valid value, or a broken file.
-    """
-    if not path.is_file():
-        raise ConfigError(f"there is no configuration file {path}", "shipped ones lie in configs/")
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{path} holds no sections", "it begins with model:, data: or train:")
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals:
-            raise ConfigError(f"'{override}' is not key=value", "for example train.budget=20m")
-        key = key.strip()
-        try:
-            value = text if _keys(Config).get(key) is str else yaml.safe_load(text)  # a folder may be called 2024
-        except yaml.YAMLError:
-            value = text
-        _set(tree, key, value)
-    return build_config(tree, f"{path} or its overrides")
-
-
-def build_config(tree: dict[str, Any], source: str) -> Config:
-    """Check a nested dict. Raises ConfigError that names `source`, the key and the reason."""
-    try:
-        return Config.model_validate(tree)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or source
-        if first["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(key, list(_keys(Config)), n=1, cutoff=0)
-            raise ConfigError(f"unknown key {key} in {source}", f"did you mean {RENAMED.get(key, near[0])}?") from None
-        reason = first["msg"].removeprefix("Value error, ")
-        hint = f"it was {first['input']!r:.100}" if first["loc"] else ""
-        raise ConfigError(f"{key}: {reason}", hint) from None
-
-
-def _set(tree: dict[str, Any], key: str, value: Any) -> None:
-    *sections, name = key.split(".")
-    for section in sections:
-        tree = tree.setdefault(section, {})
-        if not isinstance(tree, dict):
-            raise ConfigError(f"{key}: {section} is a value, not a section")
-    tree[name] = value
-
-
-def _keys(section: type[BaseModel], prefix: str = "") -> dict[str, Any]:
-    """Dotted keys -> their types."""
-    keys: dict[str, Any] = {}
-    for name, field in section.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-            keys.update(_keys(field.annotation, f"{prefix}{name}."))
-        else:
-            keys[prefix + name] = field.annotation
-    return keys
-
-
-def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested sections as one dict of dotted keys."""
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        flat.update(flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value})
-    return flat
-
-
-def nest(flat: dict[str, Any]) -> dict[str, Any]:
-    """The inverse of `flatten`. Raises ConfigError where a key is both a value and a section."""
-    tree: dict[str, Any] = {}
-    for key, value in flat.items():
-        _set(tree, key, value)
-    return tree
-
-
-def dump_yaml(config: BaseModel) -> str:
-    """The resolved configuration as YAML that `load_config` reads back to an equal one."""
-    text: str = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, default_flow_style=None)
-    return text

@@ -19,8 +19,8 @@ import torch
 
 from attncodec.environment import versions
 from attncodec.files import write_atomic
-from attncodec.images import RGB, find_pictures, pad_edges, read_rgb, to_rgb, to_tensor
-from attncodec.networks.bottleneck import BitCounter, EncodeBottleneck
+from attncodec.pictures import RGB, find_pictures, pad_edges, read_rgb, to_rgb, to_tensor
+from attncodec.coding.bottlenecks import BitCounter, EncodeBottleneck
 from attncodec.coding.range_coder import SymbolReader, SymbolWriter
 from attncodec.coding.encoder import PictureEncoder, Target
 from attncodec.coding.sealed import SealedCodec, load_sealed

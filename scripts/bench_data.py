@@ -14,7 +14,7 @@ import torch
 
 from attncodec.config import Config, DataConfig, TrainConfig
 from attncodec.training.data import Crops
-from attncodec.training.pictures import find_sources, read_pictures, split_pictures
+from attncodec.training.picture_set import find_sources, read_pictures, split_pictures
 
 MODES = ("ram", "none")
 

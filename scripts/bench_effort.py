@@ -13,10 +13,11 @@ import time
 from pathlib import Path
 from statistics import fmean
 
-from attncodec.api import choose_model, load
+from attncodec.coding.find_model import choose_model
+from attncodec.api import load
 from attncodec.environment import versions
 from attncodec.files import write_atomic
-from attncodec.images import find_pictures, read_rgb
+from attncodec.pictures import find_pictures, read_rgb
 from attncodec.metrics import bd_rate, bpp, psnr_db
 from attncodec.coding.encoder import PictureEncoder, Target
 from attncodec.coding.refinement import EFFORTS

@@ -24,7 +24,7 @@ from usual_loop import usual_batches, usual_training
 
 from attncodec.environment import versions
 from attncodec.files import write_atomic
-from attncodec.images import find_pictures, pad_edges, read_rgb, to_rgb, to_tensor
+from attncodec.pictures import find_pictures, pad_edges, read_rgb, to_rgb, to_tensor
 from attncodec.metrics import bpp, psnr_db
 from attncodec.coding.encoder import Target
 from attncodec.coding.sealed import SealedCodec, load_sealed
@@ -120,7 +120,7 @@ def main() -> None:
 
 
 def our_batch() -> int:
-    from attncodec.config import load_config
+    from attncodec.config_file import load_config
 
     return load_config(Path(CONFIG)).train.batch
 

@@ -32,15 +32,16 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from usual_loop import RD_LAMBDA, usual_batches, usual_training
 
-from attncodec.config import Config, load_config
+from attncodec.config import Config
+from attncodec.config_file import load_config
 from attncodec.environment import has_bf16, versions
 from attncodec.files import write_atomic
-from attncodec.images import find_pictures, read_rgb
+from attncodec.pictures import find_pictures, read_rgb
 from attncodec.training.data import Crops
 from attncodec.training.train_state import TrainState
-from attncodec.training.loop import READ_EVERY
+from attncodec.training.trainer import READ_EVERY
 from attncodec.training.optimisers import build_optimisers
-from attncodec.training.pictures import Picture, Source
+from attncodec.training.picture_set import Picture, Source
 from attncodec.training.replay import Replay
 
 BATCH, CROP, WORKERS = 8, 256, 4

@@ -19,15 +19,16 @@ from attncodec.config import Config, DataConfig, ModelConfig, TrainConfig
 from attncodec.errors import AttncodecError, CheckpointError
 from attncodec.files import check_writable
 from attncodec.networks.hyperprior import HyperpriorCodec
-from attncodec.coding.range_coder import Tables
-from attncodec.networks.context import CONTEXT, ContextModel
+from attncodec.coding.tables import Tables
+from attncodec.coding.integer_context import CONTEXT
+from attncodec.networks.context import ContextModel
 from attncodec.coding.fixed_point import FIXED_POINT_ONE, convolutions
 from attncodec.coding.model_file import FLOAT_PARTS, tables_of
 from attncodec.coding.sealed import SealedCodec
 from attncodec.coding.sealing import seal
 from attncodec.coding.tensor_file import read_meta, read_tensors
 from attncodec.training.setup import load_pictures
-from attncodec.training.checkpoint import build_codec
+from attncodec.networks.hyperprior import build_codec
 from attncodec.training.data import Crops
 
 OLD_FORMAT = "attncodec-model-3"

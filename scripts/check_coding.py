@@ -19,21 +19,23 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from attncodec.config import QUALITY_STEPS
+from attncodec.quality import QUALITY_STEPS
 from attncodec.container import unpack
 from attncodec.environment import versions
 from attncodec.errors import ConfigError
 from attncodec.files import write_atomic
-from attncodec.images import RGB, find_pictures, read_rgb
+from attncodec.pictures import RGB, find_pictures, read_rgb
 from attncodec.metrics import psnr_db
-from attncodec.networks.bottleneck import BitCounter, RoundBottleneck, EncodeBottleneck
+from attncodec.coding.bottlenecks import BitCounter, EncodeBottleneck
+from attncodec.networks.bottleneck import RoundBottleneck
 from attncodec.networks.hyperprior import HyperpriorCodec
 from attncodec.coding.encoder import PictureEncoder, Target
 from attncodec.coding.fixed_point import INTEGER_LIMIT, FIXED_POINT_ONE, IntegerLeakyReLU
 from attncodec.quality import interpolate, nearest_level
 from attncodec.networks.priors import NUM_SCALES, SKIP_SCALE_INDEX, SideInfo, clamp_symbols
 from attncodec.coding.sealed import SealedCodec, load_sealed
-from attncodec.training.checkpoint import averaged_codec, load_checkpoint
+from attncodec.training.export import averaged_codec
+from attncodec.training.checkpoint import load_checkpoint
 
 RATE_LIMIT, RATE_LIMIT_BYTES, INTEGER_SHARE_LIMIT = 0.003, 16, 0.001
 FALL_LIMIT, FALL_LIMIT_DB = 0.001, 0.005

@@ -28,8 +28,9 @@ from attncodec.container import unpack
 from attncodec.environment import versions
 from attncodec.errors import ContainerError
 from attncodec.files import write_atomic
-from attncodec.images import RGB, find_pictures, read_rgb
-from attncodec.networks.context import ContextModel, dequantised
+from attncodec.pictures import RGB, find_pictures, read_rgb
+from attncodec.networks.context import ContextModel
+from attncodec.coding.integer_context import dequantised
 from attncodec.coding.encoder import PictureEncoder
 from attncodec.coding.fixed_point import FIXED_POINT_ONE
 from attncodec.networks.priors import NUM_SCALES

@@ -13,7 +13,8 @@ import sys
 from pathlib import Path
 
 from attncodec.api import DEFAULT
-from attncodec.config import Config, DataConfig, ModelConfig, TrainConfig, load_config
+from attncodec.config import Config, DataConfig, ModelConfig, TrainConfig
+from attncodec.config_file import load_config
 from attncodec.environment import versions
 from attncodec.files import write_atomic
 from attncodec.coding.sealed import load_sealed

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from attncodec.images import RGB, to_tensor
+from attncodec.pictures import RGB, to_tensor
 from attncodec.networks.attention import Kernel, WindowAttention
 from attncodec.networks.blocks import AttentionBlock
 from attncodec.networks.bottleneck import Bottleneck, RoundBottleneck

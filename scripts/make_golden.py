@@ -20,10 +20,10 @@ from PIL import Image, ImageDraw
 from attncodec.config import AttentionConfig, Config, DataConfig, ModelConfig, TrainConfig
 from attncodec.container import unpack
 from attncodec.files import write_atomic
-from attncodec.images import RGB, encode_rgb, read_rgb
+from attncodec.pictures import RGB, encode_rgb, read_rgb
 from attncodec.coding.encoder import PictureEncoder, Target
 from attncodec.coding.sealed import SealedCodec, load_sealed
-from attncodec.training.loop import train
+from attncodec.training.train import train
 
 MODEL = ModelConfig(
     latent_channels=32,

@@ -19,8 +19,9 @@ from matplotlib import pyplot
 from torch import Tensor
 from torch.nn.functional import interpolate, pixel_shuffle
 
-from attncodec.api import choose_model, load
-from attncodec.images import RGB, read_rgb
+from attncodec.coding.find_model import choose_model
+from attncodec.api import load
+from attncodec.pictures import RGB, read_rgb
 from attncodec.networks.bottleneck import Elements, RoundBottleneck
 from attncodec.networks.hyperprior import HyperpriorCodec
 from attncodec.networks.context import CELL

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from attncodec.evaluation.classic import jpeg
 from attncodec.files import write_atomic
-from attncodec.images import RGB, encode_rgb, read_rgb
+from attncodec.pictures import RGB, encode_rgb, read_rgb
 from attncodec.metrics import psnr_db
 
 LABEL_PX, GAP_PX = 28, 8

@@ -20,7 +20,8 @@ import torch
 from torch import nn
 from variants import RESULT, Results, in_child, load_results, save_results
 
-from attncodec.config import Config, ModelConfig, load_config
+from attncodec.config import Config, ModelConfig
+from attncodec.config_file import load_config
 from attncodec.files import write_atomic
 from attncodec.networks.blocks import Up, leaky
 from attncodec.networks.complexity import complexity

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
 
-from attncodec.config import load_config
+from attncodec.config_file import load_config
 from attncodec.environment import git_commit, versions
 from attncodec.files import write_atomic
-from attncodec.images import RGB, read_rgb
+from attncodec.pictures import RGB, read_rgb
 from attncodec.metrics import bd_rate, bpp, psnr_db
 from attncodec.networks.complexity import complexity
 from attncodec.coding.encoder import Target
@@ -39,7 +39,7 @@ class Variant:
 def train_and_measure(variant: Variant, config: Path, pictures: Path, budget: str, run: Path) -> None:
     """In a process of its own, for a patch stays, and so does the most memory that was ever in use."""
     from attncodec.training.device import resolve_device
-    from attncodec.training.loop import train as train_run
+    from attncodec.training.train import train as train_run
 
     if variant.patch:
         variant.patch()

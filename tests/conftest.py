@@ -13,11 +13,11 @@ from PIL import Image
 
 from attncodec.cli import main
 from attncodec.config import AttentionConfig, Config, DataConfig, ModelConfig, TrainConfig
-from attncodec.images import to_tensor
+from attncodec.pictures import to_tensor
 from attncodec.networks.hyperprior import HyperpriorCodec
 from attncodec.coding.sealed import SealedCodec
 from attncodec.coding.sealing import seal
-from attncodec.training.checkpoint import build_codec
+from attncodec.networks.hyperprior import build_codec
 
 Result = subprocess.CompletedProcess
 Cli = Callable[..., Result]

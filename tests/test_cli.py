@@ -16,7 +16,7 @@ from PIL import Image
 
 from attncodec import __version__
 from attncodec.container import unpack
-from attncodec.images import read_rgb
+from attncodec.pictures import read_rgb
 from attncodec.coding.sealed import SealedCodec
 
 

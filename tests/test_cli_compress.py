@@ -6,7 +6,7 @@ import numpy as np
 from conftest import Cli, assert_refused, photo
 from PIL import Image
 
-from attncodec.images import read_rgb
+from attncodec.pictures import read_rgb
 
 
 def test_effort_writes_a_file_that_verifies_and_that_any_decoder_reads(place: Path, cli: Cli, model_file: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import TINY, Cli, assert_refused
 
-from attncodec.config import dump_yaml
+from attncodec.config_file import dump_yaml
 from attncodec.coding.model_file import OFFSETS
 from attncodec.coding.sealed import load_sealed
 

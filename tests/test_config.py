@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from attncodec.budget import Budget
-from attncodec.config import Config, dump_yaml, load_config
+from attncodec.config import Config
+from attncodec.config_file import dump_yaml, load_config
 from attncodec.errors import ConfigError
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").rglob("*.yaml"))

@@ -8,7 +8,7 @@ from conftest import photo
 from PIL import Image
 
 from attncodec.errors import ConfigError, ImageError
-from attncodec.images import decode_rgb, encode_rgb, find_pictures, pad_edges, read_rgb, to_rgb, to_tensor, to_uint8
+from attncodec.pictures import decode_rgb, encode_rgb, find_pictures, pad_edges, read_rgb, to_rgb, to_tensor, to_uint8
 
 
 def saved(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:

@@ -15,12 +15,13 @@ import pytest
 import torch
 from conftest import ROOT, TINY, make_codec, photo
 
-from attncodec.config import AttentionConfig, Config, ModelConfig, TrainConfig, dump_yaml, load_config
-from attncodec.images import read_rgb
+from attncodec.config import AttentionConfig, Config, ModelConfig, TrainConfig
+from attncodec.config_file import dump_yaml, load_config
+from attncodec.pictures import read_rgb
 from attncodec.coding.sealed import SealedCodec, load_sealed
 from attncodec.coding.sealing import seal
 from attncodec.training.init_from import with_networks
-from attncodec.training.learner import TrainState
+from attncodec.training.train_state import TrainState
 
 KINDS = AttentionConfig(analysis=("dot", "additive"), synthesis=("kernel", "gated"), window=4)
 

@@ -22,7 +22,7 @@ def train(
 ) -> None:
     """Train a codec on a folder of pictures. The same command again resumes; Ctrl-C saves first."""
     from attncodec.budget import budget_of_option
-    from attncodec.config import load_config
+    from attncodec.config_file import load_config
 
     resolved = load_config(config, overrides or [])
     if not resolved.data.train:

@@ -28,7 +28,8 @@ from torch import Tensor
 from attncodec.coding.integer_context import CONTEXT, Z_FRACTION, integer_shapes
 from attncodec.coding.tables import Tables
 from attncodec.coding.tensor_file import canonical_json, read_meta, read_tensors, sha256_of, to_bytes
-from attncodec.config import ModelConfig, build_config, flatten, nest
+from attncodec.config import ModelConfig
+from attncodec.config_file import build_config, flatten, nest
 from attncodec.errors import CheckpointError, ConfigError
 from attncodec.networks.context import ContextModel
 from attncodec.networks.hyperprior import HyperpriorCodec

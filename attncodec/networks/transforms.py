@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from attncodec.config import ModelConfig
-from attncodec.images import pad_edges
+from attncodec.pictures import pad_edges
 from attncodec.networks.attention import build_attention
 from attncodec.networks.blocks import SLOPE, Down, ResidualBlock, Up, fold, full_precision, unfold
 

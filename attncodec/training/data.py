@@ -10,11 +10,11 @@ from torch.nn.functional import interpolate
 
 from attncodec.config import Config
 from attncodec.errors import ConfigError, ImageError, TrainingError
-from attncodec.images import RGB
+from attncodec.pictures import RGB
 from attncodec.distributed import SINGLE_PROCESS, Distributed
 from attncodec.training.device import to_device
 from attncodec.training.memory import MemoryBudget
-from attncodec.training.pictures import Picture, cores
+from attncodec.training.picture_set import Picture, cores
 
 SYMMETRIES = 8  # of a square: flips of rows and columns, and their exchange
 REDUCTION_MIN = 0.5  # of a crop's side in that of what it is reduced from

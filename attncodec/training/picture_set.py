@@ -17,7 +17,7 @@ import numpy as np
 
 from attncodec.config import DataConfig
 from attncodec.errors import ConfigError, ImageError
-from attncodec.images import RGB, SUFFIXES, decode_rgb, find_pictures, picture_size
+from attncodec.pictures import RGB, SUFFIXES, decode_rgb, find_pictures, picture_size
 from attncodec.distributed import SINGLE_PROCESS, Distributed
 from attncodec.training.memory import MemoryBudget
 

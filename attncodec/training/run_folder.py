@@ -15,13 +15,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from attncodec.config import Config, dump_yaml, flatten, load_config
+from attncodec.config import Config
+from attncodec.config_file import dump_yaml, flatten, load_config
 from attncodec.environment import versions
 from attncodec.errors import CheckpointError, ConfigError
 from attncodec.files import remove_unfinished, write_atomic
-from attncodec.images import RGB
+from attncodec.pictures import RGB
 from attncodec.training.checkpoint import INCOMING, Checkpoint, load_checkpoint, peek, writing
-from attncodec.training.pictures import PictureSet
+from attncodec.training.picture_set import PictureSet
 
 # A folder that moved (its pictures are compared by name and SHA-256 instead), and what changes no crop.
 IGNORED_CHANGES = ("data.train", "data.cache", "data.memory_share")

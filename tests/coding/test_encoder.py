@@ -7,7 +7,8 @@ from conftest import photo
 from attncodec.container import unpack
 from attncodec.errors import CheckpointError, ConfigError
 from attncodec.metrics import psnr_db
-from attncodec.networks.bottleneck import Elements, EncodeBottleneck
+from attncodec.networks.bottleneck import Elements
+from attncodec.coding.bottlenecks import EncodeBottleneck
 from attncodec.coding.encoder import PictureEncoder, Target
 from attncodec.coding.sealed import SealedCodec
 

@@ -5,7 +5,7 @@ from torch import nn
 
 from attncodec.errors import CheckpointError
 from attncodec.networks.blocks import SLOPE, Up
-from attncodec.networks.context import IntegerContextModel, Ranges, integer_tensors, dequantised
+from attncodec.coding.integer_context import IntegerContextModel, Ranges, integer_tensors, dequantised
 from attncodec.coding.fixed_point import (
     BIAS_BITS,
     EXP2_ONE,

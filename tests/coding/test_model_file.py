@@ -12,9 +12,9 @@ from pydantic import Field
 from attncodec import config
 from attncodec.container import unpack
 from attncodec.errors import CheckpointError
-from attncodec.images import read_rgb
+from attncodec.pictures import read_rgb
 from attncodec.coding import model_file
-from attncodec.networks.context import Z_FRACTION
+from attncodec.coding.integer_context import Z_FRACTION
 from attncodec.coding.model_file import (
     CENTRES,
     ERROR_WEIGHT,

@@ -2,17 +2,10 @@ import numpy as np
 import pytest
 
 from attncodec.errors import CheckpointError, ContainerError
-from attncodec.coding.range_coder import (
-    PRECISION,
-    SYMBOL_LIMIT,
-    SymbolReader,
-    Symbols,
-    SymbolWriter,
-    Tables,
-    TableSet,
-    quantise_weights,
-)
-from attncodec.networks.priors import gaussian_tables
+from attncodec.coding.tables import PRECISION, Symbols, Tables, TableSet, quantise_weights
+from attncodec.networks.priors import SYMBOL_LIMIT
+from attncodec.coding.range_coder import SymbolReader, SymbolWriter
+from attncodec.coding.tables import gaussian_tables
 
 
 class Coder:

@@ -4,7 +4,7 @@ import torch
 from conftest import TINY, make_codec, photo
 
 from attncodec.container import unpack
-from attncodec.images import to_tensor
+from attncodec.pictures import to_tensor
 from attncodec.coding.encoder import PictureEncoder, Target
 from attncodec.coding.refinement import EFFORTS, PassThroughBottleneck, Latents, refine
 from attncodec.coding.sealed import SealedCodec

@@ -4,15 +4,17 @@ import torch
 from conftest import TINY, make_codec, photo
 
 from attncodec.errors import CheckpointError
-from attncodec.images import to_tensor
-from attncodec.networks.bottleneck import BitCounter, EncodeBottleneck
+from attncodec.pictures import to_tensor
+from attncodec.coding.bottlenecks import BitCounter, EncodeBottleneck
 from attncodec.networks.hyperprior import HyperpriorCodec
 from attncodec.coding.encoder import PictureEncoder
 from attncodec.coding.fixed_point import INTEGER_LIMIT, IntegerLeakyReLU
 from attncodec.coding.model_file import CENTRES, ERROR_WEIGHT, OFFSETS
-from attncodec.networks.priors import NUM_SCALES, MAGNITUDES, SKIP_SCALE_INDEX, UNIT_SCALE_INDEX, gaussian_tables, measured_tables
+from attncodec.networks.priors import NUM_SCALES, SKIP_SCALE_INDEX, UNIT_SCALE_INDEX
+from attncodec.coding.tables import MAGNITUDES, gaussian_tables, measured_tables
 from attncodec.coding.sealed import SealedCodec
-from attncodec.coding.sealing import Counts, Sample, _lowest, count, measure_ranges, seal
+from attncodec.coding.calibration import Counts, Sample, _lowest, count
+from attncodec.coding.sealing import measure_ranges, seal
 
 CROPS = torch.cat([to_tensor(photo(128, 128, seed)) for seed in range(10, 22)])
 

@@ -5,7 +5,7 @@ import pytest
 from conftest import photo
 from PIL import Image, features
 
-from attncodec.evaluation.anchors import anchors
+from attncodec.evaluation.classic import anchors
 from attncodec.evaluation.plot import draw_rd
 
 

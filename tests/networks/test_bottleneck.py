@@ -4,7 +4,7 @@ import pytest
 import torch
 from conftest import photo
 
-from attncodec.images import to_tensor
+from attncodec.pictures import to_tensor
 from attncodec.networks.bottleneck import Elements, EncoderRoundingBottleneck, RoundBottleneck, Rounding
 from attncodec.networks.hyperprior import HyperpriorCodec
 from attncodec.networks.priors import NUM_SCALES, UNIT_SCALE_INDEX, MagnitudeTable, gaussian_bits

@@ -3,7 +3,8 @@ import re
 import pytest
 from conftest import ROOT, TINY
 
-from attncodec.config import AttentionConfig, ModelConfig, load_config
+from attncodec.config import AttentionConfig, ModelConfig
+from attncodec.config_file import load_config
 from attncodec.networks.complexity import complexity
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from conftest import TINY, make_codec, photo
 
-from attncodec.images import to_tensor
+from attncodec.pictures import to_tensor
 from attncodec.networks.bottleneck import RoundBottleneck
 from attncodec.networks.context import coding_order
 

@@ -3,9 +3,10 @@ import pytest
 import torch
 from conftest import KODAK, TINY, make_codec, photo
 
-from attncodec.images import read_rgb, to_tensor
+from attncodec.pictures import read_rgb, to_tensor
 from attncodec.metrics import psnr_db
-from attncodec.networks.bottleneck import NoiseBottleneck, DecodeBottleneck, RoundBottleneck, EncodeBottleneck
+from attncodec.networks.bottleneck import NoiseBottleneck, RoundBottleneck
+from attncodec.coding.bottlenecks import DecodeBottleneck, EncodeBottleneck
 from attncodec.networks.hyperprior import HyperpriorCodec
 from attncodec.coding.range_coder import SymbolWriter
 from attncodec.coding.encoder import PictureEncoder, Target
@@ -13,7 +14,7 @@ from attncodec.quality import rd_lambda_at
 from attncodec.networks.priors import SKIP_SCALE_INDEX
 from attncodec.coding.sealed import SealedCodec
 from attncodec.coding.sealing import seal
-from attncodec.training.checkpoint import build_codec
+from attncodec.networks.hyperprior import build_codec
 
 SIZES = [(1, 1), (7, 300), (513, 257), (300, 7), (16, 16), (17, 64), (65, 63)]
 

@@ -4,22 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from attncodec.coding.range_coder import PRECISION, TableSet
-from attncodec.networks.priors import (
-    NUM_SCALES,
-    SCALES_PER_OCTAVE,
-    TAIL_NORM,
-    TAIL_SHARE,
-    UNIT_SCALE_INDEX,
-    LearnedPrior,
-    SideInfo,
-    TablePrior,
-    factorised_tables,
-    gaussian_bits,
-    gaussian_tables,
-    scale_of_index,
-    lower_bound,
-)
+from attncodec.coding.tables import PRECISION, TableSet
+from attncodec.networks.priors import NUM_SCALES, SCALES_PER_OCTAVE, TAIL_NORM, TAIL_SHARE, UNIT_SCALE_INDEX, LearnedPrior, SideInfo, gaussian_bits, scale_of_index, lower_bound
+from attncodec.coding.tables import TablePrior, factorised_tables, gaussian_tables
 
 
 def level_of(scale):

@@ -2,7 +2,7 @@ import torch
 from conftest import TINY, photo
 
 from attncodec.config import AttentionConfig, ModelConfig
-from attncodec.images import to_tensor
+from attncodec.pictures import to_tensor
 from attncodec.networks.attention import Additive, Dot, Kernel, WindowAttention
 from attncodec.networks.blocks import AttentionBlock
 from attncodec.networks.transforms import AnalysisTransform, HyperAnalysis, SynthesisTransform, dct_basis

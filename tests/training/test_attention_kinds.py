@@ -13,7 +13,7 @@ from attncodec.networks.attention import ATTENTION
 from attncodec.coding.encoder import PictureEncoder, Target
 from attncodec.coding.sealed import load_sealed
 from attncodec.coding.sealing import seal
-from attncodec.training.loop import train
+from attncodec.training.train import train
 
 SMALL = {"strides": (8, 16), "heads": 2, "window": 4, "hidden": 4}
 

@@ -13,11 +13,11 @@ import pytest
 import torch
 from conftest import photo
 from test_train_state import crops
-from test_loop import changed, stop_at
+from test_trainer import changed, stop_at
 
 from attncodec.budget import Budget
 from attncodec.config import ENCODER_PARTS, Config, Phase
-from attncodec.images import to_rgb, to_tensor
+from attncodec.pictures import to_rgb, to_tensor
 from attncodec.networks.bottleneck import RoundBottleneck
 from attncodec.coding.sealed import SealedCodec, load_sealed
 from attncodec.training import train_state as train_state_module
@@ -25,7 +25,8 @@ from attncodec.training.setup import load_pictures
 from attncodec.training.checkpoint import Checkpoint
 from attncodec.training.data import Crops
 from attncodec.training.train_state import TrainState
-from attncodec.training.loop import Outcome, train
+from attncodec.training.train import Outcome
+from attncodec.training.trainer import train
 from attncodec.training.progress import Progress
 from attncodec.training.replay import BEFORE, Replay
 

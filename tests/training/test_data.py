@@ -12,10 +12,10 @@ from attncodec.config import Config, DataConfig, TrainConfig
 from attncodec.errors import ConfigError, TrainingError
 from attncodec.distributed import Distributed
 from attncodec.training import memory
-from attncodec.training import pictures as pictures_module
+from attncodec.training import picture_set as pictures_module
 from attncodec.training.data import Crops, centre, extend, reduced
 from attncodec.training.memory import MemoryBudget, available_bytes
-from attncodec.training.pictures import Picture, Source, boxes_of, find_sources, read_pictures, split_pictures
+from attncodec.training.picture_set import Picture, Source, boxes_of, find_sources, read_pictures, split_pictures
 
 CPU = torch.device("cpu")
 

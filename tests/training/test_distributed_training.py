@@ -14,7 +14,7 @@ import pytest
 import torch
 from conftest import TINY
 
-from attncodec.config import dump_yaml
+from attncodec.config_file import dump_yaml
 from attncodec.training.checkpoint import Checkpoint, load_checkpoint
 
 STARTING_S = 90

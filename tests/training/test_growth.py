@@ -3,11 +3,12 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import TINY, make_codec, photo
-from test_loop import CPU, changed, run
+from test_trainer import CPU, changed, run
 
-from attncodec.config import AttentionConfig, Config, ModelConfig, dump_yaml, load_config
+from attncodec.config import AttentionConfig, Config, ModelConfig
+from attncodec.config_file import dump_yaml, load_config
 from attncodec.errors import ConfigError
-from attncodec.images import to_tensor
+from attncodec.pictures import to_tensor
 from attncodec.metrics import psnr_db
 from attncodec.networks.hyperprior import HyperpriorCodec
 from attncodec.networks.context import coding_order
@@ -18,7 +19,7 @@ from attncodec.training.checkpoint import load_checkpoint
 from attncodec.training.growth import additions, grow, refusals
 from attncodec.training.init_from import load_initial, networks_of, unseal, with_networks
 from attncodec.training.train_state import TrainState
-from attncodec.training.loop import train
+from attncodec.training.train import train
 
 BASE = TINY.model_copy(update={"widths": (8, 16, 24), "attention": AttentionConfig(analysis=("gated", "none"))})
 LARGER = {

@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY, photo
-from test_loop import changed, run
+from test_trainer import changed, run
 
 from attncodec.config import Config, ModelConfig
 from attncodec.errors import CheckpointError, ConfigError
-from attncodec.images import to_tensor
+from attncodec.pictures import to_tensor
 from attncodec.networks.hyperprior import HyperpriorCodec
 from attncodec.coding.sealed import SealedCodec
 from attncodec.coding.sealing import seal
 from attncodec.training.checkpoint import load_checkpoint
 from attncodec.training.init_from import load_initial, unseal
-from attncodec.training.run import RunFolder
+from attncodec.training.run_folder import RunFolder
 
 
 def test_a_codec_unsealed_is_the_one_that_was_sealed_but_for_rounding(codec: HyperpriorCodec, sealed: SealedCodec) -> None:

@@ -12,17 +12,18 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY
-from test_loop import changed, rows_of, run, stop_at
+from test_trainer import changed, rows_of, run, stop_at
 
 from attncodec.budget import Budget
-from attncodec.config import Config, dump_yaml
+from attncodec.config import Config
+from attncodec.config_file import dump_yaml
 from attncodec.errors import CheckpointError, ConfigError, TrainingError
 from attncodec.networks.hyperprior import HyperpriorCodec
 from attncodec.training import checkpoint as checkpoint_module
-from attncodec.training import loop
+from attncodec.training import trainer
 from attncodec.training.checkpoint import INCOMING, load_checkpoint
 from attncodec.training.train_state import TrainState
-from attncodec.training.run import RunFolder
+from attncodec.training.run_folder import RunFolder
 
 KILLS = 30
 

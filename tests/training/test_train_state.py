@@ -1,6 +1,6 @@
 import pytest
 import torch
-from test_loop import CPU, changed
+from test_trainer import CPU, changed
 
 from attncodec.config import Config
 from attncodec.training.train_state import TrainState, fetch

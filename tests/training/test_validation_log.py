@@ -6,7 +6,7 @@ import torch
 from conftest import TINY, Cli
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_cli_train import write_config
-from test_loop import CPU, changed, run
+from test_trainer import CPU, changed, run
 
 from attncodec.config import Config
 from attncodec.training import dryrun
