@@ -31,7 +31,7 @@ SERIAL_PICTURES = 2  # cheng2020-attn takes seconds a picture
 
 def time_ours(codec: SealedCodec, quality: float, pictures: list[RGB], repeats: int) -> dict[str, float]:
     def encode(rgb: RGB) -> bytes:
-        return codec.compress(rgb, Target(quality=quality))
+        return compress(codec, rgb, Target(quality=quality))
 
     return timed(encode, codec.decompress, pictures, repeats)
 
@@ -84,12 +84,12 @@ class Recorder(BitCounter):
 def time_coder(codec: SealedCodec, rgb: RGB, repeats: int) -> dict[str, float]:
     """Millions of symbols a second, both ways."""
     torch.set_num_threads(1)
-    encoding = PictureEncoder(codec, rgb)
-    at = torch.tensor([codec.qualities[-1] - codec.qualities[0]])
+    encoder = PictureEncoder(codec, rgb)
+    at = torch.tensor([codec.quality_indices[-1] - codec.quality_indices[0]])
     recorder = Recorder()
     with torch.inference_mode():
         bottleneck = EncodeBottleneck(recorder, codec.z_tables, codec.y_tables, 0)
-        codec.codec.transmit(bottleneck, at, codec.codec.apply_gain(encoding.latents.units, at))
+        codec.codec.transmit(bottleneck, at, codec.codec.apply_gain(encoder.latents.units, at))
     count = sum(symbols.size for _, symbols, _ in recorder.groups)
     writing, reading = [], []
     for _ in range(repeats):

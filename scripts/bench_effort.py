@@ -34,13 +34,13 @@ def measure(codec: SealedCodec, path: Path) -> dict[str, list[dict[str, float]]]
     for quality in QUALITIES:
         for effort in range(len(EFFORTS)):
             start = time.perf_counter()
-            data = PictureEncoder(codec, rgb, effort).find(Target(quality=quality))
+            data = PictureEncoder(codec, rgb, effort).encode(Target(quality=quality))
             spent_s = time.perf_counter() - start
             points[str(effort)].append(
                 {
                     "quality": quality,
                     "bpp": bpp(len(data), rgb.shape[1], rgb.shape[0]),
-                    "psnr_db": psnr_db(rgb, codec.decompress(data)),
+                    "psnr_db": psnr_db(rgb, decompress(codec, data)),
                     "encode_s": spent_s,
                 }
             )
@@ -74,7 +74,7 @@ def main() -> None:
     if result.get("decoder_id") != codec.header.decoder_id.hex():
         result = {"decoder_id": codec.header.decoder_id.hex(), "versions": versions("cpu"), "pictures": {}}
     paths = [path for path in find_pictures(options.pictures) if path.stem in options.names]
-    PictureEncoder(codec, read_rgb(paths[0]), 1).find(Target(quality=2))  # the first one chooses kernels
+    PictureEncoder(codec, read_rgb(paths[0]), 1).encode(Target(quality=2))  # the first one chooses kernels
     for path in paths:
         if path.stem not in result["pictures"]:
             result["pictures"][path.stem] = measure(codec, path)

@@ -74,9 +74,9 @@ def measure_ours(codec: SealedCodec, quality: float, paths: list[Path]) -> dict[
     rates_bpp, qualities_db = [], []
     for path in paths:
         rgb = read_rgb(path)
-        data = codec.compress(rgb, Target(quality=quality))
+        data = compress(codec, rgb, Target(quality=quality))
         rates_bpp.append(bpp(len(data), rgb.shape[1], rgb.shape[0]))
-        qualities_db.append(psnr_db(rgb, codec.decompress(data)))
+        qualities_db.append(psnr_db(rgb, decompress(codec, data)))
     return {"quality": quality, "bpp": fmean(rates_bpp), "psnr_db": fmean(qualities_db)}
 
 

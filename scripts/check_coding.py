@@ -69,12 +69,12 @@ class Clamps:
 @torch.inference_mode()
 def code_lengths(codec: SealedCodec, floats: HyperpriorCodec, rgb: RGB, quality: float) -> dict[str, float]:
     """Bits of the same latents: in the file, by the integers and their tables, by the float networks."""
-    encoding, at = PictureEncoder(codec, rgb), torch.tensor([codec.quality_index(quality)])
-    data = encoding.write(int(at))
+    encoder, at = PictureEncoder(codec, rgb), torch.tensor([codec.quality_index(quality)])
+    data = encoder.write(int(at))
     container = unpack(data)
     skip_below = SKIP_SCALE_INDEX if container.skip else 0
     counter = BitCounter()
-    units = encoding.latents.units
+    units = encoder.latents.units
     z = codec.codec.hyper_analysis(units)
     bottleneck = EncodeBottleneck(counter, codec.z_tables, codec.y_tables, skip_below, codec.rounding(int(at)))
     offsets, codec.codec.offsets = codec.codec.offsets, None  # the symbols alone
@@ -94,27 +94,27 @@ def code_lengths(codec: SealedCodec, floats: HyperpriorCodec, rgb: RGB, quality:
 @torch.inference_mode()
 def z_between_levels(codec: SealedCodec, floats: HyperpriorCodec, rgb: RGB) -> dict[str, float]:
     """Bits half way between levels: of z, by the tables of the nearest level and by the density itself, and of all."""
-    encoding, found = PictureEncoder(codec, rgb), {"table_bits": 0.0, "density_bits": 0.0, "file_bits": 0.0}
-    z = codec.codec.hyper_analysis(encoding.latents.units)
-    for quality_index in range(QUALITY_STEPS // 2, codec.qualities[-1] - QUALITY_STEPS, QUALITY_STEPS):
+    encoder, found = PictureEncoder(codec, rgb), {"table_bits": 0.0, "density_bits": 0.0, "file_bits": 0.0}
+    z = codec.codec.hyper_analysis(encoder.latents.units)
+    for quality_index in range(QUALITY_STEPS // 2, codec.quality_indices[-1] - QUALITY_STEPS, QUALITY_STEPS):
         at = torch.tensor([quality_index])
         gain = interpolate(codec.codec.log2_gain_z, at)[..., None, None] / FIXED_POINT_ONE
         side = SideInfo(tuple(z.shape), gain, nearest_level(at))
         z_hat = clamp_symbols(z * torch.exp2(gain))
         found["table_bits"] += float(codec.codec.z_prior.bits(z_hat, side).sum())
         found["density_bits"] += float(floats.z_prior.bits(z_hat, side).sum())
-        found["file_bits"] += 8 * len(encoding.write(quality_index))
+        found["file_bits"] += 8 * len(encoder.write(quality_index))
     return found
 
 
 def smoothness(codec: SealedCodec, rgb: RGB) -> dict[str, float]:
     """The worst falls over all steps of 0.1, and the least rises over whole levels."""
-    encoding, top = PictureEncoder(codec, rgb), len(codec.header.config.rd_lambdas)
+    encoder, top = PictureEncoder(codec, rgb), len(codec.header.config.rd_lambdas)
     points = []
     for quality in np.arange(1, top + 0.05, 0.1):
         quality_index = codec.quality_index(round(float(quality) * 64) / 64)
-        data = encoding.write(quality_index)
-        points.append((len(data), psnr_db(rgb, codec.decompress(data)) or math.inf))
+        data = encoder.write(quality_index)
+        points.append((len(data), psnr_db(rgb, decompress(codec, data)) or math.inf))
     return {
         "worst_fall": max(1 - b[0] / a[0] for a, b in pairwise(points)),
         "worst_fall_db": max(a[1] - b[1] for a, b in pairwise(points)),
@@ -126,17 +126,17 @@ def smoothness(codec: SealedCodec, rgb: RGB) -> dict[str, float]:
 def misses(codec: SealedCodec, rgb: RGB) -> dict[str, float]:
     """How far the files are from targets between the qualities: bytes, in parts of the target and less the allowance,
     and dB. Negative would be over the target."""
-    encoding, top = PictureEncoder(codec, rgb), codec.qualities[-1] - codec.qualities[0]
+    encoder, top = PictureEncoder(codec, rgb), codec.quality_indices[-1] - codec.quality_indices[0]
     missed, missed_db = [], []
     for share in (0.1, 0.35, 0.6, 0.85):
         quality_index = round(share * top)
-        limit = len(encoding.write(quality_index)) + 3
-        missed.append(1 - len(encoding.find(Target(bytes=limit))) / limit)
-        wanted_db = encoding.psnr_db(quality_index) - 0.003
-        found_db = psnr_db(rgb, codec.decompress(encoding.find(Target(psnr_db=wanted_db))))
+        limit = len(encoder.write(quality_index)) + 3
+        missed.append(1 - len(encoder.encode(Target(bytes=limit))) / limit)
+        wanted_db = encoder.psnr_db(quality_index) - 0.003
+        found_db = psnr_db(rgb, decompress(codec, encoder.encode(Target(psnr_db=wanted_db))))
         missed_db.append(math.inf if found_db is None else found_db - wanted_db)
     try:
-        encoding.find(Target(bytes=100))
+        encoder.encode(Target(bytes=100))
         raise AssertionError("100 bytes were enough")
     except ConfigError:
         pass

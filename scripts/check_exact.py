@@ -120,9 +120,9 @@ def write_all(codec: SealedCodec, pictures: dict[str, RGB], folder: str) -> None
     levels = len(codec.header.config.rd_lambdas)
     qualities = sorted({1, min(4, levels), levels})
     for name, rgb in pictures.items():
-        encoding = PictureEncoder(codec, rgb)
+        encoder = PictureEncoder(codec, rgb)
         for quality in qualities:
-            data = encoding.write(codec.quality_index(quality))
+            data = encoder.write(codec.quality_index(quality))
             (Path(folder) / f"{name}-{quality}.atc").write_bytes(data)
 
 

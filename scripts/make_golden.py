@@ -86,12 +86,12 @@ def main() -> None:
     codec.save(options.out / "tiny.safetensors")
     latents = {}
     for name, (rgb, target, effort) in pictures.items():
-        encoding = PictureEncoder(codec, rgb.copy(), effort)
+        encoder = PictureEncoder(codec, rgb.copy(), effort)
         if name == "graphic":  # what is certain to be zero is coded, too, as where skipping it would cost too much
-            encoding.latents = replace(encoding.latents, skip_below=0)
-        data = encoding.find(target)
+            encoder.latents = replace(encoder.latents, skip_below=0)
+        data = encoder.encode(target)
         write_atomic(options.out / f"{name}.atc", data)
-        write_atomic(options.out / f"{name}.png", encode_rgb(codec.decompress(data), ".png"))
+        write_atomic(options.out / f"{name}.png", encode_rgb(decompress(codec, data), ".png"))
         latents[name] = codec.read_latents(unpack(data))[1]
         print(f"{name}: {len(data)} bytes, quality {unpack(data).quality_index / 64:g}, skip {unpack(data).skip}")
     golden = {"decoder_id": codec.header.decoder_id.hex(), "latents_sha256": latents}

@@ -58,10 +58,10 @@ def measure(codec: SealedCodec, pictures: list[RGB]) -> list[dict[str, float]]:
     encodings = [PictureEncoder(codec, rgb) for rgb in pictures]
     for level in range(len(codec.header.config.rd_lambdas)):
         rates, qualities = [], []
-        for encoding in encodings:
-            data = encoding.write(level * QUALITY_STEPS)
-            rates.append(bpp(len(data), encoding.rgb.shape[1], encoding.rgb.shape[0]))
-            qualities.append(psnr_db(encoding.rgb, codec.decompress(data)) or float("inf"))
+        for encoder in encodings:
+            data = encoder.write(level * QUALITY_STEPS)
+            rates.append(bpp(len(data), encoder.rgb.shape[1], encoder.rgb.shape[0]))
+            qualities.append(psnr_db(encoder.rgb, decompress(codec, data)) or float("inf"))
         points.append({"quality": level + 1, "bpp": fmean(rates), "psnr_db": fmean(qualities)})
     return points
 

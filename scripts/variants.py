@@ -94,9 +94,9 @@ def point(codec: SealedCodec, originals: list[RGB], quality: float) -> dict[str,
     """Mean bpp and PSNR of files of a quality."""
     rates_bpp, qualities_db = [], []
     for rgb in originals:
-        data = codec.compress(rgb, Target(quality=quality))
+        data = compress(codec, rgb, Target(quality=quality))
         rates_bpp.append(bpp(len(data), rgb.shape[1], rgb.shape[0]))
-        qualities_db.append(psnr_db(rgb, codec.decompress(data)))
+        qualities_db.append(psnr_db(rgb, decompress(codec, data)))
     return {"quality": quality, "bpp": fmean(rates_bpp), "psnr_db": fmean(qualities_db)}
 
 
@@ -108,7 +108,7 @@ def change(reference: dict, found: dict) -> str:
 
 
 def each_way(found: dict) -> str:
-    """kMAC/pixel of encoding (with the context, which it runs too) and of decoding."""
+    """kMAC/pixel of encoder (with the context, which it runs too) and of decoding."""
     kmac = found["kmac_per_pixel"]
     encode = kmac["analysis"] + kmac["hyper_analysis"] + kmac["context"]
     return f"{encode:.1f} / {kmac['synthesis'] + kmac['context']:.1f}"

@@ -57,8 +57,8 @@ def test_every_kind_of_context_can_be_sealed_and_decoded(kind: str) -> None:
     sealed = seal(make_codec(TINY.model_copy(update={"context": kind})), {})
     for size in ((1, 1), (70, 50)):
         rgb = photo(*size)
-        data = (encoding := PictureEncoder(sealed, rgb)).find(Target())
-        assert (sealed.decompress(data) == encoding.reconstruct(data)[0]).all()
+        data = (encoder := PictureEncoder(sealed, rgb)).encode(Target())
+        assert (decompress(sealed, data) == encoder.reconstruct(data)[0]).all()
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -89,9 +89,9 @@ def test_a_larger_lambda_starts_with_a_finer_quantiser() -> None:
 
 def test_rate_and_quality_rise_from_level_to_level(sealed: SealedCodec) -> None:
     rgb = photo(128, 192)
-    files = [sealed.compress(rgb, Target(quality=quality)) for quality in (1, 1.5, 2, 2.5, 3)]
+    files = [compress(sealed, rgb, Target(quality=quality)) for quality in (1, 1.5, 2, 2.5, 3)]
     sizes = [len(data) for data in files]
-    qualities_db = [psnr_db(rgb, sealed.decompress(data)) or 99 for data in files]
+    qualities_db = [psnr_db(rgb, decompress(sealed, data)) or 99 for data in files]
     assert sizes == sorted(sizes) and qualities_db == sorted(qualities_db) and sizes[-1] > 1.5 * sizes[0]
 
 

@@ -197,7 +197,7 @@ def test_a_run_on_the_gpu_stops_goes_on_and_ends_with_a_model(
     assert outcome.progress.finished and outcome.progress.step == 60 and outcome.progress.skipped == 0
     sealed: SealedCodec = load_sealed(outcome.folder.model)
     rgb = photo(70, 50)
-    assert sealed.decompress(sealed.compress(rgb)).shape == rgb.shape
+    assert decompress(sealed, compress(sealed, rgb)).shape == rgb.shape
 
 
 def test_memory_does_not_grow_from_step_to_step(quick_config: Config) -> None:

@@ -40,7 +40,7 @@ def base(context: str = "quadtree") -> HyperpriorCodec:
 def losses(codec: HyperpriorCodec) -> list[float]:
     """bpp + lambda 255^2 MSE at three qualities."""
     rgb, found = photo(150, 200), []
-    for quality_index in (0, 64, 128):
+    for quality_index in (64, 128, 192):
         decoded, bits = codec.reconstruct(rgb, quality_index)
         mse_255 = 255**2 * 10 ** (-psnr_db(rgb, decoded) / 10)
         found.append(bits / (150 * 200) + rd_lambda_at(codec.config.rd_lambdas, quality_index) * mse_255)
@@ -81,11 +81,11 @@ def test_a_grown_codec_is_sealed_and_its_silent_channels_cost_nothing() -> None:
     config = source.config.model_copy(update=EVERYTHING)
     rgb = photo(150, 200)
     small, large = (seal(codec, {}) for codec in (source, grow(source, config)))
-    for quality_index in (0, 128):
+    for quality_index in (64, 192):
         (ours, our_bits), (theirs, their_bits) = (s.reconstruct(rgb, quality_index) for s in (small, large))
         assert our_bits == pytest.approx(their_bits, rel=2e-3)
         assert psnr_db(rgb, ours) == pytest.approx(psnr_db(rgb, theirs), abs=0.02)
-    assert large.decompress(large.compress(rgb)).shape == rgb.shape
+    assert decompress(large, compress(large, rgb)).shape == rgb.shape
 
 
 def test_new_channels_of_y_stand_at_the_end_of_each_quarter_of_the_coding_order() -> None:

@@ -237,9 +237,9 @@ def test_file_bits_and_estimate_agree_on_a_trained_model(quick_config: Config, t
     sealed = load_sealed(outcome.folder.model)
     for picture in find_pictures(Path(quick_config.data.train)):
         rgb = read_rgb(picture)
-        encoding = PictureEncoder(sealed, rgb)
-        container = unpack(data := encoding.find(Target()))
-        file_bits, estimate = 8 * len(container.latents), encoding.reconstruct(data)[1]
+        encoder = PictureEncoder(sealed, rgb)
+        container = unpack(data := encoder.encode(Target()))
+        file_bits, estimate = 8 * len(container.latents), encoder.reconstruct(data)[1]
         assert abs(file_bits - estimate) <= 0.01 * estimate + 64, picture.name
 
 
