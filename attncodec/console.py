@@ -116,7 +116,9 @@ def fail(error: AttncodecError, name: str = "") -> int:
     return FAILURES if isinstance(error, CheckError) else REFUSED
 
 
-def process_files(inputs: Sequence[Path], outputs: Sequence[Path], run: Callable[[Path, Path], str], distributed: "Distributed") -> None:
+def process_files(
+    inputs: Sequence[Path], outputs: Sequence[Path], run: Callable[[Path, Path], str], distributed: "Distributed"
+) -> None:
     """Run on each file, and tell of each: one that fails is named and the others go on, exit 1; where the only one or
     all of them fail, exit 2. In a team each process takes its share, and all wait for the last."""
     failed = 0

@@ -36,7 +36,6 @@ WRONG_VALUES = (SyntaxError, ValueError, LookupError, TypeError, AttributeError,
 DAMAGE = (OSError, EOFError, struct.error, zlib.error, *WRONG_VALUES)
 
 
-
 def find_pictures(folder: Path, enough: bool = False) -> list[Path]:
     """Find all picture files under `folder`, in order of their relative names.
 

@@ -40,7 +40,9 @@ def checkerboard() -> None:
     """Two steps of context in place of four: the latents of one colour of the board, then those of the other."""
 
     def coding_order(kind: str, channels: int) -> list[Tensor]:
-        first, second, third, fourth = (4 * torch.arange(channels) + quality_index for quality_index in context.DIAGONAL)
+        first, second, third, fourth = (
+            4 * torch.arange(channels) + quality_index for quality_index in context.DIAGONAL
+        )
         return [torch.cat([first, second]), torch.cat([third, fourth])]
 
     context.coding_order = coding_order

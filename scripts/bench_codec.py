@@ -17,13 +17,13 @@ from statistics import fmean, median
 import numpy as np
 import torch
 
+from attncodec.coding.bottlenecks import BitCounter, EncodeBottleneck
+from attncodec.coding.encoder import PictureEncoder, Target
+from attncodec.coding.range_coder import SymbolReader, SymbolWriter
+from attncodec.coding.sealed import SealedCodec, load_sealed
 from attncodec.environment import versions
 from attncodec.files import write_atomic
 from attncodec.pictures import RGB, find_pictures, pad_edges, read_rgb, to_rgb, to_tensor
-from attncodec.coding.bottlenecks import BitCounter, EncodeBottleneck
-from attncodec.coding.range_coder import SymbolReader, SymbolWriter
-from attncodec.coding.encoder import PictureEncoder, Target
-from attncodec.coding.sealed import SealedCodec, load_sealed
 
 THREADS = 2
 SERIAL_PICTURES = 2  # cheng2020-attn takes seconds a picture

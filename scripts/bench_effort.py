@@ -13,15 +13,15 @@ import time
 from pathlib import Path
 from statistics import fmean
 
-from attncodec.coding.find_model import choose_model
 from attncodec.api import load
-from attncodec.environment import versions
-from attncodec.files import write_atomic
-from attncodec.pictures import find_pictures, read_rgb
-from attncodec.metrics import bd_rate, bpp, psnr_db
 from attncodec.coding.encoder import PictureEncoder, Target
+from attncodec.coding.find_model import choose_model
 from attncodec.coding.refinement import EFFORTS
 from attncodec.coding.sealed import SealedCodec
+from attncodec.environment import versions
+from attncodec.files import write_atomic
+from attncodec.metrics import bd_rate, bpp, psnr_db
+from attncodec.pictures import find_pictures, read_rgb
 
 NAMES = ("kodim01", "kodim05", "kodim08", "kodim15", "kodim20", "kodim23")
 QUALITIES = (2, 4, 6)

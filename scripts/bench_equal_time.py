@@ -22,12 +22,12 @@ import numpy as np
 import torch
 from usual_loop import usual_batches, usual_training
 
-from attncodec.environment import versions
-from attncodec.files import write_atomic
-from attncodec.pictures import find_pictures, pad_edges, read_rgb, to_rgb, to_tensor
-from attncodec.metrics import bpp, psnr_db
 from attncodec.coding.encoder import Target
 from attncodec.coding.sealed import SealedCodec, load_sealed
+from attncodec.environment import versions
+from attncodec.files import write_atomic
+from attncodec.metrics import bpp, psnr_db
+from attncodec.pictures import find_pictures, pad_edges, read_rgb, to_rgb, to_tensor
 
 BATCH, CROP, WORKERS = 16, 256, 2
 CONFIG = "configs/default.yaml"

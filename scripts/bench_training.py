@@ -38,11 +38,11 @@ from attncodec.environment import has_bf16, versions
 from attncodec.files import write_atomic
 from attncodec.pictures import find_pictures, read_rgb
 from attncodec.training.data import Crops
-from attncodec.training.train_state import TrainState
-from attncodec.training.trainer import READ_EVERY
 from attncodec.training.optimisers import build_optimisers
 from attncodec.training.picture_set import Picture, Source
 from attncodec.training.replay import Replay
+from attncodec.training.train_state import TrainState
+from attncodec.training.trainer import READ_EVERY
 
 BATCH, CROP, WORKERS = 8, 256, 4
 MEGAPIXEL = 1 << 20

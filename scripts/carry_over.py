@@ -15,21 +15,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attncodec.config import Config, DataConfig, ModelConfig, TrainConfig
-from attncodec.errors import AttncodecError, CheckpointError
-from attncodec.files import check_writable
-from attncodec.networks.hyperprior import HyperpriorCodec
-from attncodec.coding.tables import Tables
-from attncodec.coding.integer_context import CONTEXT
-from attncodec.networks.context import ContextModel
 from attncodec.coding.fixed_point import FIXED_POINT_ONE, convolutions
+from attncodec.coding.integer_context import CONTEXT
 from attncodec.coding.model_file import FLOAT_PARTS, tables_of
 from attncodec.coding.sealed import SealedCodec
 from attncodec.coding.sealing import seal
+from attncodec.coding.tables import Tables
 from attncodec.coding.tensor_file import read_meta, read_tensors
-from attncodec.training.setup import load_pictures
-from attncodec.networks.hyperprior import build_codec
+from attncodec.config import Config, DataConfig, ModelConfig, TrainConfig
+from attncodec.errors import AttncodecError, CheckpointError
+from attncodec.files import check_writable
+from attncodec.networks.context import ContextModel
+from attncodec.networks.hyperprior import HyperpriorCodec, build_codec
 from attncodec.training.data import Crops
+from attncodec.training.setup import load_pictures
 
 OLD_FORMAT = "attncodec-model-3"
 OLD_BIAS_BITS = 20

@@ -19,23 +19,22 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from attncodec.quality import QUALITY_STEPS
+from attncodec.coding.bottlenecks import BitCounter, EncodeBottleneck
+from attncodec.coding.encoder import PictureEncoder, Target
+from attncodec.coding.fixed_point import FIXED_POINT_ONE, INTEGER_LIMIT, IntegerLeakyReLU
+from attncodec.coding.sealed import SealedCodec, load_sealed
 from attncodec.container import unpack
 from attncodec.environment import versions
 from attncodec.errors import ConfigError
 from attncodec.files import write_atomic
-from attncodec.pictures import RGB, find_pictures, read_rgb
 from attncodec.metrics import psnr_db
-from attncodec.coding.bottlenecks import BitCounter, EncodeBottleneck
 from attncodec.networks.bottleneck import RoundBottleneck
 from attncodec.networks.hyperprior import HyperpriorCodec
-from attncodec.coding.encoder import PictureEncoder, Target
-from attncodec.coding.fixed_point import INTEGER_LIMIT, FIXED_POINT_ONE, IntegerLeakyReLU
-from attncodec.quality import interpolate, nearest_level
 from attncodec.networks.priors import NUM_SCALES, SKIP_SCALE_INDEX, SideInfo, clamp_symbols
-from attncodec.coding.sealed import SealedCodec, load_sealed
-from attncodec.training.export import averaged_codec
+from attncodec.pictures import RGB, find_pictures, read_rgb
+from attncodec.quality import QUALITY_STEPS, interpolate, nearest_level
 from attncodec.training.checkpoint import load_checkpoint
+from attncodec.training.export import averaged_codec
 
 RATE_LIMIT, RATE_LIMIT_BYTES, INTEGER_SHARE_LIMIT = 0.003, 16, 0.001
 FALL_LIMIT, FALL_LIMIT_DB = 0.001, 0.005
@@ -80,7 +79,9 @@ def code_lengths(codec: SealedCodec, floats: HyperpriorCodec, rgb: RGB, quality:
     offsets, codec.codec.offsets = codec.codec.offsets, None  # the symbols alone
     y_hat = codec.codec.transmit(bottleneck, at, codec.codec.apply_gain(units, at))
     codec.codec.offsets = offsets
-    ideal = RoundBottleneck(SKIP_SCALE_INDEX if container.skip else -math.inf)  # float levels go below 0, and are coded then
+    ideal = RoundBottleneck(
+        SKIP_SCALE_INDEX if container.skip else -math.inf
+    )  # float levels go below 0, and are coded then
     floats.transmit(ideal, at, y_hat.float(), z)
     return {
         "quality": quality,

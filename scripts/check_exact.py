@@ -24,17 +24,17 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
+from attncodec.coding.encoder import PictureEncoder
+from attncodec.coding.fixed_point import FIXED_POINT_ONE
+from attncodec.coding.integer_context import dequantised
+from attncodec.coding.sealed import SealedCodec, load_sealed
 from attncodec.container import unpack
 from attncodec.environment import versions
 from attncodec.errors import ContainerError
 from attncodec.files import write_atomic
-from attncodec.pictures import RGB, find_pictures, read_rgb
 from attncodec.networks.context import ContextModel
-from attncodec.coding.integer_context import dequantised
-from attncodec.coding.encoder import PictureEncoder
-from attncodec.coding.fixed_point import FIXED_POINT_ONE
 from attncodec.networks.priors import NUM_SCALES
-from attncodec.coding.sealed import SealedCodec, load_sealed
+from attncodec.pictures import RGB, find_pictures, read_rgb
 
 VARIANTS: dict[str, dict[str, str]] = {
     "as the encoder": {},

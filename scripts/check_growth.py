@@ -13,14 +13,14 @@ import sys
 from pathlib import Path
 
 from attncodec.api import DEFAULT
+from attncodec.coding.sealed import load_sealed
 from attncodec.config import Config, DataConfig, ModelConfig, TrainConfig
 from attncodec.config_file import load_config
 from attncodec.environment import versions
 from attncodec.files import write_atomic
-from attncodec.coding.sealed import load_sealed
 from attncodec.training import validation
-from attncodec.training.setup import load_held_out, load_pictures
 from attncodec.training.init_from import load_initial
+from attncodec.training.setup import load_held_out, load_pictures
 
 LIMIT = 0.001
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from attncodec.pictures import RGB, to_tensor
+from attncodec.coding.sealed import SealedCodec
 from attncodec.networks.attention import Kernel, WindowAttention
 from attncodec.networks.blocks import AttentionBlock
 from attncodec.networks.bottleneck import Bottleneck, RoundBottleneck
-from attncodec.coding.sealed import SealedCodec
 from attncodec.networks.transforms import STRIDE
+from attncodec.pictures import RGB, to_tensor
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,12 @@ from pathlib import Path
 import torch
 from PIL import Image, ImageDraw
 
+from attncodec.coding.encoder import PictureEncoder, Target
+from attncodec.coding.sealed import SealedCodec, load_sealed
 from attncodec.config import AttentionConfig, Config, DataConfig, ModelConfig, TrainConfig
 from attncodec.container import unpack
 from attncodec.files import write_atomic
 from attncodec.pictures import RGB, encode_rgb, read_rgb
-from attncodec.coding.encoder import PictureEncoder, Target
-from attncodec.coding.sealed import SealedCodec, load_sealed
 from attncodec.training.train import train
 
 MODEL = ModelConfig(

@@ -12,11 +12,11 @@ import json
 from collections import Counter
 from pathlib import Path
 
+from attncodec.coding.sealed import load_sealed
+from attncodec.coding.shipped import shipped
 from attncodec.files import write_atomic
 from attncodec.metrics import bd_rate
 from attncodec.networks.complexity import complexity
-from attncodec.coding.sealed import load_sealed
-from attncodec.coding.shipped import shipped
 
 # What weights come under that are made of pictures under these, the strictest first: the first that is among them.
 FOLLOWS = {"GPL": "GPL-3.0-or-later", "CC BY-SA": "CC BY-SA 4.0", "CC BY": "CC BY 4.0"}

@@ -19,15 +19,15 @@ from matplotlib import pyplot
 from torch import Tensor
 from torch.nn.functional import interpolate, pixel_shuffle
 
-from attncodec.coding.find_model import choose_model
 from attncodec.api import load
-from attncodec.pictures import RGB, read_rgb
-from attncodec.networks.bottleneck import Elements, RoundBottleneck
-from attncodec.networks.hyperprior import HyperpriorCodec
-from attncodec.networks.context import CELL
 from attncodec.coding.encoder import DEFAULT_QUALITY
+from attncodec.coding.find_model import choose_model
+from attncodec.networks.bottleneck import Elements, RoundBottleneck
+from attncodec.networks.context import CELL
+from attncodec.networks.hyperprior import HyperpriorCodec
 from attncodec.networks.priors import FactorisedPrior, SideInfo
 from attncodec.networks.transforms import HYPER_STRIDE, STRIDE
+from attncodec.pictures import RGB, read_rgb
 
 matplotlib.use("Agg")
 QUERIES = ((0.25, 0.25), (0.75, 0.25), (0.5, 0.5), (0.25, 0.75), (0.75, 0.75))  # x and y, of the picture's size

@@ -11,8 +11,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from attncodec.evaluation.classic import jpeg
 from attncodec.files import write_atomic
-from attncodec.pictures import RGB, encode_rgb, read_rgb
 from attncodec.metrics import psnr_db
+from attncodec.pictures import RGB, encode_rgb, read_rgb
 
 LABEL_PX, GAP_PX = 28, 8
 DETAIL, ZOOM = 1 / 3, 3  # the middle third of each side, enlarged to the width of the picture

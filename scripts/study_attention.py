@@ -30,9 +30,9 @@ from variants import (
     train_and_measure,
 )
 
+from attncodec.coding.sealed import load_sealed
 from attncodec.config import AttentionKind
 from attncodec.files import write_atomic
-from attncodec.coding.sealed import load_sealed
 
 KINDS = ("none", *(kind for kind in get_args(AttentionKind) if kind != "none"))
 TABLES = ("time", "steps")

@@ -13,9 +13,8 @@ from typing import get_args
 from variants import Variant, compare
 
 from attncodec.config import AttentionConfig, AttentionKind, Config
-from attncodec.networks.hyperprior import HyperpriorCodec
+from attncodec.networks.hyperprior import HyperpriorCodec, build_codec
 from attncodec.training import setup
-from attncodec.networks.hyperprior import build_codec
 from attncodec.training.growth import Places, grow
 from attncodec.training.init_from import Initial, load_initial, networks_of, path_of
 

@@ -26,7 +26,7 @@ from attncodec.files import write_atomic
 from attncodec.networks.blocks import Up, leaky
 from attncodec.networks.complexity import complexity
 from attncodec.networks.context import CELLS_IN_Z, coding_order
-from attncodec.training import setup, loop
+from attncodec.training import loop, setup
 from attncodec.training.device import resolve_device
 from attncodec.training.init_from import Initial, load_initial
 

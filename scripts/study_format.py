@@ -18,15 +18,15 @@ from statistics import fmean
 import torch
 from carry_over import carry_over, training_crops
 
-from attncodec.quality import QUALITY_STEPS
-from attncodec.environment import versions
-from attncodec.files import write_atomic
-from attncodec.pictures import RGB, find_pictures, read_rgb
-from attncodec.metrics import bd_rate, bpp, psnr_db
+from attncodec.coding.calibration import Sample, count
 from attncodec.coding.encoder import PictureEncoder
 from attncodec.coding.model_file import OFFSETS, make_header, table_tensors
 from attncodec.coding.sealed import SealedCodec, load_sealed
-from attncodec.coding.calibration import Sample, count
+from attncodec.environment import versions
+from attncodec.files import write_atomic
+from attncodec.metrics import bd_rate, bpp, psnr_db
+from attncodec.pictures import RGB, find_pictures, read_rgb
+from attncodec.quality import QUALITY_STEPS
 
 
 def changed(sealed: SealedCodec, tensors: dict[str, torch.Tensor]) -> SealedCodec:

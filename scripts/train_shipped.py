@@ -32,19 +32,19 @@ from make_golden import graphic
 from model_card import write_card
 from PIL import Image, ImageDraw
 
+from attncodec.coding.sealed import SealedCodec, load_sealed
+from attncodec.coding.shipped import shipped
 from attncodec.config import Config
 from attncodec.config_file import dump_yaml, load_config
 from attncodec.errors import AttncodecError
 from attncodec.evaluation.records import Record, evaluate_picture
 from attncodec.files import write_atomic
 from attncodec.pictures import RGB, encode_rgb, read_rgb
-from attncodec.coding.sealed import SealedCodec, load_sealed
-from attncodec.coding.shipped import shipped
 from attncodec.training import validation
 from attncodec.training.data import centre
 from attncodec.training.device import resolve_device
-from attncodec.training.train import train
 from attncodec.training.run_folder import RunFolder
+from attncodec.training.train import train
 
 HERE = Path(__file__).absolute().parent
 ROOT = HERE.parent

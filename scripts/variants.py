@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
 
+from attncodec.coding.encoder import Target
+from attncodec.coding.sealed import SealedCodec, load_sealed
 from attncodec.config_file import load_config
 from attncodec.environment import git_commit, versions
 from attncodec.files import write_atomic
-from attncodec.pictures import RGB, read_rgb
 from attncodec.metrics import bd_rate, bpp, psnr_db
 from attncodec.networks.complexity import complexity
-from attncodec.coding.encoder import Target
-from attncodec.coding.sealed import SealedCodec, load_sealed
+from attncodec.pictures import RGB, read_rgb
 from attncodec.training.data import centre
 
 CONFIG = Path("configs/default.yaml")

@@ -12,12 +12,11 @@ import torch
 from PIL import Image
 
 from attncodec.cli import main
-from attncodec.config import AttentionConfig, Config, DataConfig, ModelConfig, TrainConfig
-from attncodec.pictures import to_tensor
-from attncodec.networks.hyperprior import HyperpriorCodec
 from attncodec.coding.sealed import SealedCodec
 from attncodec.coding.sealing import seal
-from attncodec.networks.hyperprior import build_codec
+from attncodec.config import AttentionConfig, Config, DataConfig, ModelConfig, TrainConfig
+from attncodec.networks.hyperprior import HyperpriorCodec, build_codec
+from attncodec.pictures import to_tensor
 
 Result = subprocess.CompletedProcess
 Cli = Callable[..., Result]

@@ -15,9 +15,9 @@ from conftest import ROOT, Cli, assert_refused, attncodec, photo
 from PIL import Image
 
 from attncodec import __version__
+from attncodec.coding.sealed import SealedCodec
 from attncodec.container import unpack
 from attncodec.pictures import read_rgb
-from attncodec.coding.sealed import SealedCodec
 
 
 def test_help_and_version_answer_at_once(tmp_path: Path) -> None:

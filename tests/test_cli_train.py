@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from conftest import TINY, Cli, assert_refused
 
-from attncodec.config_file import dump_yaml
 from attncodec.coding.model_file import OFFSETS
 from attncodec.coding.sealed import load_sealed
+from attncodec.config_file import dump_yaml
 
 
 def test_training_mistakes_have_their_own_lines(place: Path, cli: Cli, pictures: Path) -> None:

@@ -15,11 +15,11 @@ import pytest
 import torch
 from conftest import ROOT, TINY, make_codec, photo
 
+from attncodec.coding.sealed import SealedCodec, load_sealed
+from attncodec.coding.sealing import seal
 from attncodec.config import AttentionConfig, Config, ModelConfig, TrainConfig
 from attncodec.config_file import dump_yaml, load_config
 from attncodec.pictures import read_rgb
-from attncodec.coding.sealed import SealedCodec, load_sealed
-from attncodec.coding.sealing import seal
 from attncodec.training.init_from import with_networks
 from attncodec.training.train_state import TrainState
 

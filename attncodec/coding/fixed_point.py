@@ -141,7 +141,9 @@ def to_integer(network: nn.Module, tensors: dict[str, ConvTensors], prefix: str)
     if isinstance(network, nn.LeakyReLU):
         return IntegerLeakyReLU()
     if isinstance(network, nn.Sequential):
-        return nn.Sequential(*(to_integer(child, tensors, f"{prefix}.{name}") for name, child in network.named_children()))
+        return nn.Sequential(
+            *(to_integer(child, tensors, f"{prefix}.{name}") for name, child in network.named_children())
+        )
     assert isinstance(network, nn.PixelShuffle)
     return network
 

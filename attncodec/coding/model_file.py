@@ -194,9 +194,7 @@ def _transform_tensors(codec: HyperpriorCodec) -> dict[str, Tensor]:
 def codec_weights(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the stored transforms in float32, by the names that they have in a codec."""
     names = {stored: name for name, stored in STORED_NAMES.items()}
-    return {
-        names.get(name, name): tensor.float() for name, tensor in tensors.items() if name.startswith(FLOAT_PARTS)
-    }
+    return {names.get(name, name): tensor.float() for name, tensor in tensors.items() if name.startswith(FLOAT_PARTS)}
 
 
 def gains_of(config: ModelConfig, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

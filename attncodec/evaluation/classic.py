@@ -107,9 +107,7 @@ def _smallest(codec: ClassicCodec, rgb: RGB, at_least_bytes: int, options: dict[
     return None if data is None else ClassicFile(data, low, codec.decode(data))
 
 
-def classic_curves(
-    pictures: Sequence[RGB], stopped: Callable[[], bool] = lambda: False
-) -> dict[str, Curve] | None:
+def classic_curves(pictures: Sequence[RGB], stopped: Callable[[], bool] = lambda: False) -> dict[str, Curve] | None:
     """Measure curves of JPEG, WebP, and AVIF where Pillow has it: means over the pictures at a few qualities.
 
     Returns None where it was stopped on the way.

@@ -112,7 +112,9 @@ class Rounding:
     def _worth(self, residual: Tensor, elements: Elements) -> Tensor:
         return self.error_bits[..., elements.channels][..., None, None].expand_as(residual)
 
-    def _chosen(self, symbols: Tensor, residual: Tensor, scale_index: Tensor, worth: Tensor, bits: SymbolBits) -> Tensor:
+    def _chosen(
+        self, symbols: Tensor, residual: Tensor, scale_index: Tensor, worth: Tensor, bits: SymbolBits
+    ) -> Tensor:
         """The nearest symbols, or the next ones towards zero; all of one shape."""
         exact, nearer_zero = residual.float(), symbols - symbols.sign()
 

@@ -17,7 +17,9 @@ from torch import Tensor, nn
 NUM_SCALES = 256
 SCALES_PER_OCTAVE = 22
 UNIT_SCALE_INDEX = 70  # that of a scale of one quantiser step; the lowest scale is 0.110, the highest 340
-SKIP_SCALE_INDEX = 8  # elements of lower indices (scale under 0.142) are taken as zero where the file's skip flag is set
+SKIP_SCALE_INDEX = (
+    8  # elements of lower indices (scale under 0.142) are taken as zero where the file's skip flag is set
+)
 SYMBOL_LIMIT = 32767
 # P(k) = (1 - share) Gaussian + share * norm / (1 + |k|)^2, whose sum over the integers is 2 zeta(2) - 1
 TAIL_SHARE = 2**-12

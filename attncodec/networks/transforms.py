@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from attncodec.config import ModelConfig
-from attncodec.pictures import pad_edges
 from attncodec.networks.attention import build_attention
 from attncodec.networks.blocks import SLOPE, Down, ResidualBlock, Up, fold, full_precision, unfold
+from attncodec.pictures import pad_edges
 
 STRIDE = 16  # pixels to a latent, each way
 HYPER_STRIDE = 4  # latents to an element of z, each way

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from attncodec.budget import Budget
 from attncodec.coding.model_file import FORMAT as MODEL_FORMAT
+from attncodec.coding.tensor_file import canonical_json, read_meta, read_tensors, sha256_of, to_bytes
 from attncodec.config import Config
 from attncodec.config_file import build_config
 from attncodec.errors import CheckpointError, TrainingError
 from attncodec.files import write_atomic
-from attncodec.coding.tensor_file import canonical_json, read_meta, read_tensors, sha256_of, to_bytes
 from attncodec.training.progress import Progress
 
 FORMAT = "attncodec-checkpoint-1"

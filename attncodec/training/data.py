@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from attncodec.config import Config
+from attncodec.distributed import SINGLE_PROCESS, Distributed
 from attncodec.errors import ConfigError, ImageError, TrainingError
 from attncodec.pictures import RGB
-from attncodec.distributed import SINGLE_PROCESS, Distributed
 from attncodec.training.device import to_device
 from attncodec.training.memory import MemoryBudget
 from attncodec.training.picture_set import Picture, cores
@@ -32,13 +32,21 @@ class Crops:
     crop.
     """
 
-    def __init__(self, pictures: Sequence[Picture], config: Config, device: torch.device, distributed: Distributed = SINGLE_PROCESS) -> None:
+    def __init__(
+        self,
+        pictures: Sequence[Picture],
+        config: Config,
+        device: torch.device,
+        distributed: Distributed = SINGLE_PROCESS,
+    ) -> None:
         if config.data.cache == "device" and device.type != "cuda":
             raise ConfigError("data.cache=device keeps pictures on a GPU", "data.cache=ram keeps them in memory")
         self.config, self.distributed = config, distributed
         fewest = min(self.count(config.crop_in(phase)) for phase in config.train.phases)
         if fewest < distributed.size:
-            raise ConfigError(f"{distributed.size} processes cannot share {fewest} crops in a step", "raise train.batch")
+            raise ConfigError(
+                f"{distributed.size} processes cannot share {fewest} crops in a step", "raise train.batch"
+            )
         self.pieces = [(picture, number) for picture in pictures for number in range(len(picture.boxes))]
         side = config.data.crop
         shapes = [(_length(rows), _length(columns)) for picture in pictures for rows, columns in picture.boxes]

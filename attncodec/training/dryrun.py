@@ -3,18 +3,17 @@
 import resource
 import sys
 import time
-from collections.abc import Callable
 
 import torch
 
 from attncodec.budget import Budget
 from attncodec.config import Config
 from attncodec.networks.complexity import complexity
-from attncodec.training.setup import begin, load_held_out, load_pictures
 from attncodec.training.data import Crops
 from attncodec.training.init_from import with_networks
-from attncodec.training.train_state import TrainState
 from attncodec.training.phases import learning_rate, place_at
+from attncodec.training.setup import load_held_out, load_pictures, set_up
+from attncodec.training.train_state import TrainState
 
 # Some steps are timed together, again and again, until one takes as long as it did the time before, but for this share:
 # the first ones are slow, for kernels are chosen, caches fill, and on a GPU a step is captured (replay.py).
@@ -24,12 +23,12 @@ SETTLED = 0.03
 TIMES_MIN, TIMES_MAX = 3, 12
 
 
-def dry_run(config: Config, device: torch.device, say: Callable[[str], None]) -> dict[str, str]:
-    """Name -> value of what it came to. Raises what `train` raises before its first step."""
+def dry_run(config: Config, device: torch.device) -> dict[str, str]:
+    """Return what it came to, by name. Raises what `train` raises before its first step."""
     config = with_networks(config)
-    pictures = load_pictures(config, say)
-    held_out = load_held_out(pictures, say)
-    state, crops = begin(config, device, pictures, say)
+    pictures = load_pictures(config)
+    held_out = load_held_out(pictures)
+    state, crops = set_up(config, device, pictures)
     step_s = settled_step_s(state, crops)
     crops.close()
     costs = complexity(config.model)
@@ -49,7 +48,7 @@ def dry_run(config: Config, device: torch.device, say: Callable[[str], None]) ->
 
 
 def settled_step_s(state: TrainState, crops: Crops) -> float:
-    """Seconds a step, batches included, once it is as fast as it will be."""
+    """Measure the seconds of a step, batches included, once it is as fast as it will be."""
     times, step, place = list[float](), 0, place_at(state.config, 0.0)
     side = state.config.crop_in(place.phase)
     while len(times) < TIMES_MIN or (abs(times[-1] / times[-2] - 1) > SETTLED and len(times) < TIMES_MAX):

@@ -19,10 +19,9 @@ from torch import Tensor, nn
 from attncodec.config import WINDOWED, ModelConfig
 from attncodec.config_file import flatten
 from attncodec.errors import ConfigError
-from attncodec.networks.hyperprior import HyperpriorCodec
 from attncodec.networks.context import ContextModel
+from attncodec.networks.hyperprior import HyperpriorCodec, build_codec
 from attncodec.networks.transforms import dct_basis
-from attncodec.networks.hyperprior import build_codec
 
 SILENT_Y, SILENT_Z = -9.0, -10.0  # log2 of quantiser steps to a unit, of new channels
 STRIDES = (4, 8, 16)

@@ -6,21 +6,20 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from attncodec.coding.fixed_point import FIXED_POINT_ONE
+from attncodec.coding.integer_context import dequantised
+from attncodec.coding.model_file import FLOAT_PARTS, GAIN_Z, gains_of, tables_of
+from attncodec.coding.sealed import SealedCodec, load_sealed
+from attncodec.coding.shipped import shipped
+from attncodec.coding.tables import Tables
 from attncodec.config import Config, ModelConfig
 from attncodec.config_file import build_config, flatten, load_config, nest
 from attncodec.errors import CheckpointError, ConfigError
-from attncodec.networks.hyperprior import HyperpriorCodec
-from attncodec.coding.tables import Tables
 from attncodec.networks.context import ContextModel
-from attncodec.coding.integer_context import dequantised
-from attncodec.coding.fixed_point import FIXED_POINT_ONE
-from attncodec.coding.model_file import FLOAT_PARTS, GAIN_Z, gains_of, tables_of
+from attncodec.networks.hyperprior import HyperpriorCodec, build_codec
 from attncodec.networks.priors import LearnedPrior, SideInfo
-from attncodec.coding.sealed import SealedCodec, load_sealed
-from attncodec.coding.shipped import shipped
 from attncodec.training.checkpoint import AVERAGE, Checkpoint, load_checkpoint
 from attncodec.training.export import averaged_codec
-from attncodec.networks.hyperprior import build_codec
 from attncodec.training.growth import additions, grow
 
 SHIPPED_NAME = "shipped"  # as train.init has it

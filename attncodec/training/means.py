@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from attncodec.metrics import mse_to_psnr_db
 from attncodec.distributed import Distributed
+from attncodec.metrics import mse_to_psnr_db
 from attncodec.training.train_state import StepResult
 from attncodec.training.validation import Point
 

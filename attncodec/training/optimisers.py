@@ -16,8 +16,12 @@ from torch import Tensor, nn
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 NEWTON_SCHULZ_PAIRS = 2  # four steps, of Jordan's five; the last costs much, and changes the smallest singular values
 MOMENTUM = 0.9
-ORTHOGONALISE_EVERY = 2  # steps for which a CPU, where making them is a good part of a step, uses orthogonalised matrices
-ADAMW_LR_MULTIPLIER = 3.0  # the rate of learning of gains, biases and the prior of z, in that of the convolutions' weights
+ORTHOGONALISE_EVERY = (
+    2  # steps for which a CPU, where making them is a good part of a step, uses orthogonalised matrices
+)
+ADAMW_LR_MULTIPLIER = (
+    3.0  # the rate of learning of gains, biases and the prior of z, in that of the convolutions' weights
+)
 ADAM_RMS = 0.2  # the usual root mean square of an Adam step, in rates of learning
 
 

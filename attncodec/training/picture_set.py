@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from attncodec.config import DataConfig
+from attncodec.distributed import SINGLE_PROCESS, Distributed
 from attncodec.errors import ConfigError, ImageError
 from attncodec.pictures import RGB, SUFFIXES, decode_rgb, find_pictures, picture_size
-from attncodec.distributed import SINGLE_PROCESS, Distributed
 from attncodec.training.memory import MemoryBudget
 
 LARGE = 24_000_000  # pixels; of larger pictures a few fixed cuts are used, so that one cannot fill the memory
@@ -149,7 +149,9 @@ def boxes_of(height: int, width: int, sha256: str) -> list[Box]:
     return boxes
 
 
-def read_pictures(sources: list[Source], config: DataConfig, distributed: Distributed = SINGLE_PROCESS) -> Iterator[Picture]:
+def read_pictures(
+    sources: list[Source], config: DataConfig, distributed: Distributed = SINGLE_PROCESS
+) -> Iterator[Picture]:
     """Look at each, in their order, on as many threads as there are cores, and keep what there is memory_budget for.
 
     Every file is decoded, so that damaged ones are known; of a picture in a shard, and with `data.cache=none`, only the

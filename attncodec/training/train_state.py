@@ -112,9 +112,7 @@ class TrainState:
     phase: Phase = EVERYTHING
 
     @classmethod
-    def build(
-        cls, config: Config, device: torch.device, distributed: Distributed = SINGLE_PROCESS
-    ) -> "TrainState":
+    def build(cls, config: Config, device: torch.device, distributed: Distributed = SINGLE_PROCESS) -> "TrainState":
         """Build what learns, with weights from the seed; `initialise`, `begin_from` or `restore` must follow."""
         torch.manual_seed(config.train.seed)
         torch.backends.cudnn.benchmark = True  # crops have one shape
@@ -126,7 +124,9 @@ class TrainState:
         if config.train.compile is True or (config.train.compile == "auto" and device.type == "cuda"):
             compile_networks(codec, device)
         optimisers = build_optimisers(codec, config.train.lr, bf16)
-        state = cls(config, device, codec, averaged, optimisers, in_process_group(codec, distributed), bf16, distributed)
+        state = cls(
+            config, device, codec, averaged, optimisers, in_process_group(codec, distributed), bf16, distributed
+        )
         # The gradients of several processes meet while they are made, and MS-SSIM copies its window to the GPU in every step.
         if device.type == "cuda" and distributed.size == 1 and not config.train.ms_ssim_share:
             state.replay = Replay(state._train_step, device)
@@ -139,7 +139,9 @@ class TrainState:
             self.codec.initialise(self.to_float(crops.first(INITIALISATION_CROPS)))
             return {name: tensor.cpu() for name, tensor in self.codec.state_dict().items()}
 
-        weights = self.distributed.run_on_rank0(initialised)  # and not found by each: sums differ from machine to machine
+        weights = self.distributed.run_on_rank0(
+            initialised
+        )  # and not found by each: sums differ from machine to machine
         for mine in (self.codec, self.averaged):
             mine.load_state_dict(weights)
 

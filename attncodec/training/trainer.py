@@ -166,9 +166,7 @@ class Trainer:
         self._save()
         return True
 
-    def _record_validation(
-        self, reconstruct: Reconstruct, kind: str, distributed: Distributed
-    ) -> MetricsRow | None:
+    def _record_validation(self, reconstruct: Reconstruct, kind: str, distributed: Distributed) -> MetricsRow | None:
         """Write a row for each of the qualities that are looked at, and one, which is returned, of their means.
 
         Returns None, and writes nothing, where a stop was asked for on the way. `distributed`: who takes part.

@@ -4,13 +4,13 @@ import pytest
 import torch
 from conftest import photo
 
+from attncodec.coding.bottlenecks import EncodeBottleneck
+from attncodec.coding.encoder import PictureEncoder, Target
+from attncodec.coding.sealed import SealedCodec
 from attncodec.container import unpack
 from attncodec.errors import CheckpointError, ConfigError
 from attncodec.metrics import psnr_db
 from attncodec.networks.bottleneck import Elements
-from attncodec.coding.bottlenecks import EncodeBottleneck
-from attncodec.coding.encoder import PictureEncoder, Target
-from attncodec.coding.sealed import SealedCodec
 
 
 @pytest.fixture(scope="module")

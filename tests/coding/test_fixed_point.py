@@ -3,14 +3,11 @@ import torch
 from conftest import TINY, make_codec
 from torch import nn
 
-from attncodec.errors import CheckpointError
-from attncodec.networks.blocks import SLOPE, Up
-from attncodec.coding.integer_context import IntegerContextModel, Ranges, integer_tensors, dequantised
 from attncodec.coding.fixed_point import (
     BIAS_BITS,
     EXP2_ONE,
-    INTEGER_LIMIT,
     FIXED_POINT_ONE,
+    INTEGER_LIMIT,
     OUTPUT_LIMIT,
     IntegerConv2d,
     exact,
@@ -20,6 +17,9 @@ from attncodec.coding.fixed_point import (
     quantise_conv,
     to_fixed_point,
 )
+from attncodec.coding.integer_context import IntegerContextModel, Ranges, dequantised, integer_tensors
+from attncodec.errors import CheckpointError
+from attncodec.networks.blocks import SLOPE, Up
 from attncodec.quality import interpolate
 
 
@@ -146,7 +146,9 @@ def test_the_exact_prior_says_what_the_float_prior_says(tensors: dict[str, torch
         exact_hyper = prior.hyper(z_hat, quality_index, to_fixed_point(gain_z).long())
         assert (float_hyper - exact_hyper / features).abs().max() < 0.02
         gains = interpolate(codec.log2_gain, quality_index).repeat_interleave(4, 1)[..., None, None]
-        y_hat = torch.randn(1, 96, 4, 6, generator=generator).double().mul(3 * FIXED_POINT_ONE).round() / FIXED_POINT_ONE
+        y_hat = (
+            torch.randn(1, 96, 4, 6, generator=generator).double().mul(3 * FIXED_POINT_ONE).round() / FIXED_POINT_ONE
+        )
         float_known, exact_known = float_hyper[:, :0], exact_hyper[:, :0]
         for step in range(4):
             gain = gains[:, prior.order[step]]

@@ -10,9 +10,6 @@ from conftest import TINY, photo
 from pydantic import Field
 
 from attncodec import config
-from attncodec.container import unpack
-from attncodec.errors import CheckpointError
-from attncodec.pictures import read_rgb
 from attncodec.coding import model_file
 from attncodec.coding.integer_context import Z_FRACTION
 from attncodec.coding.model_file import (
@@ -26,6 +23,9 @@ from attncodec.coding.model_file import (
 )
 from attncodec.coding.sealed import SealedCodec, load_sealed
 from attncodec.coding.tensor_file import to_bytes
+from attncodec.container import unpack
+from attncodec.errors import CheckpointError
+from attncodec.pictures import read_rgb
 
 DATA = Path(__file__).parents[1] / "data"  # a model of before z had gains, and in `levels` one with all parts
 GOLDEN = json.loads((DATA / "golden.json").read_text())

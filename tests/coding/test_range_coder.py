@@ -1,11 +1,10 @@
 import numpy as np
 import pytest
 
-from attncodec.errors import CheckpointError, ContainerError
-from attncodec.coding.tables import PRECISION, Symbols, Tables, TableSet, quantise_weights
-from attncodec.networks.priors import SYMBOL_LIMIT
 from attncodec.coding.range_coder import SymbolReader, SymbolWriter
-from attncodec.coding.tables import gaussian_tables
+from attncodec.coding.tables import PRECISION, Symbols, Tables, TableSet, gaussian_tables, quantise_weights
+from attncodec.errors import CheckpointError, ContainerError
+from attncodec.networks.priors import SYMBOL_LIMIT
 
 
 class Coder:

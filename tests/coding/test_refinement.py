@@ -3,12 +3,12 @@ import pytest
 import torch
 from conftest import TINY, make_codec, photo
 
-from attncodec.container import unpack
-from attncodec.pictures import to_tensor
 from attncodec.coding.encoder import PictureEncoder, Target
-from attncodec.coding.refinement import EFFORTS, PassThroughBottleneck, Latents, refine
+from attncodec.coding.refinement import EFFORTS, Latents, PassThroughBottleneck, refine
 from attncodec.coding.sealed import SealedCodec
 from attncodec.coding.sealing import seal
+from attncodec.container import unpack
+from attncodec.pictures import to_tensor
 
 RGB = photo(96, 128, 3)
 

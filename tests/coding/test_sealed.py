@@ -12,13 +12,13 @@ import torch
 from conftest import make_codec, photo
 from safetensors.torch import save_file
 
-from attncodec.container import HEADER_BYTES, unpack
-from attncodec.errors import CheckpointError, ContainerError
-from attncodec.networks.hyperprior import HyperpriorCodec
 from attncodec.coding.encoder import PictureEncoder
 from attncodec.coding.model_file import read_header
 from attncodec.coding.sealed import SealedCodec, load_sealed
 from attncodec.coding.sealing import seal
+from attncodec.container import HEADER_BYTES, unpack
+from attncodec.errors import CheckpointError, ContainerError
+from attncodec.networks.hyperprior import HyperpriorCodec
 
 
 def test_a_loaded_model_is_the_sealed_one(sealed: SealedCodec, model_file: Path) -> None:

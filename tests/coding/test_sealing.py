@@ -3,18 +3,18 @@ import pytest
 import torch
 from conftest import TINY, make_codec, photo
 
-from attncodec.errors import CheckpointError
-from attncodec.pictures import to_tensor
 from attncodec.coding.bottlenecks import BitCounter, EncodeBottleneck
-from attncodec.networks.hyperprior import HyperpriorCodec
+from attncodec.coding.calibration import Counts, Sample, _lowest, count
 from attncodec.coding.encoder import PictureEncoder
 from attncodec.coding.fixed_point import INTEGER_LIMIT, IntegerLeakyReLU
 from attncodec.coding.model_file import CENTRES, ERROR_WEIGHT, OFFSETS
-from attncodec.networks.priors import NUM_SCALES, SKIP_SCALE_INDEX, UNIT_SCALE_INDEX
-from attncodec.coding.tables import MAGNITUDES, gaussian_tables, measured_tables
 from attncodec.coding.sealed import SealedCodec
-from attncodec.coding.calibration import Counts, Sample, _lowest, count
 from attncodec.coding.sealing import measure_ranges, seal
+from attncodec.coding.tables import MAGNITUDES, gaussian_tables, measured_tables
+from attncodec.errors import CheckpointError
+from attncodec.networks.hyperprior import HyperpriorCodec
+from attncodec.networks.priors import NUM_SCALES, SKIP_SCALE_INDEX, UNIT_SCALE_INDEX
+from attncodec.pictures import to_tensor
 
 CROPS = torch.cat([to_tensor(photo(128, 128, seed)) for seed in range(10, 22)])
 
@@ -135,7 +135,9 @@ def test_a_picture_of_one_colour_can_be_measured() -> None:
     assert decompress(codec, compress(codec, photo(30, 30))).shape == (30, 30, 3)
 
 
-def test_what_is_measured_does_not_depend_on_the_number_of_threads(codec: HyperpriorCodec, measured: SealedCodec) -> None:
+def test_what_is_measured_does_not_depend_on_the_number_of_threads(
+    codec: HyperpriorCodec, measured: SealedCodec
+) -> None:
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(1 if threads > 1 else 2)

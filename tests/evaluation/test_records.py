@@ -4,10 +4,10 @@ import pytest
 from conftest import photo
 from PIL import Image
 
-from attncodec.evaluation.records import evaluate_picture, summarise
-from attncodec.evaluation.report import points, table
 from attncodec.coding.encoder import PictureEncoder, Target
 from attncodec.coding.sealed import SealedCodec
+from attncodec.evaluation.records import evaluate_picture, summarise
+from attncodec.evaluation.report import points, table
 
 
 @pytest.fixture

@@ -4,10 +4,10 @@ import pytest
 import torch
 from conftest import photo
 
-from attncodec.pictures import to_tensor
 from attncodec.networks.bottleneck import Elements, EncoderRoundingBottleneck, RoundBottleneck, Rounding
 from attncodec.networks.hyperprior import HyperpriorCodec
 from attncodec.networks.priors import NUM_SCALES, UNIT_SCALE_INDEX, MagnitudeTable, gaussian_bits
+from attncodec.pictures import to_tensor
 
 RESIDUAL = torch.tensor([0.2, 0.51, 0.9, -0.6, -1.4, 1.55, 7.52]).reshape(1, 1, 1, 7)
 LEVEL = torch.full_like(RESIDUAL, UNIT_SCALE_INDEX - 22.0)

@@ -2,9 +2,9 @@ import pytest
 import torch
 from conftest import TINY, make_codec, photo
 
-from attncodec.pictures import to_tensor
 from attncodec.networks.bottleneck import RoundBottleneck
 from attncodec.networks.context import coding_order
+from attncodec.pictures import to_tensor
 
 
 @pytest.mark.parametrize(("kind", "steps"), [("none", 1), ("quadtree", 4)])

@@ -3,18 +3,17 @@ import pytest
 import torch
 from conftest import KODAK, TINY, make_codec, photo
 
-from attncodec.pictures import read_rgb, to_tensor
-from attncodec.metrics import psnr_db
-from attncodec.networks.bottleneck import NoiseBottleneck, RoundBottleneck
 from attncodec.coding.bottlenecks import DecodeBottleneck, EncodeBottleneck
-from attncodec.networks.hyperprior import HyperpriorCodec
-from attncodec.coding.range_coder import SymbolWriter
 from attncodec.coding.encoder import PictureEncoder, Target
-from attncodec.quality import rd_lambda_at
-from attncodec.networks.priors import SKIP_SCALE_INDEX
+from attncodec.coding.range_coder import SymbolWriter
 from attncodec.coding.sealed import SealedCodec
 from attncodec.coding.sealing import seal
-from attncodec.networks.hyperprior import build_codec
+from attncodec.metrics import psnr_db
+from attncodec.networks.bottleneck import NoiseBottleneck, RoundBottleneck
+from attncodec.networks.hyperprior import HyperpriorCodec, build_codec
+from attncodec.networks.priors import SKIP_SCALE_INDEX
+from attncodec.pictures import read_rgb, to_tensor
+from attncodec.quality import rd_lambda_at
 
 SIZES = [(1, 1), (7, 300), (513, 257), (300, 7), (16, 16), (17, 64), (65, 63)]
 
@@ -38,7 +37,9 @@ def through_all_channels(
 
 @pytest.mark.parametrize("position", [0, 64, 77, 128])
 @pytest.mark.parametrize("size", SIZES)
-def test_round_write_and_read_give_identical_latents(sealed: SealedCodec, size: tuple[int, int], quality_index: int) -> None:
+def test_round_write_and_read_give_identical_latents(
+    sealed: SealedCodec, size: tuple[int, int], quality_index: int
+) -> None:
     rounded, written, back = through_all_channels(sealed, photo(*size), quality_index)
     assert torch.equal(rounded, written) and torch.equal(rounded, back)
 

@@ -4,9 +4,19 @@ import numpy as np
 import pytest
 import torch
 
-from attncodec.coding.tables import PRECISION, TableSet
-from attncodec.networks.priors import NUM_SCALES, SCALES_PER_OCTAVE, TAIL_NORM, TAIL_SHARE, UNIT_SCALE_INDEX, LearnedPrior, SideInfo, gaussian_bits, scale_of_index, lower_bound
-from attncodec.coding.tables import TablePrior, factorised_tables, gaussian_tables
+from attncodec.coding.tables import PRECISION, TablePrior, TableSet, factorised_tables, gaussian_tables
+from attncodec.networks.priors import (
+    NUM_SCALES,
+    SCALES_PER_OCTAVE,
+    TAIL_NORM,
+    TAIL_SHARE,
+    UNIT_SCALE_INDEX,
+    LearnedPrior,
+    SideInfo,
+    gaussian_bits,
+    lower_bound,
+    scale_of_index,
+)
 
 
 def level_of(scale):

@@ -2,10 +2,10 @@ import torch
 from conftest import TINY, photo
 
 from attncodec.config import AttentionConfig, ModelConfig
-from attncodec.pictures import to_tensor
 from attncodec.networks.attention import Additive, Dot, Kernel, WindowAttention
 from attncodec.networks.blocks import AttentionBlock
 from attncodec.networks.transforms import AnalysisTransform, HyperAnalysis, SynthesisTransform, dct_basis
+from attncodec.pictures import to_tensor
 
 
 def test_the_dct_basis_is_orthonormal() -> None:

@@ -8,11 +8,11 @@ import pytest
 import torch
 from conftest import TINY, make_codec, photo
 
-from attncodec.config import AttentionConfig, Config
-from attncodec.networks.attention import ATTENTION
 from attncodec.coding.encoder import PictureEncoder, Target
 from attncodec.coding.sealed import load_sealed
 from attncodec.coding.sealing import seal
+from attncodec.config import AttentionConfig, Config
+from attncodec.networks.attention import ATTENTION
 from attncodec.training.train import train
 
 SMALL = {"strides": (8, 16), "heads": 2, "window": 4, "hidden": 4}

@@ -16,19 +16,19 @@ from test_train_state import crops
 from test_trainer import changed, stop_at
 
 from attncodec.budget import Budget
-from attncodec.config import ENCODER_PARTS, Config, Phase
-from attncodec.pictures import to_rgb, to_tensor
-from attncodec.networks.bottleneck import RoundBottleneck
 from attncodec.coding.sealed import SealedCodec, load_sealed
+from attncodec.config import ENCODER_PARTS, Config, Phase
+from attncodec.networks.bottleneck import RoundBottleneck
+from attncodec.pictures import to_rgb, to_tensor
 from attncodec.training import train_state as train_state_module
-from attncodec.training.setup import load_pictures
 from attncodec.training.checkpoint import Checkpoint
 from attncodec.training.data import Crops
-from attncodec.training.train_state import TrainState
-from attncodec.training.train import Outcome
-from attncodec.training.trainer import train
 from attncodec.training.progress import Progress
 from attncodec.training.replay import BEFORE, Replay
+from attncodec.training.setup import load_pictures
+from attncodec.training.train import Outcome
+from attncodec.training.train_state import TrainState
+from attncodec.training.trainer import train
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),

@@ -9,8 +9,8 @@ from conftest import photo
 from PIL import Image
 
 from attncodec.config import Config, DataConfig, TrainConfig
-from attncodec.errors import ConfigError, TrainingError
 from attncodec.distributed import Distributed
+from attncodec.errors import ConfigError, TrainingError
 from attncodec.training import memory
 from attncodec.training import picture_set as pictures_module
 from attncodec.training.data import Crops, centre, extend, reduced
@@ -278,7 +278,9 @@ def test_memory_is_taken_up_to_the_stated_share(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(memory, "available_bytes", lambda: 1000)
     room = MemoryBudget.of(DataConfig(memory_share=0.3))
     assert room.take(200) and not room.take(101) and room.take(100)
-    assert not MemoryBudget.of(DataConfig(cache="none")).take(1) and MemoryBudget.of(DataConfig(cache="ram")).take(2**60)
+    assert not MemoryBudget.of(DataConfig(cache="none")).take(1) and MemoryBudget.of(DataConfig(cache="ram")).take(
+        2**60
+    )
 
 
 def test_the_limit_of_a_container_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,16 @@ from attncodec.budget import Budget
 from attncodec.config import Config
 from attncodec.errors import TrainingError
 from attncodec.training.checkpoint import Checkpoint, load_checkpoint
-from attncodec.training.divergence import ENOUGH, ROLLBACKS_MAX, WINDOW, RollbackCheckpoints, has_diverged, lr_factor, snapshot_due, record_loss
+from attncodec.training.divergence import (
+    ENOUGH,
+    ROLLBACKS_MAX,
+    WINDOW,
+    RollbackCheckpoints,
+    has_diverged,
+    lr_factor,
+    record_loss,
+    snapshot_due,
+)
 from attncodec.training.progress import Progress
 
 

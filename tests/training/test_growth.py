@@ -5,21 +5,21 @@ import torch
 from conftest import TINY, make_codec, photo
 from test_trainer import CPU, changed, run
 
+from attncodec.coding.sealed import SealedCodec
+from attncodec.coding.sealing import seal
 from attncodec.config import AttentionConfig, Config, ModelConfig
 from attncodec.config_file import dump_yaml, load_config
 from attncodec.errors import ConfigError
-from attncodec.pictures import to_tensor
 from attncodec.metrics import psnr_db
-from attncodec.networks.hyperprior import HyperpriorCodec
 from attncodec.networks.context import coding_order
+from attncodec.networks.hyperprior import HyperpriorCodec
+from attncodec.pictures import to_tensor
 from attncodec.quality import rd_lambda_at
-from attncodec.coding.sealed import SealedCodec
-from attncodec.coding.sealing import seal
 from attncodec.training.checkpoint import load_checkpoint
 from attncodec.training.growth import additions, grow, refusals
 from attncodec.training.init_from import load_initial, networks_of, unseal, with_networks
-from attncodec.training.train_state import TrainState
 from attncodec.training.train import train
+from attncodec.training.train_state import TrainState
 
 BASE = TINY.model_copy(update={"widths": (8, 16, 24), "attention": AttentionConfig(analysis=("gated", "none"))})
 LARGER = {

@@ -6,24 +6,28 @@ import torch
 from conftest import TINY, photo
 from test_trainer import changed, run
 
-from attncodec.config import Config, ModelConfig
-from attncodec.errors import CheckpointError, ConfigError
-from attncodec.pictures import to_tensor
-from attncodec.networks.hyperprior import HyperpriorCodec
 from attncodec.coding.sealed import SealedCodec
 from attncodec.coding.sealing import seal
+from attncodec.config import Config, ModelConfig
+from attncodec.errors import CheckpointError, ConfigError
+from attncodec.networks.hyperprior import HyperpriorCodec
+from attncodec.pictures import to_tensor
 from attncodec.training.checkpoint import load_checkpoint
 from attncodec.training.init_from import load_initial, unseal
 from attncodec.training.run_folder import RunFolder
 
 
-def test_a_codec_unsealed_is_the_one_that_was_sealed_but_for_rounding(codec: HyperpriorCodec, sealed: SealedCodec) -> None:
+def test_a_codec_unsealed_is_the_one_that_was_sealed_but_for_rounding(
+    codec: HyperpriorCodec, sealed: SealedCodec
+) -> None:
     found = unseal(sealed)
     x = to_tensor(photo(128, 128, 5))
     with torch.no_grad():
         assert torch.allclose(found.analyse(x), codec.analyse(x), atol=2e-2)
     for quality_index in (64, 164):
-        (ours, our_bits), (theirs, their_bits) = (c.reconstruct(photo(128, 128, 5), quality_index) for c in (found, codec))
+        (ours, our_bits), (theirs, their_bits) = (
+            c.reconstruct(photo(128, 128, 5), quality_index) for c in (found, codec)
+        )
         assert np.abs(ours.astype(int) - theirs).max() <= 40 and np.abs(ours.astype(int) - theirs).mean() < 0.5
         assert our_bits == pytest.approx(their_bits, rel=0.02)
 

@@ -10,9 +10,9 @@ from attncodec.config import ENCODER_PARTS, Config, Phase, TrainConfig
 from attncodec.config_file import load_config
 from attncodec.errors import ConfigError
 from attncodec.training.checkpoint import load_checkpoint
-from attncodec.training.train_state import PARTS, TrainState
 from attncodec.training.phases import learning_rate, place_at
 from attncodec.training.run_folder import RunFolder
+from attncodec.training.train_state import PARTS, TrainState
 
 LAST = Phase(share=0.4, crop=128, lr=(0.2, 0), frozen=ENCODER_PARTS, rounding="encoder")
 PHASES = (Phase(share=0.3, lr=(1, 1)), Phase(share=0.3, lr=(1, 0.2)), LAST)

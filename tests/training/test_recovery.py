@@ -20,10 +20,9 @@ from attncodec.config_file import dump_yaml
 from attncodec.errors import CheckpointError, ConfigError, TrainingError
 from attncodec.networks.hyperprior import HyperpriorCodec
 from attncodec.training import checkpoint as checkpoint_module
-from attncodec.training import trainer
 from attncodec.training.checkpoint import INCOMING, load_checkpoint
-from attncodec.training.train_state import TrainState
 from attncodec.training.run_folder import RunFolder
+from attncodec.training.train_state import TrainState
 
 KILLS = 30
 
@@ -42,7 +41,9 @@ def disturb(
     another a signal to stop."""
     blown = []
 
-    def stepping(self: TrainState, step: int, lr: float, crops: torch.Tensor, rollback_count: int, whole: int) -> object:
+    def stepping(
+        self: TrainState, step: int, lr: float, crops: torch.Tensor, rollback_count: int, whole: int
+    ) -> object:
         if step == blow_up and not blown:
             blown.append(step)
             with torch.no_grad():

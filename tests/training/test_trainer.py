@@ -6,22 +6,21 @@ import pytest
 import torch
 
 from attncodec.budget import Budget
+from attncodec.coding.encoder import PictureEncoder, Target
+from attncodec.coding.sealed import load_sealed
 from attncodec.config import Config, Phase
 from attncodec.config_file import load_config
 from attncodec.container import unpack
+from attncodec.distributed import Distributed
 from attncodec.errors import ConfigError
 from attncodec.pictures import find_pictures, read_rgb
-from attncodec.coding.encoder import PictureEncoder, Target
-from attncodec.coding.sealed import load_sealed
-from attncodec.distributed import Distributed
-from attncodec.training import trainer
-from attncodec.training.setup import load_held_out, load_pictures
 from attncodec.training.checkpoint import load_checkpoint
 from attncodec.training.export import seal_checkpoint
-from attncodec.training.train_state import TrainState
-from attncodec.training.train import Outcome
-from attncodec.training.trainer import train
 from attncodec.training.run_folder import RunFolder
+from attncodec.training.setup import load_held_out, load_pictures
+from attncodec.training.train import Outcome
+from attncodec.training.train_state import TrainState
+from attncodec.training.trainer import train
 from attncodec.training.validation import validate
 
 CPU = torch.device("cpu")

@@ -11,8 +11,8 @@ from test_trainer import CPU, changed, run
 from attncodec.config import Config
 from attncodec.training import dryrun
 from attncodec.training.dryrun import dry_run
-from attncodec.training.train_state import StepResult
 from attncodec.training.means import Means
+from attncodec.training.train_state import StepResult
 
 
 def test_a_run_can_be_looked_at(quick_config: Config, tmp_path: Path) -> None:
