@@ -127,7 +127,10 @@ def latents_sha256(data: bytes, models: ModelCache) -> str:
 
 
 def describe_file(path: Path) -> dict[str, object]:
-    """Say what stands in an .atc or a model file, by name. Raises ContainerError or CheckpointError if it is neither."""
+    """Say what stands in an .atc or a model file, by name.
+
+    Raises ContainerError or CheckpointError if it is neither.
+    """
     data = read_input(path)
     if data.startswith(MAGIC) or path.suffix == ".atc" or path == STREAM:
         container = unpack(data)

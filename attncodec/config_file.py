@@ -90,7 +90,10 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def nest(flat: dict[str, Any]) -> dict[str, Any]:
-    """Turn dotted keys into nested sections: the inverse of `flatten`. Raises ConfigError where a key is both a value and a section."""
+    """Turn dotted keys into nested sections: the inverse of `flatten`.
+
+    Raises ConfigError where a key is both a value and a section.
+    """
     tree: dict[str, Any] = {}
     for key, value in flat.items():
         _set(tree, key, value)

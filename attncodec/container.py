@@ -4,7 +4,7 @@
          0     4  magic "ATNC"
          4     1  version, 0
          5     1  flags: bit 0, elements below the model's skip level are not coded; the others are 0
-         6     2  quality x 64, from 64 on
+         6     2  quality index: quality x 64, from 64 on
          8     4  width in pixels, at least 1
         12     4  height in pixels, at least 1
         16     8  decoder_id of the model: what decoding depends on (coding/model_file.py)
@@ -12,8 +12,8 @@
         28     4  CRC-32 of the bytes of the latents
         32     4  CRC-32 of the decoded integer latents, as int16 in order of coding, skipped ones as 0
         36     4  CRC-32 of bytes 0 to 35
-        40     -  the latents: one stream (model/range_coder.py) of z, (N, ceil(height / 64), ceil(width / 64)), then of y,
-                  (M, ceil(height / 16), ceil(width / 16)), step by step (networks/context.py)
+        40     -  the latents: one stream (coding/range_coder.py) of z, (N, ceil(height / 64), ceil(width / 64)), then of
+                  y, (M, ceil(height / 16), ceil(width / 16)), step by step (networks/context.py)
 
 Width times height, each taken up to a multiple of 64, is at most PIXEL_LIMIT. Version 0 carries no promise: a later
 build may refuse it.
@@ -48,7 +48,7 @@ class Container:
 
 
 def pack(container: Container) -> bytes:
-    """The bytes of the file. Raises ContainerError for a picture above the pixel limit."""
+    """Return the bytes of the file. Raises ContainerError for a picture above the pixel limit."""
     check_size(container.width, container.height)
     header = HEADER.pack(
         MAGIC,
@@ -66,7 +66,7 @@ def pack(container: Container) -> bytes:
 
 
 def unpack(data: bytes) -> Container:
-    """Check everything that can be checked without the model.
+    """Read a file, and check everything that can be checked without the model.
 
     Raises ContainerError that says which: not an .atc, another version, cut short, damaged, or a size out of bounds.
     """

@@ -105,10 +105,10 @@ def restarts_of_torchrun() -> int:
 
 @contextmanager
 def process_group_of_torchrun(device: str = "cpu") -> Iterator[Distributed]:
-    """Join the process group that torchrun started this process in, by its environment; without it there is one process.
+    """Join the process group that torchrun started this process in, by its environment.
 
-    Log messages come from rank 0 alone. device: cpu or cuda, that of the gradients. Raises AttncodecError on rank 0, and
-    RankZeroFailedError elsewhere, where another process is gone.
+    Without it there is one process. Log messages come from rank 0 alone. device: cpu or cuda, that of the gradients.
+    Raises AttncodecError on rank 0, and RankZeroFailedError elsewhere, where another process is gone.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield SINGLE_PROCESS

@@ -18,7 +18,7 @@ MS_SSIM_SCALE = 1280.0  # CompressAI's lambdas for 1 - MS-SSIM (2.40 ... 220) ov
 
 
 def psnr_db(a: RGB, b: RGB) -> float | None:
-    """Compute the peak signal-to-noise ratio of two (H, W, 3) uint8 pictures, over all samples; None where they are equal."""
+    """Compute the peak signal-to-noise ratio of two (H, W, 3) uint8 pictures; None where they are equal."""
     mse = float(np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2))
     return mse_to_psnr_db(mse) if mse > 0 else None
 

@@ -17,6 +17,7 @@ from statistics import fmean, median
 import numpy as np
 import torch
 
+from attncodec.coding.encoder import compress
 from attncodec.coding.bottlenecks import BitCounter, EncodeBottleneck
 from attncodec.coding.encoder import PictureEncoder, Target
 from attncodec.coding.range_coder import SymbolReader, SymbolWriter

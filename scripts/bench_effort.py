@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from statistics import fmean
 
+from attncodec.coding.decoder import decompress
 from attncodec.api import load
 from attncodec.coding.encoder import PictureEncoder, Target
 from attncodec.coding.find_model import choose_model

@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 from PIL import Image, ImageDraw
 
+from attncodec.coding.decoder import decompress
 from attncodec.coding.encoder import PictureEncoder, Target
 from attncodec.coding.sealed import SealedCodec, load_sealed
 from attncodec.config import AttentionConfig, Config, DataConfig, ModelConfig, TrainConfig

@@ -11,8 +11,8 @@ from attncodec.metrics import psnr_db
 def test_the_example_of_the_docstring_runs(model_file: Path) -> None:
     codec = api.load(str(model_file))
     rgb = photo(30, 40)
-    data = compress(codec, rgb)
-    assert decompress(codec, data).shape == rgb.shape
+    data = codec.compress(rgb)
+    assert codec.decompress(data).shape == rgb.shape
 
 
 def test_without_a_name_the_shipped_model_is_chosen(model_file: Path, tmp_path: Path) -> None:
@@ -25,7 +25,7 @@ def test_the_shipped_model_is_small_and_its_files_decode_without_its_name(tmp_pa
     assert api.DEFAULT.stat().st_size <= 32_000_000
     codec, rgb = api.load(), photo(90, 120)
     assert list(codec.quality_indices)[-1] == 8 * 64
-    data = compress(codec, rgb)
+    data = codec.compress(rgb)
     decoded = api.ModelCache(None).codec_for(data).decompress(data)
     assert psnr_db(rgb, decoded) > 28 and 8 * len(data) / (90 * 120) < 3
 

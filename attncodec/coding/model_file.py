@@ -12,9 +12,9 @@ Digests cover what is stored, never what today's defaults make of it: a field th
 configuration, with a default, changes neither a model that lacks it nor the files that it wrote.
 
 Convolution weights are stored in 16 bits, all others in 32; the networks that feed the entropy coder, the gains and the
-tables are integers (fixed_point.py, integer_context.py, tables.py) and are stored as such, never made again. What begins with
-`reconstruction.` and `rounding.` was measured at sealing, and is absent where nothing was (sealing.py); gains of z are
-absent from models of before there were any. Safetensors hold numbers only: nothing in a model file can be executed.
+tables are integers (fixed_point.py, integer_context.py, tables.py) and are stored as such, never made again. What begins
+with `reconstruction.` and `rounding.` was measured at sealing, and is absent where nothing was (calibration.py); gains
+of z are absent from models of before there were any. Safetensors hold numbers only: nothing in a model file can be executed.
 """
 
 from dataclasses import dataclass

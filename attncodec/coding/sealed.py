@@ -1,4 +1,4 @@
-"""A sealed codec: a trained one that was exported, its integers and tables fixed. Encoder and decoder are made of it."""
+"""A sealed codec: a trained one that was exported, its integers and tables fixed, for encoder and decoder."""
 
 from functools import cached_property
 from pathlib import Path

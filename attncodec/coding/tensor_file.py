@@ -86,7 +86,10 @@ def read_tensors(
 
 
 def sha256_of(tensors: dict[str, Tensor], preamble: str = "") -> "hashlib._Hash":
-    """Compute SHA-256 over the preamble, then name, dtype, shape and little-endian bytes of each tensor, in order of name."""
+    """Compute SHA-256 over the preamble, then each tensor in order of name.
+
+    Of a tensor it takes name, dtype, shape and little-endian bytes.
+    """
     sha = hashlib.sha256(preamble.encode())
     for name, tensor in sorted(tensors.items()):
         sha.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())

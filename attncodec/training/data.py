@@ -18,15 +18,18 @@ from attncodec.training.picture_set import Picture, cores
 
 SYMMETRIES = 8  # of a square: flips of rows and columns, and their exchange
 REDUCTION_MIN = 0.5  # of a crop's side in that of what it is reduced from
+DEVICE_SHARE = 0.8  # of the free memory of a GPU, at most, that data.cache=device takes for pictures
 TRIES = 100  # crops of pictures that turn out to be damaged, one after the other
 
 
 class Crops:
-    """Random crops, in all eight symmetries of a square; half of them, where the picture has memory_budget, are reduced by up to
-    two. Sample i of a step depends on the seed, the step, i and the generation alone, whatever is kept where and
-    however many processes share the batch, so a resumed run sees what an unbroken one would; a GPU rounds a few values
-    of reduced crops otherwise. Every pixel is about equally likely; small pictures are extended by their edges. Where a
-    picture turns out to be damaged, another crop takes the place of its own.
+    """Random crops, in all eight symmetries of a square.
+
+    Half of them, where the picture is large enough, are reduced by up to two. Sample i of a step depends on the seed,
+    the step, i and the rollback count alone, whatever is kept where and however many processes share the batch, so a
+    resumed run sees what an unbroken one would; a GPU rounds a few values of reduced crops otherwise. Every pixel is
+    about equally likely; small pictures are extended by their edges. Where a picture turns out to be damaged, another
+    crop takes the place of its own.
 
     Raises ConfigError where pictures shall be kept on a GPU, and there is none, and where some process would have no
     crop.
@@ -59,19 +62,19 @@ class Crops:
         self.threads = None if kept else Prefetcher(self._make, cores(distributed))
 
     def batch_at(self, step: int, rollback_count: int = 0, side: int | None = None) -> Tensor:
-        """This process's share of the batch, (B, 3, side, side) uint8; the side is data.crop if not given.
+        """Cut this process's share of the batch, (B, 3, side, side) uint8; the side is data.crop if not given.
 
         Raises TrainingError where no picture can be read any more.
         """
         return (self.threads.get if self.threads else self._make)(step, rollback_count, side or self.config.data.crop)
 
     def first(self, count: int) -> Tensor:
-        """The first crops of the run, of all processes, (count, 3, side, side) uint8."""
+        """Cut the first crops of the run, of all processes, (count, 3, side, side) uint8."""
         samples = (divmod(number, self.config.train.batch) for number in range(count))
         return _stack(self._sample(step, i, 0, self.config.data.crop) for step, i in samples)
 
     def count(self, side: int) -> int:
-        """Crops of a size in a step, over all processes: larger ones are fewer, for about as many pixels."""
+        """Count the crops of a size in a step, over all processes: larger ones are fewer, for about as many pixels."""
         return max(1, round(self.config.train.batch * (self.config.data.crop / side) ** 2))
 
     def close(self) -> None:
@@ -113,11 +116,12 @@ class Crops:
         return torch.from_numpy(extend(picture.read_piece(part), side))
 
     def _move(self, device: torch.device) -> dict[int, Tensor]:
-        """Pieces onto the GPU, as far as it has memory_budget."""
+        """Pieces onto the GPU, as far as there is room."""
         data = self.config.data
         if data.cache not in ("auto", "device"):
             return {}
-        share = data.memory_share if data.cache == "auto" else 1.0
+        # The step needs memory, too: the state of what learns, and the activations.
+        share = data.memory_share if data.cache == "auto" else DEVICE_SHARE
         memory_budget = MemoryBudget(share * torch.cuda.mem_get_info(device)[0])
         return {
             number: torch.from_numpy(piece).to(device)
@@ -135,7 +139,7 @@ class Prefetcher:
         self.batches: dict[tuple[int, int, int], Future[Tensor]] = {}
 
     def get(self, step: int, rollback_count: int, side: int) -> Tensor:
-        """The batch of this step, and the next ones are begun."""
+        """Return the batch of this step, and begin the next ones."""
         wanted = [(step + i, rollback_count, side) for i in range(self.count + 1)]
         for key in [key for key in self.batches if key not in wanted]:
             self.batches.pop(key).cancel()
@@ -145,12 +149,12 @@ class Prefetcher:
         return self.batches.pop(wanted[0]).result()
 
     def close(self) -> None:
-        """What is not begun will not be."""
+        """End the threads; what is not begun will not be."""
         self.pool.shutdown(cancel_futures=True)
 
 
 def reduced(crop: Tensor, side: int) -> Tensor:
-    """(H, W, 3) uint8 -> (side, side, 3), what would alias filtered out."""
+    """Reduce (H, W, 3) uint8 to (side, side, 3), what would alias filtered out."""
     if crop.shape[0] == side:
         return crop
     planes = crop.permute(2, 0, 1)[None]
@@ -161,13 +165,13 @@ def reduced(crop: Tensor, side: int) -> Tensor:
 
 
 def extend(rgb: RGB, side: int) -> RGB:
-    """(H, W, 3) -> at least (side, side, 3), the last row and column repeated."""
+    """Extend (H, W, 3) to at least (side, side, 3), the last row and column repeated."""
     short = [max(0, side - length) for length in rgb.shape[:2]]
     return np.pad(rgb, ((0, short[0]), (0, short[1]), (0, 0)), mode="edge") if any(short) else rgb
 
 
 def centre(rgb: RGB, side: int) -> RGB:
-    """(H, W, 3) -> its middle, at most (side, side, 3)."""
+    """Cut the middle out of (H, W, 3), at most (side, side, 3)."""
     top, left = (max(0, length - side) // 2 for length in rgb.shape[:2])
     return np.ascontiguousarray(rgb[top : top + side, left : left + side])
 

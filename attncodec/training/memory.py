@@ -15,7 +15,7 @@ CGROUPS = Path("/sys/fs/cgroup")
 
 
 def available_bytes() -> int:
-    """Memory that can be had without swapping, as far as the system tells; no more than the limit of a container."""
+    """Return the memory that can be had without swapping, as far as the system tells; no more than the limit of a container."""
     page = os.sysconf("SC_PAGE_SIZE")
     found = [page * os.sysconf("SC_PHYS_PAGES")]
     with suppress(OSError, StopIteration, ValueError):
@@ -48,14 +48,14 @@ class MemoryBudget:
         self.lock = threading.Lock()
 
     @classmethod
-    def of(cls, config: DataConfig, processes: int = 1) -> "Room":
-        """For decoded pictures in memory; each of the processes on a machine gets its part."""
+    def of(cls, config: DataConfig, processes: int = 1) -> "MemoryBudget":
+        """Set the budget for decoded pictures; each of the processes on a machine gets its part."""
         if config.cache == "none":
             return cls(0)
         return cls(config.memory_share * available_bytes() / processes if config.cache == "auto" else math.inf)
 
     def take(self, amount: int) -> bool:
-        """Whether there was so much."""
+        """Say whether there was so much, and take it."""
         with self.lock:
             if amount > self.left:
                 return False

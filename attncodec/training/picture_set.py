@@ -152,10 +152,10 @@ def boxes_of(height: int, width: int, sha256: str) -> list[Box]:
 def read_pictures(
     sources: list[Source], config: DataConfig, distributed: Distributed = SINGLE_PROCESS
 ) -> Iterator[Picture]:
-    """Look at each, in their order, on as many threads as there are cores, and keep what there is memory_budget for.
+    """Look at each, in their order, on as many threads as there are cores, and keep what there is room for.
 
     Every file is decoded, so that damaged ones are known; of a picture in a shard, and with `data.cache=none`, only the
-    header is looked at before it is known to be kept. So a picture's role does not depend on the memory_budget.
+    header is looked at before it is known to be kept. So a picture's role does not depend on the room.
     """
     memory_budget = MemoryBudget.of(config, distributed.local_size)
 
@@ -179,7 +179,7 @@ def read_pictures(
         return height, width
 
     def keep(picture: Picture, rgb: RGB | None = None) -> Picture:
-        """With its pieces, if there is memory_budget; the pixels where they are at hand."""
+        """With its pieces, if there is room; the pixels where they are at hand."""
         height, width = picture.size if rgb is None else rgb.shape[:2]
         boxes = boxes_of(height, width, picture.sha256)
         pixels = sum((rows.stop - (rows.start or 0)) * (columns.stop - (columns.start or 0)) for rows, columns in boxes)

@@ -51,12 +51,15 @@ class Clock:
         return self.spent() / self.budget.amount
 
     def fraction_after_step(self) -> float:
-        """Return the share of the budget that will be spent once the next step is done; above 1 where it would not fit."""
+        """Return the share of the budget that will be spent after the next step; above 1 where it would not fit."""
         next_step = self.step_s if self.budget.unit == "seconds" else 1
         return (self.spent() + next_step) / self.budget.amount
 
     def tick(self, timed: bool = True) -> None:
-        """Note that a step is done; where it was `timed` the next one will take about as long. Call `spent` at its start."""
+        """Note that a step is done; where it was `timed` the next one will take about as long.
+
+        Call `spent` at its start.
+        """
         self.progress.step += 1
         if timed:
             self.step_s = time.monotonic() - self.zero - self.progress.elapsed_s

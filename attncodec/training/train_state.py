@@ -127,7 +127,7 @@ class TrainState:
         state = cls(
             config, device, codec, averaged, optimisers, in_process_group(codec, distributed), bf16, distributed
         )
-        # The gradients of several processes meet while they are made, and MS-SSIM copies its window to the GPU in every step.
+        # Gradients of several processes meet while they are made, and MS-SSIM copies its window to the GPU each step.
         if device.type == "cuda" and distributed.size == 1 and not config.train.ms_ssim_share:
             state.replay = Replay(state._train_step, device)
         return state

@@ -23,7 +23,7 @@ def log_pictures(
     pictures: Sequence[RGB],
     stopped: Callable[[], bool],
 ) -> None:
-    """Log pictures at the middle quality, and draw the model's curve, at its estimated rate, over the classic codecs'."""
+    """Log pictures at the middle quality, and draw the model's curve over those of the classic codecs."""
     middle = points[len(points) // 2]
     for number, rgb in enumerate(middle.decoded[:SHOWN]):
         recorder.add_picture(f"{kind}/{number}@{middle.quality:.3g}", rgb, step)

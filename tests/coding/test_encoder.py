@@ -4,6 +4,8 @@ import pytest
 import torch
 from conftest import photo
 
+from attncodec.coding.encoder import compress
+from attncodec.coding.decoder import decompress
 from attncodec.coding.bottlenecks import EncodeBottleneck
 from attncodec.coding.encoder import PictureEncoder, Target
 from attncodec.coding.sealed import SealedCodec

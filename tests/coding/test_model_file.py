@@ -9,6 +9,8 @@ import pytest
 from conftest import TINY, photo
 from pydantic import Field
 
+from attncodec.coding.encoder import compress
+from attncodec.coding.decoder import decompress
 from attncodec import config
 from attncodec.coding import model_file
 from attncodec.coding.integer_context import Z_FRACTION

@@ -3,6 +3,8 @@ import pytest
 import torch
 from conftest import TINY, make_codec, photo
 
+from attncodec.coding.encoder import compress
+from attncodec.coding.decoder import decompress
 from attncodec.coding.bottlenecks import BitCounter, EncodeBottleneck
 from attncodec.coding.calibration import Counts, Sample, _lowest, count
 from attncodec.coding.encoder import PictureEncoder

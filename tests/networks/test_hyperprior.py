@@ -3,6 +3,8 @@ import pytest
 import torch
 from conftest import KODAK, TINY, make_codec, photo
 
+from attncodec.coding.encoder import compress
+from attncodec.coding.decoder import decompress
 from attncodec.coding.bottlenecks import DecodeBottleneck, EncodeBottleneck
 from attncodec.coding.encoder import PictureEncoder, Target
 from attncodec.coding.range_coder import SymbolWriter

@@ -8,6 +8,8 @@ import pytest
 import torch
 from conftest import TINY, make_codec, photo
 
+from attncodec.coding.encoder import compress
+from attncodec.coding.decoder import decompress
 from attncodec.coding.encoder import PictureEncoder, Target
 from attncodec.coding.sealed import load_sealed
 from attncodec.coding.sealing import seal

@@ -15,6 +15,8 @@ from conftest import photo
 from test_train_state import crops
 from test_trainer import changed, stop_at
 
+from attncodec.coding.encoder import compress
+from attncodec.coding.decoder import decompress
 from attncodec.budget import Budget
 from attncodec.coding.sealed import SealedCodec, load_sealed
 from attncodec.config import ENCODER_PARTS, Config, Phase

@@ -5,6 +5,8 @@ import torch
 from conftest import TINY, make_codec, photo
 from test_trainer import CPU, changed, run
 
+from attncodec.coding.encoder import compress
+from attncodec.coding.decoder import decompress
 from attncodec.coding.sealed import SealedCodec
 from attncodec.coding.sealing import seal
 from attncodec.config import AttentionConfig, Config, ModelConfig

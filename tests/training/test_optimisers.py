@@ -112,7 +112,7 @@ def test_a_matrix_is_used_for_four_steps_and_a_quarter_are_made_anew_in_each(mon
             counts.append(sum(made))
         return moves
 
-    monkeypatch.setattr(optim, "orthogonalise", counting)
+    monkeypatch.setattr(optimisers, "orthogonalise", counting)
     counts: list[int] = []
     reused = run(4)
     assert counts == [8, *[2] * 8]
@@ -126,7 +126,7 @@ def test_a_matrix_is_used_for_four_steps_and_a_quarter_are_made_anew_in_each(mon
 def test_matrices_that_a_cpu_kept_are_not_used_again_after_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     codec = make_codec()
     saved = state_after_a_step(codec)
-    monkeypatch.setattr(optim, "REUSE", 1)  # as on a GPU
+    monkeypatch.setattr(optimisers, "ORTHOGONALISE_EVERY", 1)  # as on a GPU
     elsewhere = build_optimisers(codec, 1e-3, bf16=True)
     load_state_tensors(elsewhere, saved)
     restored = state_tensors(elsewhere)

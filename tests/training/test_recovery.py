@@ -153,7 +153,7 @@ def test_a_run_killed_before_its_model_was_sealed_is_not_taken_for_finished(
         stop_at(patch, 2)
         assert run(quick_config, tmp_path / "run").folder.model.exists()
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(loop, "seal_checkpoint", killed)
+        patch.setattr(trainer, "seal_checkpoint", killed)
         run(quick_config, tmp_path / "run")
     folder = RunFolder(tmp_path / "run")
     assert load_checkpoint(folder.last).progress.finished and not folder.model.exists()

@@ -185,7 +185,7 @@ def test_a_run_interrupted_while_sealing_is_sealed_by_the_next(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(loop, "seal_checkpoint", interrupted)
+        patch.setattr(trainer, "seal_checkpoint", interrupted)
         run(quick_config, tmp_path / "run")
     outcome = run(quick_config, tmp_path / "run")
     assert outcome.progress.finished and outcome.folder.model.exists()
