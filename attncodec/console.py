@@ -119,8 +119,11 @@ def fail(error: AttncodecError, name: str = "") -> int:
 def process_files(
     inputs: Sequence[Path], outputs: Sequence[Path], run: Callable[[Path, Path], str], distributed: "Distributed"
 ) -> None:
-    """Run on each file, and tell of each: one that fails is named and the others go on, exit 1; where the only one or
-    all of them fail, exit 2. In a team each process takes its share, and all wait for the last."""
+    """Run on each file, and tell of each.
+
+    One that fails is named and the others go on, exit 1; where the only one or all of them fail, exit 2. Of several
+    processes each takes its share, and all wait for the last.
+    """
     failed = 0
     to_stdout = any(str(target) == "-" for target in outputs)
     for source, target in distributed.shard(list(zip(inputs, outputs, strict=True))):

@@ -1,5 +1,7 @@
-"""Uniform noise from seeds alone, by integer arithmetic: the same on every device and in any order, and a CUDA graph
-can replay it."""
+"""Uniform noise from seeds alone, by integer arithmetic.
+
+It is the same on every device and in any order, and a CUDA graph can replay it.
+"""
 
 import math
 from collections.abc import Sequence
@@ -14,7 +16,7 @@ STREAM_BITS = 40  # numbers in a stream, at most 2^40
 
 
 def uniform(seeds: Tensor, stream: int, shape: Sequence[int]) -> Tensor:
-    """seeds (B,) int64 -> (B, *shape) float32 in [0, 1), of 24 random bits each.
+    """Make noise (B, *shape) float32 in [0, 1), of 24 random bits each, from seeds (B,) int64.
 
     Element i of row b is number i + stream * 2^40 of the sequence SplitMix64(seeds[b]); it depends on nothing else.
     """

@@ -1,4 +1,4 @@
-"""Divergence: when the loss of the steps has jumped for good, and what to go back to.
+"""Divergence: when the loss of the steps has risen for good, and what to go back to.
 
 It decides by steps alone, never by time, and all that it knows stands in the checkpoints: a resumed run decides as an
 unbroken one would.
@@ -14,7 +14,7 @@ from attncodec.training.progress import Progress
 
 WINDOW = 64  # steps whose median is looked at: single steps differ several fold with their crops
 ENOUGH = 16  # steps before anything is said
-JUMP, HEALTHY = 2.0, 1.4  # times the best median
+DIVERGED, HEALTHY = 2.0, 1.4  # times the best median
 ROLLBACKS_MAX = 8
 LR_FACTOR_OF_ROLLBACK = 0.5
 SNAPSHOT_MIN, SNAPSHOT_MAX = 2 * WINDOW, 8192  # steps
@@ -32,7 +32,7 @@ def record_loss(progress: Progress, loss: float | None) -> None:
 
 def has_diverged(progress: Progress) -> bool:
     """Say whether the median over the last steps is twice the best that it has been, or half of them were skipped."""
-    return len(progress.recent) >= ENOUGH and not _within(progress, JUMP)
+    return len(progress.recent) >= ENOUGH and not _within(progress, DIVERGED)
 
 
 def snapshot_due(progress: Progress) -> bool:
@@ -57,7 +57,7 @@ def _median(progress: Progress) -> float:
 class RollbackCheckpoints:
     """The last two states worth going back to.
 
-    What a jump spoils is noticed within a window, so one of them is from before. They also stand in for a last
+    What a divergence spoils is noticed within a window, so one of them is from before. They also stand in for a last
     checkpoint that is damaged.
     """
 
@@ -72,11 +72,11 @@ class RollbackCheckpoints:
         """Find the state to go on from, and change `progress` to it: other randomness, a lower learning rate.
 
         It is the newest one from before the window, or the oldest there is. Raises TrainingError where the loss has
-        jumped too often, or no state can be read.
+        diverged too often, or no state can be read.
         """
         hint = "try a lower train.lr, or look at the pictures"
         if progress.rollback_count >= ROLLBACKS_MAX:
-            raise TrainingError(f"the loss jumped at step {progress.step}, for the {ROLLBACKS_MAX + 1}th time", hint)
+            raise TrainingError(f"the loss diverged at step {progress.step}, for the {ROLLBACKS_MAX + 1}th time", hint)
         found = {path: at for path in (self.newest, self.before) if (at := peek(path)) is not None}
         old = [path for path, (_, step) in found.items() if step <= progress.step - WINDOW]
         for path in [*old, *(path for path in reversed(found) if path not in old)]:
@@ -90,4 +90,4 @@ class RollbackCheckpoints:
             progress.best_median, progress.phase = good.progress.best_median, good.progress.phase
             progress.rollback_count += 1
             return good
-        raise TrainingError(f"the loss jumped at step {progress.step}, and there is no good state to go back to", hint)
+        raise TrainingError(f"the loss diverged at step {progress.step}, and there is no good state to go back to", hint)

@@ -2,7 +2,7 @@
 
 Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon) replaces the momentum of a matrix by the nearest
 (semi-)orthogonal one, so that all directions are learnt equally fast. Its step is scaled to the size of Adam's (Liu et
-al. 2025, arXiv 2502.16982), so one rate of learning serves both.
+al. 2025, arXiv 2502.16982), so one learning rate serves both.
 """
 
 import math
@@ -16,17 +16,16 @@ from torch import Tensor, nn
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 NEWTON_SCHULZ_PAIRS = 2  # four steps, of Jordan's five; the last costs much, and changes the smallest singular values
 MOMENTUM = 0.9
-ORTHOGONALISE_EVERY = (
-    2  # steps for which a CPU, where making them is a good part of a step, uses orthogonalised matrices
-)
-ADAMW_LR_MULTIPLIER = (
-    3.0  # the rate of learning of gains, biases and the prior of z, in that of the convolutions' weights
-)
-ADAM_RMS = 0.2  # the usual root mean square of an Adam step, in rates of learning
+# A CPU, where making them is a good part of a step, uses orthogonalised matrices for so many steps.
+ORTHOGONALISE_EVERY = 2
+ADAMW_LR_MULTIPLIER = 3.0  # the learning rate of gains, biases and the prior of z, over that of the convolutions
+ADAM_RMS = 0.2  # the usual root mean square of an Adam step, in learning rates
 
 
 def orthogonalise(matrices: Tensor, dtype: torch.dtype = torch.bfloat16) -> Tensor:
-    """(K, rows, columns) -> about U V^T of each matrix's singular value decomposition, by Newton-Schulz iterations.
+    """Compute about U V^T of each matrix's singular value decomposition, by Newton-Schulz iterations.
+
+    matrices: (K, rows, columns) -> same shape.
 
     Singular values from 0.5 % of the Frobenius norm up end between about 0.65 and 1.15, which is near enough (and why
     bf16 is); smaller ones stay smaller.
@@ -54,8 +53,11 @@ def _polynomial(gram: Tensor) -> Tensor:
 
 
 def orthogonalise_each(weights: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
-    """Weights (out, in, k, k), taken as (out, k k in) matrices -> as `orthogonalise`, each in memory of its own; equal
-    shapes go in one batch. Columns have the order that they have in memory, in channels_last, which changes nothing."""
+    """Orthogonalise weights (out, in, k, k), taken as (out, k k in) matrices, each in memory of its own.
+
+    Equal shapes go in one batch. Columns have the order that they have in memory, in channels_last, which changes
+    nothing.
+    """
     matrices = [weight.permute(0, 2, 3, 1).flatten(1).to(dtype) for weight in weights]
     by_shape: dict[torch.Size, list[int]] = defaultdict(list)
     for number, matrix in enumerate(matrices):
@@ -143,8 +145,11 @@ Optimisers = dict[str, torch.optim.Optimizer]
 
 
 def build_optimisers(codec: nn.Module, lr: float, bf16: bool) -> Optimisers:
-    """Two optimisers whose parameters are disjoint and, together, all that learn. On a GPU the rate of learning is a
-    tensor of each, so that a captured step (replay.py) does not hold that of its capture."""
+    """Build two optimisers whose parameters are disjoint and, together, all that learn.
+
+    On a GPU the learning rate is a tensor of each, so that a captured step (replay.py) does not hold that of its
+    capture.
+    """
     learning = [parameter for parameter in codec.parameters() if parameter.requires_grad]
     matrices = [parameter for parameter in learning if parameter.dim() == 4]
     others = [parameter for parameter in learning if parameter.dim() != 4]

@@ -38,7 +38,7 @@ class Source:
     length: int | None = None
 
     def read(self, most: int | None = None) -> bytes:
-        """All of them, or the first. Raises ImageError: it is gone, or the shard ends before."""
+        """Read all bytes, or the first. Raises ImageError: it is gone, or the shard ends before."""
         wanted = self.length if most is None else min(most, most if self.length is None else self.length)
         try:
             with self.path.open("rb") as file:
@@ -66,6 +66,7 @@ class Picture:
 
     @property
     def name(self) -> str:
+        """The name of the file, relative to the folder."""
         return self.source.name
 
     @property
@@ -74,13 +75,13 @@ class Picture:
         return boxes_of(*self.size, self.sha256)
 
     def read(self) -> RGB:
-        """The whole picture. Raises ImageError: damaged, or gone."""
+        """Decode the whole picture. Raises ImageError: damaged, or gone."""
         if self.pieces is not None and len(self.pieces) == 1:
             return self.pieces[0]
         return decode_rgb(self.source.read(), self.name)
 
     def read_piece(self, number: int) -> RGB:
-        """Raises ImageError: damaged, or gone."""
+        """Decode one piece. Raises ImageError: damaged, or gone."""
         if self.pieces is not None:
             return self.pieces[number]
         rgb = self.read()
@@ -104,7 +105,7 @@ class PictureSet:
 
 
 def find_sources(folder: Path) -> list[Source]:
-    """Every picture in a folder, or in one shard, in order of their names; those in shards behind the others.
+    """Find every picture in a folder, or in one shard, in order of their names; those in shards behind the others.
 
     Raises ConfigError where there are none, or a shard cannot be read.
     """
@@ -132,7 +133,7 @@ def _in_shard(path: Path, name: str) -> list[Source]:
 
 
 def boxes_of(height: int, width: int, sha256: str) -> list[Box]:
-    """The whole picture, or cuts of a large one that depend on nothing but its contents."""
+    """Cut up a large picture; what is cut depends on nothing but its contents."""
     if height * width <= LARGE:
         return [(slice(height), slice(width))]
     rows, columns = max(1, height // CUT_SIDE), max(1, width // CUT_SIDE)
@@ -152,7 +153,7 @@ def boxes_of(height: int, width: int, sha256: str) -> list[Box]:
 def read_pictures(
     sources: list[Source], config: DataConfig, distributed: Distributed = SINGLE_PROCESS
 ) -> Iterator[Picture]:
-    """Look at each, in their order, on as many threads as there are cores, and keep what there is room for.
+    """Look at each source, in their order, on as many threads as there are cores, and keep what there is room for.
 
     Every file is decoded, so that damaged ones are known; of a picture in a shard, and with `data.cache=none`, only the
     header is looked at before it is known to be kept. So a picture's role does not depend on the room.
@@ -198,7 +199,7 @@ def read_pictures(
 
 
 def cores(distributed: Distributed) -> int:
-    """Of the machine, for each process on it."""
+    """Count the cores of the machine for each process on it."""
     return max(1, (os.cpu_count() or 1) // distributed.local_size)
 
 

@@ -25,7 +25,7 @@ class Progress:
     best_loss: float | None = None
     finished: bool = False
     skipped: int = 0  # steps whose loss or gradient was not finite
-    rollback_count: int = 0  # how often the loss has jumped for good, and a good state was gone back to
+    rollback_count: int = 0  # how often the loss has diverged, and the run went back
     recent: list[float | None] = field(default_factory=list)  # losses of the last steps; None: skipped
     best_median: float | None = None  # of `recent`
     validated_at: float = 0.0  # in the unit of the budget

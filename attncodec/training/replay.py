@@ -49,6 +49,7 @@ class Replay(Generic[Given, Found]):
         self.steps = 0
 
     def __call__(self, inputs: Given) -> Found:
+        """Take a step."""
         shapes = [tensor.shape for tensor in _tensors(inputs)]
         if shapes != self.shapes:
             self.forget()

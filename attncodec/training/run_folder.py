@@ -9,6 +9,7 @@ model.safetensors   the sealed model                rd.png, anchors.json   its c
 import csv
 import io
 import json
+import logging
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -43,7 +44,7 @@ class MetricsRow:
     crops_per_s: float
     gradient_norm: float  # mean, before clipping
     skipped: int  # steps so far whose loss or gradient was not finite
-    returns: int  # to a good state, so far, because the loss had jumped; rows of what was undone are dropped
+    rollback_count: int  # how often the loss has diverged so far; rows of what was undone are dropped
 
 
 class RunFolder:
@@ -147,10 +148,20 @@ class RunFolder:
         for path in [*written, *self.path.glob("tensorboard/events.out.tfevents.*")]:
             path.unlink(missing_ok=True)
 
-    def rewind(self, step: int) -> None:
-        """Drop the rows of metrics.csv that were written after the checkpoint of `step`: they are run again. A last row
-        that was cut short by a full disk goes too."""
-        names = tuple(MetricsRow.__dataclass_fields__)
+    def rewind(self, step: int, rollback_count: int) -> None:
+        """Drop the rows of metrics.csv that were written after the checkpoint of `step`: they are run again.
+
+        A last row that was cut short by a full disk goes too. What validated the best checkpoint stays, also where the
+        run went back to a step before it.
+        """
+        best, names = peek(self.best), tuple(MetricsRow.__dataclass_fields__)
+
+        def stays(row: Sequence[str]) -> bool:
+            values = dict(zip(names, row, strict=True))
+            when = (int(values["rollback_count"]), int(values["step"]))
+            of_best = values["kind"] == "validation" and when == best and when[0] < rollback_count
+            return when[1] <= step or of_best
+
         rows: list[Sequence[object]] = []
         if self.metrics.exists():
             try:
@@ -158,8 +169,8 @@ class RunFolder:
                     found = [tuple(row) for row in csv.reader(file)][1:]
                 if found and not self.metrics.read_bytes().endswith(b"\n"):
                     found.pop()
-                rows = [row for row in found if int(row[names.index("step")]) <= step]
-            except (ValueError, IndexError, csv.Error) as error:
+                rows = [row for row in found if stays(row)]
+            except (ValueError, csv.Error) as error:
                 raise CheckpointError(f"{self.metrics} is damaged: {error}", "move it away to go on") from None
         with writing(self.metrics):
             write_atomic(self.metrics, _csv(names, rows).encode())
@@ -168,22 +179,23 @@ class RunFolder:
 class Recorder:
     """Rows go to metrics.csv and, figure by figure, to TensorBoard. Raises TrainingError where the disk is full."""
 
-    def __init__(self, folder: RunFolder, step: int) -> None:
+    def __init__(self, folder: RunFolder, step: int, rollback_count: int = 0) -> None:
         self.folder = folder
-        self._open(step)
+        self._open(step, rollback_count)
 
-    def _open(self, step: int) -> None:
+    def _open(self, step: int, rollback_count: int) -> None:
         from torch.utils.tensorboard import SummaryWriter  # a second to import
 
-        self.folder.rewind(step)
+        self.folder.rewind(step, rollback_count)
         self.events = SummaryWriter(str(self.folder.path / "tensorboard"), purge_step=step)
 
-    def rewind(self, step: int) -> None:
+    def rewind(self, step: int, rollback_count: int) -> None:
         """Go on from an earlier step."""
         self.close()
-        self._open(step)
+        self._open(step, rollback_count)
 
     def add(self, row: MetricsRow) -> None:
+        """Write a row."""
         with writing(self.folder.metrics), self.folder.metrics.open("a", newline="", encoding="utf-8") as file:
             csv.writer(file).writerow([_short(value) for value in asdict(row).values()])
         at = "" if row.quality is None else f"@{row.quality:.3g}"
@@ -192,16 +204,17 @@ class Recorder:
                 self.add_scalar(f"{row.kind}/{name}{at}", value, row.step)
 
     def add_scalar(self, name: str, value: float, step: int) -> None:
-        """A figure for TensorBoard alone."""
+        """Write a figure for TensorBoard alone."""
         with writing(self.folder.path / "tensorboard"):
             self.events.add_scalar(name, value, step)
 
     def add_picture(self, name: str, rgb: RGB, step: int) -> None:
-        """A picture (H, W, 3) for TensorBoard."""
+        """Write a picture (H, W, 3) for TensorBoard."""
         with writing(self.folder.path / "tensorboard"):
             self.events.add_image(name, rgb, step, dataformats="HWC")
 
     def close(self) -> None:
+        """Write what is left."""
         with writing(self.folder.path / "tensorboard"):
             self.events.close()
 

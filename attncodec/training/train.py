@@ -70,7 +70,7 @@ def train(
     distributed.run_on_rank0(lambda: folder.prepare(config, pictures, device.type, checkpoint is not None))
     if checkpoint:
         logger.info("going on with %s at step %d", out, progress.step)
-    recorder = Recorder(folder, progress.step) if distributed.is_rank0 else None
+    recorder = Recorder(folder, progress.step, progress.rollback_count) if distributed.is_rank0 else None
     try:
         with StopRequest() as stop:
             trainer = Trainer(state, crops, held_out, budget, progress, folder, recorder, stop, distributed)

@@ -228,10 +228,10 @@ class Trainer:
         self.state.restore(rolled[0])
         self.state.enter(self.progress.phase, self.progress.phase)
         if self.recorder:
-            self.recorder.rewind(self.progress.step)
+            self.recorder.rewind(self.progress.step, self.progress.rollback_count)
         self._save()
         logger.warning(
-            "the loss jumped by step %d: back to step %d, with other crops and %g of the learning rate",
+            "the loss diverged by step %d: back to step %d, with other crops and %g of the learning rate",
             *(diverged_at, self.progress.step, divergence.lr_factor(self.progress)),
         )
 
