@@ -16,7 +16,7 @@ from attncodec.container import HEADER_BYTES, MAGIC, VERSION, unpack
 from attncodec.errors import CheckpointError
 from attncodec.files import STREAM, read_input
 from attncodec.metrics import bpp
-from attncodec.model.model_file import FORMAT, optional_tensors, read_header
+from attncodec.model.model_file import FORMAT, MEASURED_RANGES, read_header
 from attncodec.model.sealed import SealedCodec, load_sealed
 from attncodec.model.shipped import FOLDER, shipped
 
@@ -134,8 +134,7 @@ def describe_file(path: Path) -> dict[str, object]:
         "file": f"{path}, {FORMAT}",
         "model": sealed.header.decoder_id.hex(),
         "bytes": len(data),
-        "measured": ", ".join(sorted(set(optional_tensors(config)) & set(sealed.tensors)))
-        or "nothing: analytic tables",
+        "measured": ", ".join(sorted(set(MEASURED_RANGES) & set(sealed.tensors))) or "nothing: analytic tables",
         **flatten(config.model_dump()),
         **{f"trained: {key}": value for key, value in info.items()},
         **{name: f"{kmac:.2f} kMAC/pixel, {count} parameters" for name, (kmac, count) in costs.items()},

@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -128,6 +128,7 @@ class DataConfig(Section):
 
 
 Part = Literal["analysis", "gains", "hyper_analysis", "z_prior", "context", "synthesis"]
+PARTS: tuple[Part, ...] = get_args(Part)
 ENCODER_PARTS: tuple[Part, ...] = ("analysis", "gains", "hyper_analysis")
 
 
@@ -149,6 +150,12 @@ class Phase(Section):
         default="nearest",
         description="Latents are rounded to the nearest, with noise for the rate, or as the encoder rounds them.",
     )
+
+    @model_validator(mode="after")
+    def _something_learns(self) -> "Phase":
+        if set(PARTS) == set(self.frozen):
+            raise ValueError("all parts are frozen: nothing would learn")
+        return self
 
     @model_validator(mode="after")
     def _the_encoder_is_frozen(self) -> "Phase":

@@ -16,6 +16,8 @@ from attncodec.model.levels import interpolate, nearest_level
 from attncodec.model.prior import FactorisedPrior, MagnitudeTable, SideInfo, SymbolBits, gaussian_bits
 from attncodec.model.transforms import HYPER_STRIDE, PIXEL_SD, STRIDE, Analysis, HyperAnalysis, Synthesis
 
+SILENT_OCTAVES = -8.0  # log2 of steps to a unit, at and below which a channel is always zero (training/growth.py)
+
 
 class Codec(nn.Module):
     """A mean-and-scale hyperprior codec (Ballé et al. 2018, Minnen et al. 2018) with spatial context, for all rates.
@@ -131,9 +133,12 @@ class Codec(nn.Module):
 
     def error_bits(self, position: Tensor, rd_lambda: Tensor | float) -> Tensor:
         """What an error of one quantiser step, squared, is worth in bits where the synthesis is orthonormal, in the
-        middle channel, (B, 1): lambda 255^2 times the squared error of pixels that it makes."""
-        step_255 = 255 * PIXEL_SD * self.synthesis.unit.flatten() / torch.exp2(self._gain(position).flatten(1))
-        worth: Tensor = rd_lambda / 3 * step_255.square().median(dim=1, keepdim=True).values
+        middle one of the channels that are not silent, (B, 1): lambda 255^2 times the squared error of pixels that it
+        makes."""
+        octaves = self._gain(position).flatten(1)
+        step_255 = 255 * PIXEL_SD * self.synthesis.unit.flatten() / torch.exp2(octaves)
+        heard = torch.where(octaves > SILENT_OCTAVES, step_255.square(), math.nan)
+        worth: Tensor = rd_lambda / 3 * heard.nanmedian(dim=1, keepdim=True).values
         return worth
 
     @torch.inference_mode()

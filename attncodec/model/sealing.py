@@ -30,7 +30,7 @@ from attncodec.model.channel import DEFAULT_ERROR_WEIGHT, Elements, Round, Round
 from attncodec.model.codec import Codec
 from attncodec.model.coder import Tables
 from attncodec.model.context import FloatPrior, Ranges, activated, exact_tensors
-from attncodec.model.levels import rd_lambda_at
+from attncodec.model.levels import interpolate, rd_lambda_at
 from attncodec.model.model_file import (
     CENTRES,
     ERROR_WEIGHT,
@@ -45,6 +45,7 @@ from attncodec.model.prior import (
     MAGNITUDES,
     SKIP_LEVEL,
     LearnedPrior,
+    clamp_symbols,
     factorised_tables,
     gaussian_tables,
     measured_tables,
@@ -142,8 +143,8 @@ def measure_ranges(codec: Codec, crops: Tensor) -> Ranges:
                 at = torch.full((len(units),), position)
                 y_hat = codec.transmit(Round(), at, codec.to_steps(units, at), z)
                 y_peaks = torch.maximum(y_peaks, codec.to_units(y_hat, at).abs().amax((0, 2, 3)))
-                half_step = torch.exp2(-codec.log2_gain_z).amax(0) / 2  # what rounding adds at most
-                z_peaks = torch.maximum(z_peaks, z.abs().amax((0, 2, 3)) + half_step)
+                step = torch.exp2(-interpolate(codec.log2_gain_z, at))[..., None, None]
+                z_peaks = torch.maximum(z_peaks, (clamp_symbols(z / step) * step).abs().amax((0, 2, 3)))
     # What the steps take is the features of z and a bias for each quality.
     bias = prior.quality_bias.detach().abs().amax(0).cpu()
     peaks[last_of_hyper] = peaks[last_of_hyper] + bias

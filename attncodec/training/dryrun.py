@@ -30,6 +30,7 @@ def dry_run(config: Config, device: torch.device, say: Callable[[str], None]) ->
     pictures = load_pictures(config, say)
     held_out = load_held_out(pictures, say)
     learner, crops = begin(config, device, pictures, say)
+    learner.enter(0, 0)
     step_s = settled_step_s(learner, crops)
     crops.close()
     costs = complexity(config.model)
@@ -40,7 +41,7 @@ def dry_run(config: Config, device: torch.device, say: Callable[[str], None]) ->
         "parameters": f"{sum(count for _, count in costs.values()) / 1e6:.1f} M",
         "kMAC/pixel": f"{encoding:.1f} to encode, {kmac['synthesis'] + kmac['context']:.1f} to decode",
         "memory": f"{_peak_bytes() / 2**30:.2f} GiB at most so far",
-        "step": f"{step_s:.2f} s, {config.train.batch / step_s:.1f} crops/s",
+        "step": f"{step_s:.2f} s, {crops.count(config.crop_in(config.train.phases[0])) / step_s:.1f} crops/s",
         "budget": _budget(Budget.parse(config.train.budget), step_s),
     }
     if device.type == "cuda":

@@ -18,12 +18,12 @@ from torch import Tensor, nn
 
 from attncodec.config import WINDOWED, ModelConfig, flatten
 from attncodec.errors import ConfigError
-from attncodec.model.codec import Codec
+from attncodec.model.codec import SILENT_OCTAVES, Codec
 from attncodec.model.context import FloatPrior
 from attncodec.model.transforms import dct_basis
 from attncodec.training.checkpoint import build_codec
 
-SILENT_Y, SILENT_Z = -9.0, -10.0  # log2 of quantiser steps to a unit, of new channels
+SILENT_Y, SILENT_Z = SILENT_OCTAVES - 1, -10.0  # log2 of quantiser steps to a unit, of new channels
 STRIDES = (4, 8, 16)
 GROWS = ("latent_channels", "hyper_channels", "context_width", "widths", "analysis_blocks", "synthesis_blocks")
 ATTENTION = "attention."
@@ -114,7 +114,7 @@ def _add_silent_channels(source: Codec, grown: Codec) -> None:
         basis = dct_basis(new)[old:, :, None, None]
         grown.analysis.linear.weight[added] = basis
         grown.synthesis.linear.weight[:, added] = basis.transpose(0, 1)
-        unit = source.analysis.unit.min()  # a high frequency has little on photographs
+        unit = source.analysis.unit.quantile(0.25)  # a high frequency has little on photographs
         grown.analysis.unit.fill_(unit)
         grown.synthesis.unit.fill_(unit)
         assert isinstance(grown.prior, FloatPrior)

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from attncodec.config import Config, ModelConfig, build_config, flatten, load_config, nest
+from attncodec.config import Config, ModelConfig, build_config, flatten, nest
 from attncodec.errors import CheckpointError, ConfigError
 from attncodec.model.codec import Codec
 from attncodec.model.coder import Tables
@@ -41,13 +41,14 @@ def path_of(config: Config) -> Path:
     return path / "model.safetensors" if path.is_dir() else path
 
 
-def with_networks(config: Config, run: Path | None = None) -> Config:
-    """What the model section leaves out is as in the file of `train.init`, and once a run has begun, as it began: `run`
-    is its configuration, if it goes on."""
+def with_networks(config: Config, begun: Config | None = None) -> Config:
+    """What the model section leaves out is as in the file of `train.init`, or as in the run that has begun already."""
     if not config.train.init:
         return config
-    whole = load_config(run).model if run and run.exists() else networks_of(path_of(config))
+    whole = begun.model if begun else networks_of(path_of(config))
     given = flatten(config.model.model_dump(exclude_unset=True)) if "model" in config.model_fields_set else {}
+    if {"attention.kind", "attention.strides"} & set(given):  # they say it for all places
+        given = {"attention.analysis": None, "attention.synthesis": None, **given}
     model = build_config({"model": nest({**flatten(whole.model_dump()), **given})}, "the model section").model
     return config.model_copy(update={"model": model})
 
@@ -112,12 +113,12 @@ def unseal(sealed: SealedCodec) -> Codec:
 
 def fit_prior(prior: LearnedPrior, tables: Tables, log2_gain: Tensor) -> None:
     """Fit the density to tables: the least bits for symbols that come as often as the tables say. Of tables by level
-    those of the last are taken: the density is that of z in units, and its steps are the finest. log2_gain: (L, N).
+    those of the last are taken: the density is that of z in units, and its steps are the finest. log2_gain: (L, N),
+    zeros where the model has none.
 
     It takes seconds. Densities whose tables look alike are equally good to the coder, so nothing better can be had.
     """
     rows, channels = tables.split(), log2_gain.shape[1]
-    gain = log2_gain[-1] if len(rows) > channels else torch.zeros(channels)
     rows, lows, sizes = rows[-channels:], tables.lows[-channels:], tables.sizes[-channels:]
     symbols = torch.arange(int(lows.min()), int((lows + sizes).max()))
     weights = torch.zeros(len(rows), len(symbols))
@@ -126,7 +127,7 @@ def fit_prior(prior: LearnedPrior, tables: Tables, log2_gain: Tensor) -> None:
         mass = torch.from_numpy(row[:-1]).float()  # without the escape
         weight[start : start + len(mass)] = mass / mass.sum()
     values = symbols.float().expand(1, channels, 1, -1)
-    side = SideInfo(tuple(values.shape), gain[None, :, None, None], torch.zeros(1, dtype=torch.int64))
+    side = SideInfo(tuple(values.shape), log2_gain[-1:, :, None, None], torch.zeros(1, dtype=torch.int64))
     optimiser = torch.optim.Adam(prior.parameters(), lr=FIT_LR)
     for step in range(FIT_STEPS):
         for group in optimiser.param_groups:

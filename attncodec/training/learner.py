@@ -234,8 +234,9 @@ class Learner:
         set_learning_rate(self.optimisers, lr)
         for optimiser in self.optimisers.values():
             optimiser.step()
-        averages: list[Tensor] = list(self.averaged.parameters())
-        weights = [parameter.detach() for parameter in self.codec.parameters()]
+        pairs = zip(self.averaged.parameters(), self.codec.parameters(), strict=True)
+        learning = [(mean, parameter.detach()) for mean, parameter in pairs if parameter.requires_grad]
+        averages, weights = map(list, zip(*learning, strict=True))
         if self.device.type == "cpu":
             torch._foreach_lerp_(averages, weights, float(average_weight))
             return

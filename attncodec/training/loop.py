@@ -71,7 +71,7 @@ def train(
             "--max-restarts 0 (for scripts/slurm: RESTARTS=0), or one process and few steps before the others",
         )
     folder = RunFolder(out)
-    config = team.from_lead(lambda: with_networks(config, None if restart else folder.config))
+    config = team.from_lead(lambda: with_networks(config, None if restart else folder.began_with()))
     checkpoint = team.from_lead(lambda: folder.checkpoint(config, say) if not restart else None)
     budget = checkpoint.budget if checkpoint else Budget.parse(config.train.budget)
     progress = checkpoint.progress if checkpoint else Progress()
@@ -205,6 +205,7 @@ class Run:
         good, progress = self.team.from_lead(lambda: (self.good.go_back(self.progress), self.progress))
         vars(self.progress).update(vars(progress))
         self.learner.restore(good)
+        self.learner.enter(self.progress.phase, self.progress.phase)
         if self.recorder:
             self.recorder.rewind(self.progress.step)
         self.save()

@@ -61,6 +61,17 @@ class RunFolder:
         self.metrics = path / "metrics.csv"
         self.anchors = path / "anchors.json"
         self.rd_plot = path / "rd.png"
+        self.kept = (self.last, self.last_before, self.good, self.good_before)  # checkpoints to go on from
+
+    def began_with(self) -> Config | None:
+        """The configuration of the run that is here to go on with, if there is one. Raises ConfigError where it is of
+        another version."""
+        if not any(path.exists() for path in self.kept):
+            return None
+        try:
+            return load_config(self.config)
+        except ConfigError as error:
+            raise ConfigError(str(error), "--restart begins anew, --out DIR trains elsewhere") from None
 
     def checkpoint(self, config: Config, say: Callable[[str], None] = print) -> Checkpoint | None:
         """What there is to go on with: the newest checkpoint that is whole; nothing is written.
@@ -68,14 +79,13 @@ class RunFolder:
         Raises ConfigError where the configuration changed, naming the keys, or the folder holds something else, and
         CheckpointError where every checkpoint is damaged.
         """
-        kept = (self.last, self.last_before, self.good, self.good_before)
-        paths = [path for path in kept if path.exists()]
+        paths = [path for path in self.kept if path.exists()]
         if not paths:
             if self.best.exists() or self.model.exists():
                 hint = f"--restart begins anew; attncodec seal {self.best} -o FILE makes a model of the best one"
                 raise CheckpointError(f"{self.path} has no checkpoint to go on from: {self.last} is missing", hint)
             return None
-        self._check_config(config)
+        self._check_config(config, self.began_with() or config)
         problems = []
         for path in sorted(paths, key=lambda path: peek(path) or (math.inf, 0), reverse=True):
             try:
@@ -120,8 +130,8 @@ class RunFolder:
         write_whole(self.pictures, listing)
         write_whole(self.path / "versions.json", (json.dumps(versions(device), indent=2) + "\n").encode())
 
-    def _check_config(self, config: Config) -> None:
-        before, now = flatten(load_config(self.config).model_dump()), flatten(config.model_dump())
+    def _check_config(self, config: Config, begun: Config) -> None:
+        before, now = flatten(begun.model_dump()), flatten(config.model_dump())
         changed = [
             f"{key} ({before[key]} -> {now[key]})"
             for key in now
