@@ -1,6 +1,6 @@
 """What can be set: frozen models with one sentence for each field (config_file.py reads and writes them)."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -123,6 +123,7 @@ class DataConfig(Section):
 
 
 Part = Literal["analysis", "gains", "hyper_analysis", "z_prior", "context", "synthesis"]
+PARTS: tuple[Part, ...] = get_args(Part)
 ENCODER_PARTS: tuple[Part, ...] = ("analysis", "gains", "hyper_analysis")
 
 
@@ -144,6 +145,12 @@ class Phase(Section):
         default="nearest",
         description="Latents are rounded to the nearest, with noise for the rate, or as the encoder rounds them.",
     )
+
+    @model_validator(mode="after")
+    def _something_learns(self) -> "Phase":
+        if set(PARTS) == set(self.frozen):
+            raise ValueError("all parts are frozen: nothing would learn")
+        return self
 
     @model_validator(mode="after")
     def _the_encoder_is_frozen(self) -> "Phase":

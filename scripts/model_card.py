@@ -18,8 +18,19 @@ from attncodec.files import write_atomic
 from attncodec.metrics import bd_rate
 from attncodec.networks.complexity import complexity
 
-# What weights come under that are made of pictures under these, the strictest first: the first that is among them.
-FOLLOWS = {"GPL": "GPL-3.0-or-later", "CC BY-SA": "CC BY-SA 4.0", "CC BY": "CC BY 4.0"}
+# What weights come under that are made of pictures under these, the strictest first: the first that is among them. Each
+# begins with a word that licences of its kind begin with.
+FOLLOWS = {
+    "unknown": "no licence that we could name: not all of the pictures' are known",
+    "CC BY-NC": "no free licence: that of some pictures forbids commercial use",
+    "CC BY-ND": "no licence: that of some pictures forbids adaptations",
+    "GPL": "GPL-3.0-or-later",
+    "CC BY-SA": "CC BY-SA 4.0",
+    "CC BY": "CC BY 4.0",
+    "CC0": "MIT",
+    "Unsplash": "MIT",
+    "public domain": "MIT",
+}
 TITLES = {"attncodec": "PSNR dB", "webp": "WebP, PSNR dB", "jpeg": "JPEG, PSNR dB"}
 
 CARD = """# {networks}.safetensors
@@ -30,7 +41,7 @@ Model {model}: {encode:.1f} kMAC/pixel to encode, {decode:.1f} to decode, {param
 ## Recipe
 
 [`configs/shipped.yaml`](../../configs/shipped.yaml) with the networks of
-[`configs/{networks}.yaml`](../../configs/{networks}.yaml), grown from model {before}: {steps} steps in {minutes:.0f}
+[`configs/{networks}.yaml`](../../configs/{networks}.yaml), {grown}: {steps} steps in {minutes:.0f}
 minutes on {device} ({cores} cores, {cpu_capability}), torch {torch}. Of the run, the step is sealed that was best on
 the pictures that it held out; on these the loss is {loss:.4f}, and was {loss_before:.4f}.
 
@@ -81,6 +92,7 @@ def card(networks: str, results: Path, pictures: Path) -> str:
         json.loads((results / name).read_text())
         for name in ("versions.json", "kodak/run.json", "comparison.json", "limits.json")
     )
+    origin = compared["grown_from"].get("decoder_id")
     curves = {"attncodec": run["points"], **run["classic"]}
     pairs = {name: [(point["bpp"], point["psnr_db"]) for point in points] for name, points in curves.items()}
     curve = [["quality", *(f"{point['quality']:g}" for point in run["points"])]]
@@ -89,7 +101,8 @@ def card(networks: str, results: Path, pictures: Path) -> str:
     flaws = [["picture", "quality", "bpp", *TITLES.values()]]
     for name, quality in dict.fromkeys((record["name"], record["quality"]) for record in found):
         here = {record["codec"]: record for record in found if (record["name"], record["quality"]) == (name, quality)}
-        figures = [f"{here[kind]['psnr_db']:.2f}" for kind in TITLES]
+        qualities_db = [here[kind]["psnr_db"] for kind in TITLES]
+        figures = ["lossless" if quality_db is None else f"{quality_db:.2f}" for quality_db in qualities_db]
         flaws.append([name, f"{quality:g}", f"{here['attncodec']['bpp']:.3f}", *figures])
     return CARD.format(
         networks=networks,
@@ -99,7 +112,7 @@ def card(networks: str, results: Path, pictures: Path) -> str:
         decode=kmac["synthesis"] + kmac["context"],
         parameters=sum(count for _, count in costs.values()) / 1e6,
         megabytes=shipped(networks).stat().st_size / 1e6,
-        before=compared["before"]["decoder_id"],
+        grown=f"grown from model {origin}" if origin else "not grown from a shipped one",
         steps=info["steps"],
         minutes=info["elapsed_s"] / 60,
         loss=compared["now"]["loss"],
@@ -121,8 +134,8 @@ def change(reference: list[tuple[float, float]], curve: list[tuple[float, float]
 
 def licence_of_weights(of_pictures: Counter[str]) -> str:
     """The one that follows from those of the pictures."""
-    begins = (begin for begin in FOLLOWS if any(licence.startswith(begin) for licence in of_pictures))
-    return FOLLOWS.get(next(begins, ""), "MIT")
+    kinds = [next((kind for kind in FOLLOWS if licence.startswith(kind)), "unknown") for licence in of_pictures]
+    return FOLLOWS[min(kinds, key=list(FOLLOWS).index)]
 
 
 def write_card(networks: str, results: Path, pictures: Path) -> Path:

@@ -18,7 +18,7 @@ from attncodec.training import setup
 from attncodec.training.growth import Places, grow
 from attncodec.training.init_from import Initial, load_initial, networks_of, path_of
 
-START = ("train.init=shipped", "train.lr=4e-4", "data.crop=192", "train.batch=16")
+START = ("train.init=shipped", "train.phases=[{share: 1}]", "train.lr=4e-4", "data.crop=192", "train.batch=16")
 
 
 def without_attention(source: HyperpriorCodec) -> HyperpriorCodec:

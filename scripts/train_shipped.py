@@ -4,8 +4,8 @@
 
 The recipe is configs/shipped.yaml, the networks are those of configs/NETWORKS.yaml, grown from the model that is
 shipped now; `train.budget=3h` gives another budget, as any KEY=VALUE does. A GPU is used where there is one. With
---minutes the run stops after so many and is saved, as after Ctrl-C; the same command goes on with it. Once the budget
-is spent,
+--minutes the run stops after so many and is saved, as after Ctrl-C; the same command goes on with it, also where it was
+cut short later on. Once the budget is spent,
 
     1. the sealed model is compared with the one that is shipped now, on the pictures that the run held out; where it is
        no better, nothing more is done, and the exit code is 1;
@@ -32,19 +32,22 @@ from make_golden import graphic
 from model_card import write_card
 from PIL import Image, ImageDraw
 
-from attncodec.coding.sealed import SealedCodec, load_sealed
-from attncodec.coding.shipped import shipped
 from attncodec.config import Config
 from attncodec.config_file import dump_yaml, load_config
-from attncodec.errors import AttncodecError
+from attncodec.errors import AttncodecError, ConfigError
 from attncodec.evaluation.records import Record, evaluate_picture
 from attncodec.files import write_atomic
-from attncodec.pictures import RGB, encode_rgb, read_rgb
+from attncodec.pictures import RGB, decode_rgb, encode_rgb, find_pictures
+from attncodec.coding.model_file import read_header
+from attncodec.coding.sealed import SealedCodec, load_sealed
+from attncodec.coding.shipped import shipped
 from attncodec.training import validation
 from attncodec.training.data import centre
 from attncodec.training.device import resolve_device
-from attncodec.training.run_folder import RunFolder
+from attncodec.training.init_from import path_of
 from attncodec.training.train import train
+from attncodec.training.picture_set import find_sources
+from attncodec.training.run_folder import RunFolder
 
 HERE = Path(__file__).absolute().parent
 ROOT = HERE.parent
@@ -57,12 +60,13 @@ LIMITS_AT = (2, 4, 6)  # qualities
 def recipe(pictures: Path, networks: str, overrides: list[str]) -> Config:
     """The recipe with the networks that are asked for."""
     config = load_config(RECIPE, [f"data.train={pictures}", *overrides])
-    return config.model_copy(update={"model": load_config(Path(f"configs/{networks}.yaml")).model})
+    of_model = [override for override in overrides if override.startswith("model.")]
+    return config.model_copy(update={"model": load_config(Path(f"configs/{networks}.yaml"), of_model).model})
 
 
 def train_part(config: Config, run: Path, minutes: float | None) -> bool:
     """Train until the budget is spent, or for so many minutes -> whether the budget is spent."""
-    timer = threading.Timer(60 * (minutes or 0), os.kill, (os.getpid(), signal.SIGINT))
+    timer = threading.Timer(60 * (minutes or 0), os.kill, (os.getpid(), signal.SIGTERM))
     timer.daemon = True
     if minutes:
         timer.start()
@@ -72,23 +76,24 @@ def train_part(config: Config, run: Path, minutes: float | None) -> bool:
         timer.cancel()
 
 
-def held_out_loss(config: Config, model: Path, run: RunFolder) -> float:
+def held_out_loss(config: Config, model: Path, run: RunFolder, pictures: Path) -> float:
     """bpp + lambda 255^2 MSE of a sealed model, with its own rounding and tables, over three qualities."""
     with run.pictures.open(newline="", encoding="utf-8") as file:
-        names = [row["name"] for row in csv.DictReader(file) if row["role"] == "held out"]
-    pictures = [centre(read_rgb(Path(config.data.train) / name), validation.SIDE) for name in names]
-    points = validation.validate(config, load_sealed(model).reconstruct, pictures, lambda: False)
+        names = {row["name"] for row in csv.DictReader(file) if row["role"] == "held out"}
+    sources = [source for source in find_sources(pictures) if source.name in names]
+    held_out = [centre(decode_rgb(source.read(), source.name), validation.SIDE) for source in sources]
+    points = validation.validate(config, load_sealed(model).reconstruct, held_out, lambda: False)
     assert points is not None
     return validation.mean_of(points).loss
 
 
-def compare(config: Config, run: RunFolder, networks: str) -> dict[str, dict[str, object]]:
+def compare(config: Config, run: RunFolder, options: argparse.Namespace) -> dict[str, dict[str, object]]:
     """The new model beside the shipped one of the same networks, or else of the default ones."""
-    before = shipped(networks) if shipped(networks).exists() else shipped()
+    before = shipped(options.networks) if shipped(options.networks).exists() else shipped()
     found: dict[str, dict[str, object]] = {}
     for name, model in (("before", before), ("now", run.model)):
-        loss = held_out_loss(config, model, run)
-        found[name] = {"decoder_id": load_sealed(model).header.decoder_id.hex(), "loss": loss}
+        loss = held_out_loss(config, model, run, options.pictures)
+        found[name] = {"decoder_id": read_header(model).decoder_id.hex(), "loss": loss}
         print(f"{name}: loss {loss:.4f} on the held-out pictures", flush=True)
     return found
 
@@ -115,16 +120,28 @@ def limits(codec: SealedCodec, folder: Path) -> list[Record]:
     return found
 
 
+def install(options: argparse.Namespace, run: RunFolder, config: Config) -> bool:
+    """Put the model in the place of the one that is shipped now -> whether it is better, and stands there."""
+    model, comparison = shipped(options.networks), RESULTS[options.networks] / "comparison.json"
+    if model.exists() and comparison.exists() and read_header(model).file_sha256 == read_header(run.model).file_sha256:
+        return True  # a call before this one was cut short
+    found = compare(config, run, options)
+    if found["now"]["loss"] >= found["before"]["loss"]:
+        return False
+    origin = path_of(config)
+    found["grown_from"] = {"decoder_id": read_header(origin).decoder_id.hex()} if origin == shipped() else {}
+    comparison.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(comparison, (json.dumps(found, indent=2) + "\n").encode())
+    write_atomic(model, run.model.read_bytes())
+    return True
+
+
 def finish(options: argparse.Namespace, run: RunFolder) -> int:
     """Compare, install, measure, and write the card -> the exit code."""
     config, results, model = load_config(run.config), RESULTS[options.networks], shipped(options.networks)
-    found = compare(config, run, options.networks)
-    if found["now"]["loss"] >= found["before"]["loss"]:
+    if not install(options, run, config):
         print("it is no better than what is shipped: nothing is changed", file=sys.stderr)
         return NOT_BETTER
-    results.mkdir(parents=True, exist_ok=True)
-    write_atomic(results / "comparison.json", (json.dumps(found, indent=2) + "\n").encode())
-    shutil.copyfile(run.model, model)
     data = config.data.model_copy(update={"train": Path(config.data.train).name})  # of no use elsewhere, a whole path
     write_atomic(results / "config.yaml", dump_yaml(config.model_copy(update={"data": data})).encode())
     for path in (run.pictures, run.metrics, run.rd_plot, run.path / "versions.json"):
@@ -135,6 +152,8 @@ def finish(options: argparse.Namespace, run: RunFolder) -> int:
     if options.curves:
         published = [str(HERE / "compare_published.py"), str(results / "kodak" / "run.json"), str(options.curves)]
         subprocess.run([sys.executable, *published, "--out", str(results / "published.json")], check=True)
+    else:
+        (results / "published.json").unlink(missing_ok=True)  # of the model before
     flaws = [asdict(record) for record in limits(load_sealed(model), results)]
     write_atomic(results / "limits.json", (json.dumps(flaws, indent=2) + "\n").encode())
     print(f"{relative}, {write_card(options.networks, results, options.pictures).relative_to(ROOT)}, {results}")
@@ -156,6 +175,9 @@ def main() -> int:
             setattr(options, name, getattr(options, name).absolute())
     os.chdir(ROOT)
     try:
+        find_pictures(options.kodak)  # refused before the training, and not after it
+        if options.curves and not options.curves.is_file():
+            raise ConfigError(f"there is no file {options.curves}", "--curves names published curves")
         config = recipe(options.pictures, options.networks, options.overrides)
         path = options.run or Path("runs") / f"shipped-{options.networks}"
         if not train_part(config, path, options.minutes):

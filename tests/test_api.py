@@ -30,6 +30,11 @@ def test_the_shipped_model_is_small_and_its_files_decode_without_its_name(tmp_pa
     assert psnr_db(rgb, decoded) > 28 and 8 * len(data) / (90 * 120) < 3
 
 
+def test_what_was_measured_for_a_model_is_said(model_file: Path) -> None:
+    assert api.describe_file(model_file)["measured"] == "nothing: analytic tables"
+    assert "rounding.error_weight" in str(api.describe_file(api.DEFAULT)["measured"])
+
+
 def test_a_missing_model_says_where_it_was_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(api.MODELS_VARIABLE, "here:there")

@@ -157,13 +157,15 @@ def test_the_shipped_model_is_trained_in_parts_measured_and_described(
     words = ("GPL-3.0-or-later", "page of text", after.header.decoder_id.hex(), "configs/shipped.yaml")
     assert all(word in card for word in words)
     assert sum(int(row.split("|")[2]) for row in card.splitlines() if row.startswith(("| CC", "| GPL"))) == 3
+    Path("weights/default.md").unlink()  # as if the call had been cut short while it measured
+    assert shipping() == 0 and Path("weights/default.md").read_text() == card
 
 
 def test_a_model_that_is_no_better_is_not_shipped(
     shipping: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = Path("weights/default.safetensors").read_bytes()
-    monkeypatch.setattr(sys.modules["train_shipped"], "held_out_loss", lambda config, model, run: 1.0)
+    monkeypatch.setattr(sys.modules["train_shipped"], "held_out_loss", lambda config, model, run, pictures: 1.0)
     assert shipping(budget="2") == 1
     assert Path("weights/default.safetensors").read_bytes() == before and not Path("results").exists()
     assert "no better" in capsys.readouterr().err
@@ -178,6 +180,8 @@ def test_the_recipe_has_the_networks_that_are_asked_for(monkeypatch: pytest.Monk
     assert large.train.budget == "1h" and large.train.init == "shipped" and large.data.train == "photos"
     assert with_networks(large).model == load_config(ROOT / "configs" / "large.yaml").model
     assert with_networks(recipe(Path("photos"), "default", [])).model == ModelConfig()
+    wider = recipe(Path("photos"), "default", ["model.context_width=320"])
+    assert with_networks(wider).model == ModelConfig(context_width=320)
 
 
 @pytest.mark.parametrize(
@@ -187,6 +191,8 @@ def test_the_recipe_has_the_networks_that_are_asked_for(monkeypatch: pytest.Monk
         (["CC BY 4.0", "CC0 1.0"], "CC BY 4.0"),
         (["CC BY 4.0", "CC BY-SA 3.0"], "CC BY-SA 4.0"),
         (["CC BY-SA 4.0", "GPL-2+"], "GPL-3.0-or-later"),
+        (["CC0 1.0", "CC BY-NC 4.0", "GPL-2+"], "no free licence: that of some pictures forbids commercial use"),
+        (["CC0 1.0", "all rights reserved"], "no licence that we could name: not all of the pictures' are known"),
     ],
 )
 def test_the_licence_of_weights_follows_from_those_of_the_pictures(

@@ -21,7 +21,8 @@ from attncodec.config import LatentRounding
 from attncodec.networks.bottleneck import RoundBottleneck
 from attncodec.networks.context import ContextModel
 from attncodec.networks.hyperprior import HyperpriorCodec
-from attncodec.networks.priors import LearnedPrior
+from attncodec.networks.priors import LearnedPrior, clamp_symbols
+from attncodec.quality import interpolate
 
 RANGE_LEVELS = 3  # levels of quality at which ranges are measured
 BATCH = 8
@@ -96,8 +97,8 @@ def measure_ranges(codec: HyperpriorCodec, crops: Tensor) -> Ranges:
                 at = torch.full((len(latents),), quality_index)
                 y_hat = codec.transmit(RoundBottleneck(), at, codec.apply_gain(latents, at), z)
                 y_peaks = torch.maximum(y_peaks, codec.remove_gain(y_hat, at).abs().amax((0, 2, 3)))
-                half_step = torch.exp2(-codec.log2_gain_z).amax(0) / 2  # what rounding adds at most
-                z_peaks = torch.maximum(z_peaks, z.abs().amax((0, 2, 3)) + half_step)
+                step = torch.exp2(-interpolate(codec.log2_gain_z, at))[..., None, None]
+                z_peaks = torch.maximum(z_peaks, (clamp_symbols(z / step) * step).abs().amax((0, 2, 3)))
     # What the steps take is the features of z and a bias for each quality.
     bias = prior.quality_bias.detach().abs().amax(0).cpu()
     peaks[last_of_hyper] = peaks[last_of_hyper] + bias

@@ -26,23 +26,34 @@ def to_bytes(tensors: dict[str, Tensor], meta: dict[str, Any]) -> bytes:
     return safetensors.torch.save(tensors, {META_KEY: canonical_json(meta)})
 
 
+def read_format(path: Path) -> str:
+    """Read which format a file says that it has, "" if none. Raises CheckpointError: missing, or not such a file."""
+    meta = _read_json(path)
+    return str(meta.get("format", "")) if isinstance(meta, dict) else ""
+
+
 def read_meta(path: Path, form: str, hints: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Read the JSON alone.
 
     Raises CheckpointError: missing, not such a file, or its "format" is not `form`, with the hint for the one that it
     is, if there is one.
     """
-    if path.is_dir() or not path.exists():
-        raise CheckpointError(f"there is no file {path}", "attncodec train makes models: DIR/model.safetensors")
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            meta = json.loads((file.metadata() or {}).get(META_KEY, "{}"), parse_constant=_refuse, parse_float=_finite)
-    except (safetensors.SafetensorError, OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is damaged, or not a safetensors file: {error}") from None
+    meta = _read_json(path)
     found = meta.get("format", "no file of attncodec's") if isinstance(meta, dict) else "damaged"
     if found != form:
         raise CheckpointError(f"{path} is {found}, and {form} is needed", (hints or {}).get(str(found), ""))
     return dict(meta)
+
+
+def _read_json(path: Path) -> Any:
+    if path.is_dir() or not path.exists():
+        raise CheckpointError(f"there is no file {path}", "attncodec train makes models: DIR/model.safetensors")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get(META_KEY, "{}")
+        return json.loads(text, parse_constant=_refuse, parse_float=_finite)
+    except (safetensors.SafetensorError, OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is damaged, or not a safetensors file: {error}") from None
 
 
 def _finite(text: str) -> float:

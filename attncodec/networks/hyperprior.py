@@ -29,6 +29,8 @@ from attncodec.networks.transforms import (
 from attncodec.pictures import RGB, pad_edges, to_rgb, to_tensor
 from attncodec.quality import interpolate, nearest_level
 
+SILENT_OCTAVES = -8.0  # the log2 gain at and below which a channel is always zero (training/growth.py)
+
 
 class HyperpriorCodec(nn.Module):
     """A mean-scale hyperprior codec (Ballé et al. 2018, Minnen et al. 2018) with spatial context, for all rates.
@@ -150,12 +152,13 @@ class HyperpriorCodec(nn.Module):
     def error_bits(self, quality_index: Tensor, rd_lambda: Tensor | float) -> Tensor:
         """What an error of one quantiser step, squared, is worth in bits, (B, 1).
 
-        It is lambda 255^2 times the squared error of pixels that the error would make in the middle channel if the
-        synthesis were orthonormal.
+        It is lambda 255^2 times the squared error of pixels that the error would make if the synthesis were
+        orthonormal, in the middle one of the channels that are not silent.
         """
-        gain = torch.exp2(self._octaves(quality_index).flatten(1))
-        step_255 = 255 * PIXEL_STD * self.synthesis.latent_std.flatten() / gain
-        worth: Tensor = rd_lambda / 3 * step_255.square().median(dim=1, keepdim=True).values
+        octaves = self._octaves(quality_index).flatten(1)
+        step_255 = 255 * PIXEL_STD * self.synthesis.latent_std.flatten() / torch.exp2(octaves)
+        heard = torch.where(octaves > SILENT_OCTAVES, step_255.square(), math.nan)
+        worth: Tensor = rd_lambda / 3 * heard.nanmedian(dim=1, keepdim=True).values
         return worth
 
     @torch.inference_mode()

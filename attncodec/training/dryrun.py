@@ -29,9 +29,11 @@ def dry_run(config: Config, device: torch.device) -> dict[str, str]:
     pictures = load_pictures(config)
     held_out = load_held_out(pictures)
     state, crops = set_up(config, device, pictures)
+    state.enter(0, 0)
     step_s = settled_step_s(state, crops)
     crops.close()
     costs = complexity(config.model)
+    count = crops.count(config.crop_in(config.train.phases[0]))
     kmac = {name: kmac for name, (kmac, _) in costs.items()}
     encoding = kmac["analysis"] + kmac["hyper_analysis"] + kmac["context"]
     facts = {
@@ -39,7 +41,7 @@ def dry_run(config: Config, device: torch.device) -> dict[str, str]:
         "parameters": f"{sum(count for _, count in costs.values()) / 1e6:.1f} M",
         "kMAC/pixel": f"{encoding:.1f} to encode, {kmac['synthesis'] + kmac['context']:.1f} to decode",
         "memory": f"{_peak_bytes() / 2**30:.2f} GiB at most so far",
-        "step": f"{step_s:.2f} s, {config.train.batch / step_s:.1f} crops/s",
+        "step": f"{step_s:.2f} s, {count / step_s:.1f} crops/s",
         "budget": _budget(Budget.parse(config.train.budget), step_s),
     }
     if device.type == "cuda":

@@ -20,10 +20,10 @@ from attncodec.config import WINDOWED, ModelConfig
 from attncodec.config_file import flatten
 from attncodec.errors import ConfigError
 from attncodec.networks.context import ContextModel
-from attncodec.networks.hyperprior import HyperpriorCodec, build_codec
+from attncodec.networks.hyperprior import SILENT_OCTAVES, HyperpriorCodec, build_codec
 from attncodec.networks.transforms import dct_basis
 
-SILENT_Y, SILENT_Z = -9.0, -10.0  # log2 of quantiser steps to a unit, of new channels
+SILENT_Y, SILENT_Z = SILENT_OCTAVES - 1, -10.0  # log2 gains of new channels
 STRIDES = (4, 8, 16)
 GROWS = ("latent_channels", "hyper_channels", "context_width", "widths", "analysis_blocks", "synthesis_blocks")
 ATTENTION = "attention."
@@ -34,7 +34,7 @@ READ_SILENCE = ("synthesis.linear.weight", "synthesis.network.0.weight", "prior.
 
 
 def refusals(old: ModelConfig, new: ModelConfig) -> list[str]:
-    """Why a codec of `old` cannot grow into one of `new`, a line for each key."""
+    """Say why a codec of `old` cannot grow into one of `new`, a line for each key."""
     found, before, after = [], flatten(old.model_dump()), flatten(new.model_dump())
     for key in after:
         if before[key] != after[key] and not key.startswith(ATTENTION):
@@ -59,7 +59,7 @@ def refusals(old: ModelConfig, new: ModelConfig) -> list[str]:
 
 
 def additions(old: ModelConfig, new: ModelConfig) -> list[str]:
-    """What a codec of `new` has more than one of `old`, in words."""
+    """Say what a codec of `new` has more than one of `old`, in words."""
     names = {
         "latent_channels": "channels of y",
         "hyper_channels": "channels of z",
@@ -82,7 +82,10 @@ def additions(old: ModelConfig, new: ModelConfig) -> list[str]:
 
 
 def grow(source: HyperpriorCodec, config: ModelConfig) -> HyperpriorCodec:
-    """A codec of `config` that does what `source` does. Raises ConfigError where it cannot, naming the keys."""
+    """Make a codec of `config` that does what `source` does.
+
+    Raises ConfigError where it cannot, naming the keys.
+    """
     reasons = refusals(source.config, config)
     if reasons:
         hint = "take over its values, or train without train.init"
@@ -114,13 +117,13 @@ def _add_silent_channels(source: HyperpriorCodec, grown: HyperpriorCodec) -> Non
         basis = dct_basis(new)[old:, :, None, None]
         grown.analysis.linear.weight[added] = basis
         grown.synthesis.linear.weight[:, added] = basis.transpose(0, 1)
-        unit = source.analysis.unit.min()  # a high frequency has little on photographs
-        grown.analysis.unit.fill_(unit)
-        grown.synthesis.unit.fill_(unit)
+        latent_std = source.analysis.latent_std.quantile(0.25)  # a high frequency has little on photographs
+        grown.analysis.latent_std.fill_(latent_std)
+        grown.synthesis.latent_std.fill_(latent_std)
         assert isinstance(grown.prior, ContextModel)
         for step in grown.prior.networks.steps:
             assert isinstance(step, nn.Sequential)
-            for parameter in step[-1].parameters():  # means of zero, and scales of a unit
+            for parameter in step[-1].parameters():  # means of 0, and scales of 1
                 nn.init.zeros_(parameter)
 
 
@@ -136,8 +139,8 @@ class Places:
             ("analysis.linear.weight", 0): latent,
             ("analysis.head.weight", 0): latent,
             ("analysis.head.bias", 0): latent,
-            ("analysis.unit", 0): latent,
-            ("synthesis.unit", 0): latent,
+            ("analysis.latent_std", 0): latent,
+            ("synthesis.latent_std", 0): latent,
             ("synthesis.linear.weight", 1): latent,
             ("synthesis.network.0.weight", 1): latent,
             ("hyper_analysis.network.0.weight", 1): latent,
@@ -157,7 +160,10 @@ class Places:
             known_before += len(new)
 
     def name(self, name: str) -> str:
-        """The layers of the transforms are counted, and stand elsewhere where others have come between them."""
+        """Return the name of a tensor in the larger codec.
+
+        The layers of the transforms are counted, and stand elsewhere where others have come between them.
+        """
         part, _, rest = name.partition(".network.")
         if part not in self.roles or not rest:
             return name
@@ -166,7 +172,7 @@ class Places:
         return f"{part}.network.{new.index(old[int(number)])}.{rest}"
 
     def index(self, name: str, tensor: Tensor) -> tuple[Tensor, ...]:
-        """For each dimension of a tensor of the source where its entries stand, to be broadcast against each other."""
+        """Say for each dimension of a tensor of the source where its entries stand, to be broadcast together."""
         places = [self.channels.get((name, n), torch.arange(length)) for n, length in enumerate(tensor.shape)]
         return tuple(p.reshape([-1 if n == m else 1 for m in range(tensor.dim())]) for n, p in enumerate(places))
 

@@ -8,13 +8,15 @@ from torch import Tensor
 
 from attncodec.coding.fixed_point import FIXED_POINT_ONE
 from attncodec.coding.integer_context import dequantised
-from attncodec.coding.model_file import FLOAT_PARTS, GAIN_Z, gains_of, tables_of
+from attncodec.coding.model_file import FORMAT as MODEL_FORMAT
+from attncodec.coding.model_file import GAIN_Z, OLD_FORMATS, codec_weights, gains_of, tables_of
 from attncodec.coding.sealed import SealedCodec, load_sealed
 from attncodec.coding.shipped import shipped
 from attncodec.coding.tables import Tables
+from attncodec.coding.tensor_file import read_format
 from attncodec.config import Config, ModelConfig
-from attncodec.config_file import build_config, flatten, load_config, nest
-from attncodec.errors import CheckpointError, ConfigError
+from attncodec.config_file import build_config, flatten, nest
+from attncodec.errors import ConfigError
 from attncodec.networks.context import ContextModel
 from attncodec.networks.hyperprior import HyperpriorCodec, build_codec
 from attncodec.networks.priors import LearnedPrior, SideInfo
@@ -37,26 +39,27 @@ class Initial:
 
 
 def path_of(config: Config) -> Path:
-    """The file that `train.init` names: a model of ours, a file, or the model in a run folder."""
+    """Return the file that `train.init` names: a shipped model, a file, or the model in a run folder."""
     path = Path(config.train.init)
     if config.train.init == SHIPPED_NAME:
         return shipped()
     return path / "model.safetensors" if path.is_dir() else path
 
 
-def with_networks(config: Config, run: Path | None = None) -> Config:
-    """What the model section leaves out is as in the file of `train.init`, and once a run has begun, as it began: `run`
-    is its configuration, if it goes on."""
+def with_networks(config: Config, begun: Config | None = None) -> Config:
+    """Fill in what the model section leaves out, as it is in the file of `train.init`, or in the run that has begun."""
     if not config.train.init:
         return config
-    whole = load_config(run).model if run and run.exists() else networks_of(path_of(config))
+    whole = begun.model if begun else networks_of(path_of(config))
     given = flatten(config.model.model_dump(exclude_unset=True)) if "model" in config.model_fields_set else {}
+    if {"attention.kind", "attention.strides"} & set(given):  # they say it for all places
+        given = {"attention.analysis": None, "attention.synthesis": None, **given}
     model = build_config({"model": nest({**flatten(whole.model_dump()), **given})}, "the model section").model
     return config.model_copy(update={"model": model})
 
 
 def networks_of(path: Path) -> ModelConfig:
-    """The networks of a checkpoint or model file. Raises CheckpointError."""
+    """Read the configuration of the networks in a checkpoint or model file. Raises CheckpointError."""
     found = _read(path)
     return found.header.config if isinstance(found, SealedCodec) else found.config.model
 
@@ -84,18 +87,13 @@ def load_initial(config: Config) -> Initial:
 
 
 def _read(path: Path) -> Checkpoint | SealedCodec:
-    try:
-        return load_checkpoint(path)
-    except CheckpointError as not_a_checkpoint:
-        try:
-            return load_sealed(path)
-        except CheckpointError as error:
-            # Of the two complaints, that of the kind of file that it is.
-            raise (error if "attncodec-model" in str(not_a_checkpoint) else not_a_checkpoint) from None
+    if read_format(path) in (MODEL_FORMAT, *OLD_FORMATS):
+        return load_sealed(path)
+    return load_checkpoint(path)
 
 
 def unseal(sealed: SealedCodec) -> HyperpriorCodec:
-    """A codec that can learn, of a sealed one.
+    """Make a codec that can learn of a sealed one.
 
     Transforms come back in the 16 bits that they were stored in, context networks and gains as what their integers
     stand for. The density of z is gone with sealing, only its tables are left: a new one is fitted to them.
@@ -103,8 +101,7 @@ def unseal(sealed: SealedCodec) -> HyperpriorCodec:
     codec = build_codec(sealed.header.config)
     assert isinstance(codec.prior, ContextModel) and isinstance(codec.z_prior, LearnedPrior)
     tensors = sealed.tensors
-    floats = {name: tensor.float() for name, tensor in tensors.items() if name.startswith(FLOAT_PARTS)}
-    codec.load_state_dict(floats, strict=False)
+    codec.load_state_dict(codec_weights(tensors), strict=False)
     codec.prior.load_state_dict(dequantised(sealed.header.config, tensors).state_dict())
     with torch.no_grad():
         for name, gain in gains_of(sealed.header.config, tensors).items():
@@ -122,7 +119,6 @@ def fit_prior(prior: LearnedPrior, tables: Tables, log2_gain: Tensor) -> None:
     It takes seconds. Densities whose tables look alike are equally good to the coder, so nothing better can be had.
     """
     rows, channels = tables.split(), log2_gain.shape[1]
-    gain = log2_gain[-1] if len(rows) > channels else torch.zeros(channels)
     rows, lows, sizes = rows[-channels:], tables.lows[-channels:], tables.sizes[-channels:]
     symbols = torch.arange(int(lows.min()), int((lows + sizes).max()))
     weights = torch.zeros(len(rows), len(symbols))
@@ -131,7 +127,7 @@ def fit_prior(prior: LearnedPrior, tables: Tables, log2_gain: Tensor) -> None:
         mass = torch.from_numpy(row[:-1]).float()  # without the escape
         weight[start : start + len(mass)] = mass / mass.sum()
     values = symbols.float().expand(1, channels, 1, -1)
-    side = SideInfo(tuple(values.shape), gain[None, :, None, None], torch.zeros(1, dtype=torch.int64))
+    side = SideInfo(tuple(values.shape), log2_gain[-1:, :, None, None], torch.zeros(1, dtype=torch.int64))
     optimiser = torch.optim.Adam(prior.parameters(), lr=FIT_LR)
     for step in range(FIT_STEPS):
         for group in optimiser.param_groups:

@@ -96,6 +96,8 @@ class Muon(torch.optim.Optimizer):
         """One step; no closure is taken."""
         for group in self.param_groups:
             parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if not parameters:  # all that is its own is frozen
+                continue
             updates = self._updates(parameters)
             for parameter, update in zip(parameters, updates, strict=True):
                 size = group["lr"] * (ADAM_RMS * math.sqrt(max(parameter.shape[0], parameter[0].numel())))

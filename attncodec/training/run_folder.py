@@ -12,7 +12,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -24,6 +24,8 @@ from attncodec.files import remove_unfinished, write_atomic
 from attncodec.pictures import RGB
 from attncodec.training.checkpoint import INCOMING, Checkpoint, load_checkpoint, peek, writing
 from attncodec.training.picture_set import PictureSet
+
+logger = logging.getLogger(__name__)
 
 # A folder that moved (its pictures are compared by name and SHA-256 instead), and what changes no crop.
 IGNORED_CHANGES = ("data.train", "data.cache", "data.memory_share")
@@ -63,32 +65,44 @@ class RunFolder:
         self.metrics = path / "metrics.csv"
         self.classic_curves = path / "anchors.json"
         self.rd_plot = path / "rd.png"
+        self.kept = (self.last, self.last_before, self.good, self.good_before)  # checkpoints to go on from
 
-    def checkpoint(self, config: Config, say: Callable[[str], None] = print) -> Checkpoint | None:
-        """What there is to go on with: the newest checkpoint that is whole; nothing is written.
+    def began_with(self) -> Config | None:
+        """Read the configuration of the run that is here to go on with, if there is one.
+
+        Raises ConfigError where it is of another version.
+        """
+        if not any(path.exists() for path in self.kept):
+            return None
+        try:
+            return load_config(self.config)
+        except ConfigError as error:
+            raise ConfigError(str(error), "--restart begins anew, --out DIR trains elsewhere") from None
+
+    def checkpoint(self, config: Config) -> Checkpoint | None:
+        """Load what there is to go on with: the newest checkpoint that is whole; nothing is written.
 
         Raises ConfigError where the configuration changed, naming the keys, or the folder holds something else, and
         CheckpointError where every checkpoint is damaged.
         """
-        kept = (self.last, self.last_before, self.good, self.good_before)
-        paths = [path for path in kept if path.exists()]
+        paths = [path for path in self.kept if path.exists()]
         if not paths:
             if self.best.exists() or self.model.exists():
                 hint = f"--restart begins anew; attncodec seal {self.best} -o FILE makes a model of the best one"
                 raise CheckpointError(f"{self.path} has no checkpoint to go on from: {self.last} is missing", hint)
             return None
-        self._check_config(config)
+        self._check_config(config, self.began_with() or config)
         problems = []
         for path in sorted(paths, key=lambda path: peek(path) or (math.inf, 0), reverse=True):
             try:
                 return load_checkpoint(path)
             except CheckpointError as error:
-                say(f"{error}; looking for the one before")
+                logger.warning("%s; looking for the one before", error)
                 problems.append(error)
         raise problems[0]
 
     def to_seal(self, finished: bool) -> Checkpoint:
-        """The end of a schedule is not always its best; a run that was stopped has nothing better than where it is."""
+        """Load the checkpoint to seal: of a finished run the best one, of one that was stopped where it is."""
         try:
             return load_checkpoint(self.best if finished else self.last)
         except CheckpointError:
@@ -122,8 +136,8 @@ class RunFolder:
         write_atomic(self.pictures, listing)
         write_atomic(self.path / "versions.json", (json.dumps(versions(device), indent=2) + "\n").encode())
 
-    def _check_config(self, config: Config) -> None:
-        before, now = flatten(load_config(self.config).model_dump()), flatten(config.model_dump())
+    def _check_config(self, config: Config, begun: Config) -> None:
+        before, now = flatten(begun.model_dump()), flatten(config.model_dump())
         changed = [
             f"{key} ({before[key]} -> {now[key]})"
             for key in now

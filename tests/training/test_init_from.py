@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, photo
+from conftest import TINY, make_codec, photo
 from test_trainer import changed, run
 
 from attncodec.coding.sealed import SealedCodec
@@ -32,7 +32,9 @@ def test_a_codec_unsealed_is_the_one_that_was_sealed_but_for_rounding(
         assert our_bits == pytest.approx(their_bits, rel=0.02)
 
 
-def test_sealing_again_changes_little_of_the_tables_of_z(sealed: SealedCodec) -> None:
+@pytest.mark.parametrize("rd_lambdas", [TINY.rd_lambdas, (0.0130,)], ids=["levels", "one level"])
+def test_sealing_again_changes_little_of_the_tables_of_z(rd_lambdas: tuple[float, ...]) -> None:
+    sealed = seal(make_codec(TINY.model_copy(update={"rd_lambdas": rd_lambdas})), {})
     again = seal(unseal(sealed), {})
     symbols = np.tile(np.arange(-2, 3, dtype=np.int32), TINY.hyper_channels)
     index = np.repeat(np.arange(TINY.hyper_channels, dtype=np.uint16), 5)

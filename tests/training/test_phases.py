@@ -6,7 +6,7 @@ import torch
 from conftest import make_codec
 from test_trainer import CPU, changed, run, stop_at
 
-from attncodec.config import ENCODER_PARTS, Config, Phase, TrainConfig
+from attncodec.config import ENCODER_PARTS, Config, Part, Phase, TrainConfig
 from attncodec.config_file import load_config
 from attncodec.errors import ConfigError
 from attncodec.training.checkpoint import load_checkpoint
@@ -44,6 +44,7 @@ def test_phases_that_are_not_the_whole_budget_or_give_no_gradient_are_refused(tm
         ("[{share: 0.5}, {share: 0.4}]", "add up to 0.9"),
         ("[{share: 1, rounding: encoder, frozen: [gains]}]", "freeze them"),
         ("[{share: 1, frozen: [nothing]}]", "analysis"),
+        (f"[{{share: 1, frozen: [{', '.join(PARTS)}]}}]", "nothing would learn"),
         ("[]", "phases"),
     ):
         with pytest.raises(ConfigError, match=words):
@@ -76,6 +77,19 @@ def test_what_is_frozen_stays_as_its_average_was_and_the_rest_learns(quick_confi
     state.enter(0, 2)
     state.step(6, 1e-2, crops)
     assert not torch.equal(state.codec.log2_gain, before["log2_gain"])
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_each_part_can_learn_alone(part: Part, quick_config: Config) -> None:
+    frozen = tuple(other for other in PARTS if other != part)
+    state = TrainState.build(changed(quick_config, phases=(Phase(share=1, frozen=frozen),)), CPU)
+    state.begin_from(make_codec())
+    state.enter(0, 0)
+    before = {name: tensor.clone() for name, tensor in state.codec.named_parameters()}
+    crops = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    assert state.step(0, 1e-2, crops).taken
+    moved = {name for name, tensor in state.codec.named_parameters() if not torch.equal(tensor, before[name])}
+    assert moved and all(name.startswith(PARTS[part]) for name in moved)
 
 
 def test_every_phase_resumes_and_repeats_bit_for_bit(

@@ -15,7 +15,7 @@ from conftest import TINY
 from test_trainer import changed, rows_of, run, stop_at
 
 from attncodec.budget import Budget
-from attncodec.config import Config
+from attncodec.config import ENCODER_PARTS, Config, Phase
 from attncodec.config_file import dump_yaml
 from attncodec.errors import CheckpointError, ConfigError, TrainingError
 from attncodec.networks.hyperprior import HyperpriorCodec
@@ -88,10 +88,15 @@ def test_a_hundred_bad_batches_and_a_blow_up_in_a_thousand_steps_are_survived(
     assert_disturbed_run_learns(changed(quick_config, budget="1000", batch=4, lr=2e-3), tmp_path / "run", bad)
 
 
+@pytest.mark.parametrize(
+    "phases",
+    [(Phase(share=1),), (Phase(share=0.5), Phase(share=0.5, frozen=ENCODER_PARTS, rounding="encoder"))],
+    ids=["one phase", "from the second phase into the first"],
+)
 def test_a_run_that_was_stopped_before_it_jumped_ends_as_an_unbroken_one(
-    quick_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    phases: tuple[Phase, ...], quick_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config, bad = changed(quick_config, budget="80", batch=4), set(range(40, 60))
+    config, bad = changed(quick_config, budget="80", batch=4, phases=phases), set(range(40, 60))
     monkeypatch.setattr("attncodec.training.divergence.WINDOW", 16)
     monkeypatch.setattr("attncodec.training.divergence.SNAPSHOT_MIN", 32)
     disturb(monkeypatch, bad, generations=1)
