@@ -12,8 +12,8 @@
         28     4  CRC-32 of the bytes of the latents
         32     4  CRC-32 of the decoded integer latents, as int16 in order of coding, skipped ones as 0
         36     4  CRC-32 of bytes 0 to 35
-        40     -  the latents: one stream (coding/range_coder.py) of z, (N, ceil(height / 64), ceil(width / 64)), then of
-                  y, (M, ceil(height / 16), ceil(width / 16)), step by step (networks/context.py)
+        40     -  the latents: one stream (coding/range_coder.py) of z, (N, ceil(height / 64), ceil(width / 64)), then
+                  of y, (M, ceil(height / 16), ceil(width / 16)), step by step (networks/context.py)
 
 Width times height, each taken up to a multiple of 64, is at most PIXEL_LIMIT. Version 0 carries no promise: a later
 build may refuse it.

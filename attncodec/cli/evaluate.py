@@ -31,6 +31,9 @@ def evaluate(
     from attncodec.evaluation.evaluate import all_qualities, evaluate_folder
     from attncodec.pictures import find_pictures
 
+    def tell(path: Path, error: Exception) -> None:
+        fail(as_user_error(error), str(path))
+
     find_pictures(folder)  # refused before a model is loaded
     set_threads(threads)
     with process_group_of_torchrun() as distributed:
@@ -41,9 +44,7 @@ def evaluate(
         target.mkdir(parents=True, exist_ok=True)  # before the work, not after it
         if distributed.is_rank0:
             say(f"model: {chosen}")
-        found = evaluate_folder(
-            sealed, folder, qualities, effort, distributed, lambda path, error: fail(as_user_error(error), str(path))
-        )
+        found = evaluate_folder(sealed, folder, qualities, effort, distributed, tell)
 
         def conclude() -> None:
             if not found.records:

@@ -12,9 +12,10 @@ Digests cover what is stored, never what today's defaults make of it: a field th
 configuration, with a default, changes neither a model that lacks it nor the files that it wrote.
 
 Convolution weights are stored in 16 bits, all others in 32; the networks that feed the entropy coder, the gains and the
-tables are integers (fixed_point.py, integer_context.py, tables.py) and are stored as such, never made again. What begins
-with `reconstruction.` and `rounding.` was measured at sealing, and is absent where nothing was (calibration.py); gains
-of z are absent from models of before there were any. Safetensors hold numbers only: nothing in a model file can be executed.
+tables are integers (fixed_point.py, integer_context.py, tables.py) and are stored as such, never made again. What
+begins with `reconstruction.` and `rounding.` was measured at sealing, and is absent where nothing was (calibration.py);
+gains of z are absent from models of before there were any. Safetensors hold numbers only: nothing in a model file can
+be executed.
 """
 
 from dataclasses import dataclass
@@ -81,14 +82,17 @@ class ModelHeader:
 
     @property
     def decoder_id(self) -> bytes:
+        """What stands in every file that the model writes."""
         return bytes.fromhex(self.meta["decoder_id"])
 
     @property
     def file_sha256(self) -> str:
+        """SHA-256 of the whole file, in hex."""
         return str(self.meta["file_sha256"])
 
     @property
     def training_info(self) -> dict[str, Any]:
+        """How the model was trained and sealed."""
         return dict(self.meta["training_info"])
 
 

@@ -147,7 +147,7 @@ class TablePrior:
 
 
 def side_index(tables: TableSet, side: SideInfo) -> TableIndex:
-    """Choose the table of each element of z, flattened: that of its channel, and of the nearest level if levels differ."""
+    """Choose the table of each element of z, flattened: by its channel, and by the nearest level if levels differ."""
     channels, count = side.shape[1], tables.lows.size
     level = side.quality_level.cpu().numpy() if count > channels else np.zeros(side.shape[0], np.int64)
     table = (level[:, None] * channels + np.arange(channels)).astype(np.uint16)

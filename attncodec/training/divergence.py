@@ -90,4 +90,5 @@ class RollbackCheckpoints:
             progress.best_median, progress.phase = good.progress.best_median, good.progress.phase
             progress.rollback_count += 1
             return good
-        raise TrainingError(f"the loss diverged at step {progress.step}, and there is no good state to go back to", hint)
+        where = f"the loss diverged at step {progress.step}"
+        raise TrainingError(f"{where}, and there is no good state to go back to", hint)

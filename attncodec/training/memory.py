@@ -15,7 +15,7 @@ CGROUPS = Path("/sys/fs/cgroup")
 
 
 def available_bytes() -> int:
-    """Return the memory that can be had without swapping, as far as the system tells; no more than the limit of a container."""
+    """Return the memory that can be had without swapping, at most the limit of a container."""
     page = os.sysconf("SC_PAGE_SIZE")
     found = [page * os.sysconf("SC_PHYS_PAGES")]
     with suppress(OSError, StopIteration, ValueError):

@@ -103,8 +103,8 @@ class StopRequest:
     """Signals that ask a run to stop.
 
     Ctrl-C, SIGTERM and a terminal that closes (unless nohup has that ignored) set `asked` instead of stopping mid-step;
-    a second Ctrl-C stops at once. A second SIGTERM does not: a scheduler sends one to every process, and torchrun, which
-    gets one too, sends another.
+    a second Ctrl-C stops at once. A second SIGTERM does not: a scheduler sends one to every process, and torchrun,
+    which gets one too, sends another.
     """
 
     def __init__(self) -> None:
