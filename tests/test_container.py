@@ -37,9 +37,9 @@ def test_a_file_cut_anywhere_is_refused() -> None:
 
 def test_every_flipped_bit_is_noticed() -> None:
     data = pack(SAMPLE)
-    for quality_index in range(len(data) * 8):
+    for bit in range(len(data) * 8):
         damaged = bytearray(data)
-        damaged[quality_index // 8] ^= 1 << quality_index % 8
+        damaged[bit // 8] ^= 1 << bit % 8
         with pytest.raises(ContainerError):
             unpack(bytes(damaged))
 

@@ -10,12 +10,12 @@ from attncodec.coding.fixed_point import (
     INTEGER_LIMIT,
     OUTPUT_LIMIT,
     IntegerConv2d,
-    exact,
     exp2_table,
     fraction_for,
     multiply_exp2,
     quantise_conv,
     to_fixed_point,
+    to_integer,
 )
 from attncodec.coding.integer_context import IntegerContextModel, Ranges, dequantised, integer_tensors
 from attncodec.errors import CheckpointError
@@ -27,7 +27,7 @@ def bits(channels: int, count: int) -> torch.Tensor:
     return torch.full((channels,), count, dtype=torch.uint8)
 
 
-def test_the_integer_twin_is_close_to_the_float_network() -> None:
+def test_the_integer_network_is_close_to_the_float_network() -> None:
     torch.manual_seed(0)
     network = nn.Sequential(Up(16, 32), nn.LeakyReLU(SLOPE), nn.Conv2d(32, 8, 3, padding=1))
     tensors = {
@@ -35,7 +35,7 @@ def test_the_integer_twin_is_close_to_the_float_network() -> None:
         ".2": quantise_conv(network[2], bits(32, 11), bits(8, 12)),
     }
     x = torch.randn(1, 16, 6, 5)
-    found = exact(network, tensors, "")((x.double() * 2**12).round())
+    found = to_integer(network, tensors, "")((x.double() * 2**12).round())
     assert torch.equal(found, found.round())
     assert (found / 2**12 - network(x)).abs().max() < 4e-3
 
@@ -123,8 +123,8 @@ def test_multiplying_by_a_power_of_two_is_close_and_an_integer() -> None:
 
 def test_levels_are_interpolated_linearly_and_integers_rounded_down() -> None:
     table = torch.tensor([[0.0, 10.0], [64.0, -10.0]])
-    assert interpolate(table, torch.tensor([0, 1, 32, 64])).tolist() == [[0, 10], [1, 9.6875], [32, 0], [64, -10]]
-    assert interpolate(table.long(), torch.tensor([1, 33])).tolist() == [[1, 9], [33, -1]]
+    assert interpolate(table, torch.tensor([64, 65, 96, 128])).tolist() == [[0, 10], [1, 9.6875], [32, 0], [64, -10]]
+    assert interpolate(table.long(), torch.tensor([65, 97])).tolist() == [[1, 9], [33, -1]]
 
 
 @pytest.fixture(scope="module")
@@ -133,12 +133,12 @@ def tensors() -> dict[str, torch.Tensor]:
     return integer_tensors(codec.prior, codec.log2_gain, codec.log2_gain_z, Ranges.unknown(TINY))
 
 
-def test_the_exact_prior_says_what_the_float_prior_says(tensors: dict[str, torch.Tensor]) -> None:
+def test_the_integer_context_model_says_what_the_float_one_says(tensors: dict[str, torch.Tensor]) -> None:
     codec = make_codec()
     prior = IntegerContextModel(TINY, tensors)
     generator = torch.Generator().manual_seed(0)
     z_hat = torch.randn(1, 16, 2, 3, generator=generator).mul(3).round()
-    quality_index = torch.tensor([77])
+    quality_index = torch.tensor([141])
     features = torch.exp2(tensors["context.hyper.2.fraction"].double())[:, None, None]
     with torch.no_grad():
         gain_z = interpolate(codec.log2_gain_z, quality_index)[..., None, None]
@@ -153,26 +153,27 @@ def test_the_exact_prior_says_what_the_float_prior_says(tensors: dict[str, torch
         for step in range(4):
             gain = gains[:, prior.order[step]]
             exact_gain = to_fixed_point(gain).long()
-            mean, level = codec.prior.entropy_parameters(step, float_hyper, float_known, gain)
-            exact_mean, exact_level = prior.entropy_parameters(step, exact_hyper, exact_known, exact_gain)
+            mean, scale_index = codec.prior.entropy_parameters(step, float_hyper, float_known, gain)
+            exact_mean, exact_index = prior.entropy_parameters(step, exact_hyper, exact_known, exact_gain)
             assert ((exact_mean - mean).abs() < 0.03 * (1 + mean.abs())).all()
-            assert (exact_level - level.clamp(0, 255)).abs().max() < 0.8
-            assert torch.equal(exact_level, exact_level.round())
+            assert (exact_index - scale_index.clamp(0, 255)).abs().max() < 0.8
+            assert torch.equal(exact_index, exact_index.round())
             assert torch.equal(exact_mean * FIXED_POINT_ONE, (exact_mean * FIXED_POINT_ONE).round())
             sent = y_hat[:, 24 * step : 24 * (step + 1)]
-            known, units = codec.prior.to_units(step, sent, gain), prior.to_units(step, sent, exact_gain)
+            known = codec.prior.remove_gain(step, sent, gain)
+            exact_sent = prior.remove_gain(step, sent, exact_gain)
             fraction = tensors["units_fraction"].long()[prior.order[step] // 4][:, None, None]
-            assert (units / torch.exp2(fraction.double()) - known).abs().max() < 0.01 + 1e-3 * known.abs().max()
+            assert (exact_sent / torch.exp2(fraction.double()) - known).abs().max() < 0.01 + 1e-3 * known.abs().max()
             float_known = torch.cat([float_known, known.float()], 1)
-            exact_known = torch.cat([exact_known, units], 1)
+            exact_known = torch.cat([exact_known, exact_sent], 1)
 
 
 def test_integers_turned_back_into_floats_are_the_networks_that_they_came_from(
     tensors: dict[str, torch.Tensor],
 ) -> None:
     codec = make_codec()
-    twin, names = dequantised(TINY, tensors), dict(codec.prior.named_parameters())
-    for name, found in twin.named_parameters():
+    floats, names = dequantised(TINY, tensors), dict(codec.prior.named_parameters())
+    for name, found in floats.named_parameters():
         assert torch.allclose(found, names[name], rtol=1e-3, atol=3e-3), name
 
 

@@ -10,8 +10,8 @@ from conftest import TINY, photo
 from pydantic import Field
 
 from attncodec.coding.encoder import compress
-from attncodec.coding.decoder import decompress
-from attncodec import config
+from attncodec.coding.decoder import PictureDecoder, decompress
+from attncodec import config, config_file
 from attncodec.coding import model_file
 from attncodec.coding.integer_context import Z_FRACTION
 from attncodec.coding.model_file import (
@@ -44,8 +44,10 @@ def assert_decodes(codec: SealedCodec, name: str, folder: Path = DATA) -> None:
     thousandth of the samples."""
     data, golden = (folder / f"{name}.atc").read_bytes(), json.loads((folder / "golden.json").read_text())
     assert codec.header.decoder_id.hex() == golden["decoder_id"]
-    assert codec.read_latents(unpack(data))[1] == golden["latents_sha256"][name]
-    difference = np.abs(decompress(codec, data).astype(int) - read_rgb(folder / f"{name}.png"))
+    decoder = PictureDecoder(codec, unpack(data))
+    decoded = decoder.decode()
+    assert decoder.latents_sha256 == golden["latents_sha256"][name]
+    difference = np.abs(decoded.astype(int) - read_rgb(folder / f"{name}.png"))
     assert (difference > 1).mean() <= 0.001
 
 
@@ -82,7 +84,7 @@ def test_a_field_that_is_added_to_the_configuration_orphans_neither_model_nor_fi
     class LaterConfig(config.Config):
         model: LaterModelConfig = LaterModelConfig()
 
-    monkeypatch.setattr(config, "Config", LaterConfig)
+    monkeypatch.setattr(config_file, "Config", LaterConfig)
     later = load_sealed(DATA / "tiny.safetensors")
     assert later.header.config.model_dump()["modulation"] == 0
     assert later.header == golden.header

@@ -29,20 +29,20 @@ def test_a_loaded_model_is_the_sealed_one(sealed: SealedCodec, model_file: Path)
     assert loaded.header == sealed.header
     assert compress(loaded, rgb) == compress(sealed, rgb)
     data = compress(sealed, rgb)
-    assert (decompress(loaded, data) == PictureEncoder(sealed, rgb).reconstruct(data)[0]).all()
+    assert (decompress(loaded, data) == PictureEncoder(sealed, rgb).reconstruct(unpack(data))[0]).all()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 300), (513, 257), (64, 64)])
 def test_the_file_decodes_to_what_was_reconstructed(sealed: SealedCodec, size: tuple[int, int]) -> None:
     rgb = photo(*size)
     data = compress(sealed, rgb)
-    assert (decompress(sealed, data) == PictureEncoder(sealed, rgb).reconstruct(data)[0]).all()
+    assert (decompress(sealed, data) == PictureEncoder(sealed, rgb).reconstruct(unpack(data))[0]).all()
 
 
 def test_noise_survives_with_its_escapes(sealed: SealedCodec) -> None:
     rgb = np.random.default_rng(0).integers(0, 256, (90, 130, 3)).astype(np.uint8)
     data = compress(sealed, rgb)
-    assert (decompress(sealed, data) == PictureEncoder(sealed, rgb).reconstruct(data)[0]).all()
+    assert (decompress(sealed, data) == PictureEncoder(sealed, rgb).reconstruct(unpack(data))[0]).all()
 
 
 def test_sealing_again_gives_the_same_bytes(codec: HyperpriorCodec, sealed: SealedCodec) -> None:
@@ -114,9 +114,9 @@ def test_a_truncated_or_damaged_model_is_refused(model_file: Path, tmp_path: Pat
         bad.write_bytes(data[:length])
         with pytest.raises(CheckpointError):
             load_sealed(bad)
-    for quality_index in rng.integers(0, len(data), 60):
+    for place in rng.integers(0, len(data), 60):
         damaged = bytearray(data)
-        damaged[quality_index] ^= 1 << rng.integers(8)
+        damaged[place] ^= 1 << rng.integers(8)
         bad.write_bytes(damaged)
         with pytest.raises(CheckpointError):
             load_sealed(bad)

@@ -10,9 +10,9 @@ from attncodec.networks.priors import NUM_SCALES, UNIT_SCALE_INDEX, MagnitudeTab
 from attncodec.pictures import to_tensor
 
 RESIDUAL = torch.tensor([0.2, 0.51, 0.9, -0.6, -1.4, 1.55, 7.52]).reshape(1, 1, 1, 7)
-LEVEL = torch.full_like(RESIDUAL, UNIT_SCALE_INDEX - 22.0)
+SCALE_INDEX = torch.full_like(RESIDUAL, UNIT_SCALE_INDEX - 22.0)
 ELEMENTS = Elements(
-    torch.zeros_like(RESIDUAL), LEVEL, torch.ones_like(RESIDUAL, dtype=torch.bool), torch.tensor([0]), gaussian_bits
+    torch.zeros_like(RESIDUAL), SCALE_INDEX, torch.ones_like(RESIDUAL, dtype=torch.bool), torch.tensor([0]), gaussian_bits
 )
 
 
@@ -25,7 +25,7 @@ def test_symbols_that_weigh_bits_are_the_better_of_the_nearest_and_the_one_neare
     symbols = chosen(error_bits)
 
     def cost(symbols: torch.Tensor) -> torch.Tensor:
-        return gaussian_bits(symbols, LEVEL) + error_bits * (RESIDUAL - symbols).square()
+        return gaussian_bits(symbols, SCALE_INDEX) + error_bits * (RESIDUAL - symbols).square()
 
     nearest = RESIDUAL.round()
     nearer_zero = nearest - nearest.sign()
@@ -64,29 +64,29 @@ def test_each_channel_has_its_own_weight() -> None:
 def test_rounding_everywhere_is_rounding_what_is_not_zero(centres: MagnitudeTable | None) -> None:
     by_picture = Rounding(torch.tensor([[4.0], [0.5]]), centres)
     both = torch.cat([RESIDUAL, RESIDUAL])
-    elements = replace(ELEMENTS, mean=torch.zeros_like(both), level=torch.cat([LEVEL, LEVEL]))
+    elements = replace(ELEMENTS, mean=torch.zeros_like(both), scale_index=torch.cat([SCALE_INDEX, SCALE_INDEX]))
     symbols = by_picture.everywhere(both, elements)
     assert torch.equal(symbols, by_picture(both, elements))
     assert torch.equal(symbols[:1], chosen(4.0, centres)) and torch.equal(symbols[1:], chosen(0.5, centres))
 
 
 def test_latents_that_are_encoded_in_training_are_those_of_an_encoder(codec: HyperpriorCodec) -> None:
-    units = codec.analyse(to_tensor(photo(128, 96))).detach()
-    at = torch.tensor([77])
-    error_bits = (2 * codec.error_bits(at, 0.01)).expand(-1, units.shape[1]).detach()
+    latents = codec.analyse(to_tensor(photo(128, 96))).detach()
+    at = torch.tensor([141])
+    error_bits = (2 * codec.error_bits(at, 0.01)).expand(-1, latents.shape[1]).detach()
     encoded, rounded = EncoderRoundingBottleneck(8, Rounding(error_bits)), RoundBottleneck(8, Rounding(error_bits))
-    y = codec.apply_gain(units, at).detach()
+    y = codec.apply_gain(latents, at).detach()
     ours, theirs = (codec.transmit(bottleneck, at, y) for bottleneck in (encoded, rounded))
     assert torch.equal(ours, theirs) and torch.allclose(encoded.bits, rounded.bits)
 
 
-def test_the_rate_of_encoded_latents_has_a_gradient_for_means_and_levels() -> None:
-    mean, level = torch.zeros_like(RESIDUAL, requires_grad=True), LEVEL.clone().requires_grad_()
+def test_the_rate_of_encoded_latents_has_a_gradient_for_means_and_scales() -> None:
+    mean, scale_index = torch.zeros_like(RESIDUAL, requires_grad=True), SCALE_INDEX.clone().requires_grad_()
     bottleneck = EncoderRoundingBottleneck(0, Rounding(torch.tensor([4.0])))
-    y_hat = bottleneck.send_y(RESIDUAL, replace(ELEMENTS, mean=mean, level=level))
-    for_mean, for_level = torch.autograd.grad(bottleneck.bits.sum(), (mean, level), retain_graph=True)
+    y_hat = bottleneck.send_y(RESIDUAL, replace(ELEMENTS, mean=mean, scale_index=scale_index))
+    for_mean, for_index = torch.autograd.grad(bottleneck.bits.sum(), (mean, scale_index), retain_graph=True)
     coded = y_hat.detach() != 0
-    assert (for_mean[coded] != 0).all() and (for_level != 0).all()
+    assert (for_mean[coded] != 0).all() and (for_index != 0).all()
     assert torch.equal(torch.sign(for_mean[coded]), -torch.sign(RESIDUAL[coded]))  # a mean nearer to it is cheaper
     (of_error,) = torch.autograd.grad(y_hat.sum(), mean)
     assert torch.equal(of_error, torch.ones_like(mean))

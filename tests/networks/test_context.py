@@ -2,8 +2,8 @@ import pytest
 import torch
 from conftest import TINY, make_codec, photo
 
-from attncodec.networks.bottleneck import RoundBottleneck
-from attncodec.networks.context import coding_order
+from attncodec.networks.bottleneck import Elements, RoundBottleneck
+from attncodec.networks.context import DIAGONAL, coding_order
 from attncodec.pictures import to_tensor
 
 
@@ -21,39 +21,40 @@ def test_each_quadtree_step_codes_every_position_and_every_channel() -> None:
         assert sorted((step // 4).tolist()) == list(range(24))
 
 
-def test_what_is_coded_later_changes_nothing_that_is_known_before() -> None:
-    """Causality: a change of a latent leaves the expectations of its own and of all earlier steps alone."""
-    codec = make_codec()
+@pytest.mark.parametrize("step", range(4))
+def test_what_is_coded_later_changes_nothing_that_is_known_before(step: int) -> None:
+    """Causality: a change of latents of a step leaves the expectations of its own and of all earlier steps alone, and
+    changes those of every later one."""
+    codec, channel = make_codec(), 20  # of the last quarter of the channels
     seen: list[list[torch.Tensor]] = []
 
     class Spy(RoundBottleneck):
-        def send_y(self, y, elements):
+        def send_y(self, y: torch.Tensor | None, elements: Elements) -> torch.Tensor:
             seen[-1].append(elements.mean)
             return super().send_y(y, elements)
 
-    at = torch.tensor([64])
+    at = torch.tensor([128])
     with torch.no_grad():
         y = codec.encode(to_tensor(photo(64, 64)), at)
         z = codec.hyper_analysis(y)
-        codec.hyper_analysis.forward = lambda units: z  # the same side information in both
-        for changed in (y, y.index_fill(1, torch.tensor([20]), 50.0)):  # the last quarter of the channels
+        other, (row, column) = y.clone(), divmod(DIAGONAL[(3 + step) % 4], 2)
+        other[:, channel, row::2, column::2] = 50.0
+        for given in (y, other):
             seen.append([])
-            codec.transmit(Spy(), at, changed)
-    before, after = seen
-    assert torch.equal(before[0], after[0])
-    assert not torch.equal(before[1], after[1])
-    order = coding_order(TINY.context, TINY.latent_channels)
-    assert all(20 in (step // 4).tolist() for step in order)
+            codec.transmit(Spy(), at, given, z)  # with the same side information
+    assert 4 * channel + 2 * row + column in coding_order(TINY.context, TINY.latent_channels)[step].tolist()
+    for number, (before, after) in enumerate(zip(*seen, strict=True)):
+        assert torch.equal(before, after) == (number <= step), number
 
 
 def test_an_element_outside_the_picture_costs_nothing() -> None:
     """A picture of 17 x 1 latents has a cell row of which half lies outside."""
     codec = make_codec()
-    at = torch.tensor([64])
+    at = torch.tensor([128])
     valid_elements = []
 
     class Spy(RoundBottleneck):
-        def send_y(self, y, elements):
+        def send_y(self, y: torch.Tensor | None, elements: Elements) -> torch.Tensor:
             valid_elements.append(int(elements.valid.sum()))
             return super().send_y(y, elements)
 

@@ -19,12 +19,12 @@ from attncodec.networks.priors import (
 )
 
 
-def level_of(scale):
-    return UNIT_SCALE_INDEX + SCALES_PER_OCTAVE * (torch.log2(scale) if torch.is_tensor(scale) else math.log2(scale))
+def index_of(scale: torch.Tensor | float) -> torch.Tensor:
+    return UNIT_SCALE_INDEX + SCALES_PER_OCTAVE * torch.log2(torch.as_tensor(scale))
 
 
 def side_of(z: torch.Tensor) -> SideInfo:
-    """One step to a unit."""
+    """A gain of one, on the first level."""
     return SideInfo(tuple(z.shape), torch.zeros(1, z.shape[1], 1, 1), torch.zeros(len(z), dtype=torch.int64))
 
 
@@ -44,14 +44,14 @@ def test_gaussian_bits_agree_with_torch_s_normal_distribution() -> None:
     normal = torch.distributions.Normal(torch.zeros(3, dtype=torch.float64), scales.double())
     mass = normal.cdf(symbols.double() + 0.5) - normal.cdf(symbols.double() - 0.5)
     mass = (1 - TAIL_SHARE) * mass + TAIL_SHARE * TAIL_NORM / (1 + symbols.double().abs()) ** 2
-    ours = gaussian_bits(symbols.expand(-1, 3), level_of(scales).expand(13, -1))
+    ours = gaussian_bits(symbols.expand(-1, 3), index_of(scales).expand(13, -1))
     assert torch.allclose(ours.double(), -torch.log2(mass), atol=1e-3)
 
 
 def test_the_probabilities_of_all_integers_add_up_to_one() -> None:
     k = torch.arange(-200_000.0, 200_001)
     for scale in (0.12, 1.0, 100.0):
-        total = torch.exp2(-gaussian_bits(k, torch.full_like(k, level_of(scale))).double()).sum()
+        total = torch.exp2(-gaussian_bits(k, index_of(scale).expand_as(k)).double()).sum()
         assert float(total) == pytest.approx(1, abs=1e-4)
 
 
@@ -62,17 +62,17 @@ def test_gaussian_bits_agree_with_compressai(learned: LearnedPrior) -> None:
     y, mean = torch.randn(2, 4, 4, generator=generator) * 5, torch.randn(2, 4, 4, generator=generator)
     scale = torch.rand(2, 4, 4, generator=generator) * 3 + 0.12
     likelihood = GaussianConditional(None)._likelihood(y, scale, mean).clamp_min(1e-9)
-    ours = gaussian_bits(y - mean, level_of(scale))
+    ours = gaussian_bits(y - mean, index_of(scale))
     assert torch.allclose(ours[likelihood > 1e-2], -torch.log2(likelihood)[likelihood > 1e-2], atol=5e-3)
     assert (ours < -torch.log2(likelihood) + 1e-3).all()  # the tail makes nothing dearer by more than its share
 
 
 def test_impossible_symbols_cost_a_finite_number_of_bits_and_still_teach() -> None:
     residual = torch.tensor([1000.0], requires_grad=True)
-    level = torch.tensor([-20.0], requires_grad=True)
-    bits = gaussian_bits(residual, level)
+    scale_index = torch.tensor([-20.0], requires_grad=True)
+    bits = gaussian_bits(residual, scale_index)
     bits.backward()
-    assert bool(bits.isfinite().all()) and torch.isfinite(level.grad).all() and residual.grad.abs() > 1e-4
+    assert bool(bits.isfinite().all()) and torch.isfinite(scale_index.grad).all() and residual.grad.abs() > 1e-4
 
 
 def test_a_bounded_value_can_still_rise_but_not_fall() -> None:
@@ -81,7 +81,7 @@ def test_a_bounded_value_can_still_rise_but_not_fall() -> None:
     assert x.grad.tolist() == [0, -1, 1]
 
 
-def test_level_70_is_one_step_and_22_levels_are_an_octave() -> None:
+def test_index_70_is_one_step_and_22_indices_are_an_octave() -> None:
     assert scale_of_index(torch.tensor([70.0, 92.0, 48.0])).tolist() == [1, 2, 0.5]
 
 
@@ -89,13 +89,13 @@ def test_gaussian_tables_are_symmetric_valid_and_close_to_the_density() -> None:
     tables = gaussian_tables()
     tables.check()
     assert tables.sizes.size == NUM_SCALES and tables.weights.size < 120_000
-    for level in (0, 100, 255):
-        weights, low = tables.split()[level], int(tables.lows[level])
+    for scale_index in (0, 100, 255):
+        weights, low = tables.split()[scale_index], int(tables.lows[scale_index])
         assert weights.size == -2 * low + 2
         inner = weights[:-1].astype(np.int64)
         assert np.abs(inner - inner[::-1]).max() <= weights.size  # the remainder goes to one entry
         symbols = torch.arange(low, -low + 1).float()
-        bits = gaussian_bits(symbols, torch.full_like(symbols, level)).numpy()
+        bits = gaussian_bits(symbols, torch.full_like(symbols, scale_index)).numpy()
         entropy = (inner / 2**PRECISION * (PRECISION - np.log2(inner))).sum()
         assert entropy == pytest.approx((inner / 2**PRECISION * bits).sum(), rel=2e-3, abs=1e-4)
 

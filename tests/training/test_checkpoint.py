@@ -37,9 +37,9 @@ def test_a_checkpoint_cut_short_or_changed_anywhere_is_never_loaded(checkpoint: 
         (tmp_path / "bad").write_bytes(data[:length])
         with pytest.raises(CheckpointError):
             load_checkpoint(tmp_path / "bad")
-    for quality_index in range(len(data)):
+    for place in range(len(data)):
         damaged = bytearray(data)
-        damaged[quality_index] ^= 1
+        damaged[place] ^= 1
         (tmp_path / "bad").write_bytes(damaged)
         with pytest.raises(CheckpointError):
             load_checkpoint(tmp_path / "bad")
