@@ -6,6 +6,7 @@ from PIL import Image
 
 from attncodec.coding.encoder import PictureEncoder, Target
 from attncodec.coding.sealed import SealedCodec
+from attncodec.container import pack
 from attncodec.evaluation.records import evaluate_picture, summarise
 from attncodec.evaluation.report import points, table
 
@@ -19,9 +20,10 @@ def picture(tmp_path: Path) -> Path:
 def test_a_record_is_measured_on_the_file_that_compress_writes(sealed: SealedCodec, picture: Path) -> None:
     ours, *classic = evaluate_picture(sealed, picture, "a.png", 2.0)
     encoder = PictureEncoder(sealed, photo(70, 50))
-    data = encoder.encode(Target(quality=2.0))
-    assert ours.bytes == len(data) and ours.bpp == 8 * len(data) / (70 * 50)
-    assert ours.bpp_est == pytest.approx(encoder.reconstruct(data)[1] / (70 * 50))
+    container = encoder.encode(Target(quality=2.0))
+    size = len(pack(container))
+    assert ours.bytes == size and ours.bpp == 8 * size / (70 * 50)
+    assert ours.bpp_est == pytest.approx(encoder.reconstruct(container)[1] / (70 * 50))
     assert [record.codec for record in classic] == ["jpeg", "webp"]
     assert all(record.bytes >= ours.bytes and record.bpp_est is None for record in classic)
 

@@ -9,7 +9,7 @@ import torch
 from conftest import TINY, make_codec, photo
 
 from attncodec.coding.encoder import compress
-from attncodec.coding.decoder import decompress
+from attncodec.coding.decoder import PictureDecoder, decompress
 from attncodec.coding.encoder import PictureEncoder, Target
 from attncodec.coding.sealed import load_sealed
 from attncodec.coding.sealing import seal
@@ -25,14 +25,14 @@ def test_every_kind_trains_seals_and_decodes_what_it_wrote(kind: str, quick_conf
     model = TINY.model_copy(update={"attention": AttentionConfig(kind=kind, **SMALL)})
     options = quick_config.train.model_copy(update={"budget": "6", "validations": 1})
     config = quick_config.model_copy(update={"model": model, "train": options})
-    outcome = train(config, tmp_path / "run", torch.device("cpu"), say=lambda text: None)
+    outcome = train(config, tmp_path / "run", torch.device("cpu"))
     assert outcome.progress.finished
     sealed = load_sealed(outcome.folder.model)
     moved = [tensor for name, tensor in sealed.tensors.items() if name.endswith(("project.weight", "alpha"))]
     assert len(moved) == (0 if kind == "none" else 4) and all(tensor.abs().max() > 0 for tensor in moved)
     encoder = PictureEncoder(sealed, photo(70, 150))
-    data = encoder.encode(Target())
-    assert (decompress(sealed, data) == encoder.reconstruct(data)[0]).all()
+    container = encoder.encode(Target())
+    assert (PictureDecoder(sealed, container).decode() == encoder.reconstruct(container)[0]).all()
 
 
 def test_a_sealed_model_of_mixed_kinds_loads_and_decodes_without_a_compiler(tmp_path: Path) -> None:

@@ -37,20 +37,21 @@ def test_float32_is_kept_to_where_it_is_asked_for(quick_config: Config) -> None:
 
 
 def test_where_nothing_compiles_training_goes_on_and_says_so(
-    quick_config: Config, monkeypatch: pytest.MonkeyPatch
+    quick_config: Config, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refuse(*arguments: object, **options: object) -> object:
         raise RuntimeError("no compiler here\nsecond line")
 
     monkeypatch.setattr(torch, "compile", refuse)
-    said: list[str] = []
-    state = TrainState.build(changed(quick_config, compile=True), CPU, say=said.append)
-    assert said == ["torch.compile does not work here, so training goes without it: no compiler here"]
+    state = TrainState.build(changed(quick_config, compile=True), CPU)
+    assert caplog.messages == ["torch.compile does not work here, so training goes without it: no compiler here"]
     assert state.step(0, 1e-3, crops()).taken
 
 
 @pytest.mark.filterwarnings("ignore")  # of the compiler's own
-def test_a_network_that_does_not_compile_runs_as_it_is(quick_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_that_does_not_compile_runs_as_it_is(
+    quick_config: Config, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     compiled: list[int] = []
 
     def failing(graph: torch.fx.GraphModule, *rest: object, **options: object) -> object:
@@ -61,9 +62,8 @@ def test_a_network_that_does_not_compile_runs_as_it_is(quick_config: Config, mon
 
     monkeypatch.setattr("torch._inductor.async_compile.maybe_warm_pool", lambda: None)
     monkeypatch.setattr("torch._inductor.compile_fx.compile_fx", failing)
-    said: list[str] = []
-    state = TrainState.build(changed(quick_config, compile=True), CPU, say=said.append)
-    assert not said and state.step(0, 1e-3, crops()).taken and len(compiled) > 1
+    state = TrainState.build(changed(quick_config, compile=True), CPU)
+    assert not caplog.messages and state.step(0, 1e-3, crops()).taken and len(compiled) > 1
 
 
 @pytest.mark.slow

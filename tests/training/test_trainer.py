@@ -20,14 +20,14 @@ from attncodec.training.run_folder import RunFolder
 from attncodec.training.setup import load_held_out, load_pictures
 from attncodec.training.train import Outcome
 from attncodec.training.train_state import TrainState
-from attncodec.training.trainer import train
+from attncodec.training.train import train
 from attncodec.training.validation import validate
 
 CPU = torch.device("cpu")
 
 
 def run(config: Config, out: Path, **options: object) -> Outcome:
-    return train(config, out, CPU, say=lambda text: None, **options)
+    return train(config, out, CPU, **options)
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -237,8 +237,8 @@ def test_file_bits_and_estimate_agree_on_a_trained_model(quick_config: Config, t
     for picture in find_pictures(Path(quick_config.data.train)):
         rgb = read_rgb(picture)
         encoder = PictureEncoder(sealed, rgb)
-        container = unpack(data := encoder.encode(Target()))
-        file_bits, estimate = 8 * len(container.latents), encoder.reconstruct(data)[1]
+        container = encoder.encode(Target())
+        file_bits, estimate = 8 * len(container.latents), encoder.reconstruct(container)[1]
         assert abs(file_bits - estimate) <= 0.01 * estimate + 64, picture.name
 
 

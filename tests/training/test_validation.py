@@ -83,4 +83,4 @@ def test_ms_ssim_is_looked_at_where_it_is_trained_for() -> None:
     (point,) = validate(config, lambda rgb, quality_index: (b, 0.0), [a], lambda: False) or []
     weight = float(level_weight(torch.tensor(0.0018)))
     assert point.loss == pytest.approx(0.0018 * 1280 * (1 - (ms_ssim(a, b) or 0)) * weight)
-    assert quality_indices_of(config) == [0]
+    assert quality_indices_of(config) == [64]

@@ -45,7 +45,7 @@ def test_means_are_over_crops_and_by_level() -> None:
 def test_a_dry_run_says_what_a_run_takes_and_writes_nothing(
     quick_config: Config, pictures: Path, place: Path, cli: Cli
 ) -> None:
-    facts = dry_run(quick_config, CPU, say=lambda text: None)
+    facts = dry_run(quick_config, CPU)
     assert facts["pictures"] == "3 to train on, 1 held out"
     assert facts["budget"].startswith("6 steps: about 0 minutes")
     before = sorted(place.rglob("*"))
