@@ -17,9 +17,8 @@ from statistics import fmean, median
 import numpy as np
 import torch
 
-from attncodec.coding.encoder import compress
 from attncodec.coding.bottlenecks import BitCounter, EncodeBottleneck
-from attncodec.coding.encoder import PictureEncoder, Target
+from attncodec.coding.encoder import PictureEncoder, Target, compress
 from attncodec.coding.range_coder import SymbolReader, SymbolWriter
 from attncodec.coding.sealed import SealedCodec, load_sealed
 from attncodec.environment import versions

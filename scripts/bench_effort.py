@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 from statistics import fmean
 
-from attncodec.coding.decoder import decompress
 from attncodec.api import load
+from attncodec.coding.decoder import decompress
 from attncodec.coding.encoder import PictureEncoder, Target
 from attncodec.coding.find_model import choose_model
 from attncodec.coding.refinement import EFFORTS

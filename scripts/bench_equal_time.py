@@ -22,9 +22,8 @@ import numpy as np
 import torch
 from usual_loop import usual_batches, usual_training
 
-from attncodec.coding.encoder import compress
 from attncodec.coding.decoder import decompress
-from attncodec.coding.encoder import Target
+from attncodec.coding.encoder import Target, compress
 from attncodec.coding.sealed import SealedCodec, load_sealed
 from attncodec.environment import versions
 from attncodec.files import write_atomic

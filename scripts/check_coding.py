@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from attncodec.coding.decoder import decompress
 from attncodec.coding.bottlenecks import BitCounter, EncodeBottleneck
+from attncodec.coding.decoder import decompress
 from attncodec.coding.encoder import PictureEncoder, Target
 from attncodec.coding.fixed_point import FIXED_POINT_ONE, INTEGER_LIMIT, IntegerLeakyReLU
 from attncodec.coding.sealed import SealedCodec, load_sealed

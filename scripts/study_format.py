@@ -18,8 +18,8 @@ from statistics import fmean
 import torch
 from carry_over import carry_over, training_crops
 
-from attncodec.coding.decoder import decompress
 from attncodec.coding.calibration import Sample, count
+from attncodec.coding.decoder import decompress
 from attncodec.coding.encoder import PictureEncoder
 from attncodec.coding.model_file import OFFSETS, make_header, table_tensors
 from attncodec.coding.sealed import SealedCodec, load_sealed

@@ -32,22 +32,22 @@ from make_golden import graphic
 from model_card import write_card
 from PIL import Image, ImageDraw
 
+from attncodec.coding.model_file import read_header
+from attncodec.coding.sealed import SealedCodec, load_sealed
+from attncodec.coding.shipped import shipped
 from attncodec.config import Config
 from attncodec.config_file import dump_yaml, load_config
 from attncodec.errors import AttncodecError, ConfigError
 from attncodec.evaluation.records import Record, evaluate_picture
 from attncodec.files import write_atomic
 from attncodec.pictures import RGB, decode_rgb, encode_rgb, find_pictures
-from attncodec.coding.model_file import read_header
-from attncodec.coding.sealed import SealedCodec, load_sealed
-from attncodec.coding.shipped import shipped
 from attncodec.training import validation
 from attncodec.training.data import centre
 from attncodec.training.device import resolve_device
 from attncodec.training.init_from import path_of
-from attncodec.training.train import train
 from attncodec.training.picture_set import find_sources
 from attncodec.training.run_folder import RunFolder
+from attncodec.training.train import train
 
 HERE = Path(__file__).absolute().parent
 ROOT = HERE.parent

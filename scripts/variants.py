@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
 
-from attncodec.coding.encoder import compress
 from attncodec.coding.decoder import decompress
-from attncodec.coding.encoder import Target
+from attncodec.coding.encoder import Target, compress
 from attncodec.coding.sealed import SealedCodec, load_sealed
 from attncodec.config_file import load_config
 from attncodec.environment import git_commit, versions

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from attncodec.api import DEFAULT
 from attncodec.coding.model_file import read_header
+from attncodec.coding.shipped import shipped
 
 TABLES = sorted((ROOT / "results").glob("*/table.md"))
 
@@ -21,7 +21,7 @@ def test_the_tables_of_the_readme_are_those_that_scripts_wrote(path: Path) -> No
 
 def test_the_curve_of_the_shipped_model_is_the_one_that_eval_wrote() -> None:
     run = json.loads((ROOT / "results" / "shipped" / "kodak" / "run.json").read_text())
-    assert run["model"]["decoder_id"] == read_header(DEFAULT).decoder_id.hex()
+    assert run["model"]["decoder_id"] == read_header(shipped()).decoder_id.hex()
     curves = {"": run["points"], "WebP, ": run["classic"]["webp"], "JPEG, ": run["classic"]["jpeg"]}
     rows = [("bpp", [f"{point['bpp']:.3f}" for point in run["points"]])]
     rows += [(f"{name}PSNR dB", [f"{point['psnr_db']:.2f}" for point in curve]) for name, curve in curves.items()]

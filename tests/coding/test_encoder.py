@@ -4,10 +4,9 @@ import pytest
 import torch
 from conftest import photo
 
-from attncodec.coding.encoder import compress
-from attncodec.coding.decoder import PictureDecoder
 from attncodec.coding.bottlenecks import EncodeBottleneck
-from attncodec.coding.encoder import PictureEncoder, Target
+from attncodec.coding.decoder import PictureDecoder
+from attncodec.coding.encoder import PictureEncoder, Target, compress
 from attncodec.coding.sealed import SealedCodec
 from attncodec.container import pack, unpack
 from attncodec.errors import CheckpointError, ConfigError

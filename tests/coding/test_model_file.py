@@ -9,10 +9,10 @@ import pytest
 from conftest import TINY, photo
 from pydantic import Field
 
-from attncodec.coding.encoder import compress
-from attncodec.coding.decoder import PictureDecoder, decompress
 from attncodec import config, config_file
 from attncodec.coding import model_file
+from attncodec.coding.decoder import PictureDecoder, decompress
+from attncodec.coding.encoder import compress
 from attncodec.coding.integer_context import Z_FRACTION
 from attncodec.coding.model_file import (
     CENTRES,

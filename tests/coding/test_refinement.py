@@ -3,9 +3,8 @@ import pytest
 import torch
 from conftest import TINY, make_codec, photo
 
-from attncodec.coding.encoder import compress
 from attncodec.coding.decoder import PictureDecoder
-from attncodec.coding.encoder import PictureEncoder, Target
+from attncodec.coding.encoder import PictureEncoder, Target, compress
 from attncodec.coding.refinement import REFINEMENT_SCHEDULES, Latents, PassThroughBottleneck, refine
 from attncodec.coding.sealed import SealedCodec
 from attncodec.coding.sealing import seal

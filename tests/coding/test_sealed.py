@@ -12,9 +12,8 @@ import torch
 from conftest import make_codec, photo
 from safetensors.torch import save_file
 
-from attncodec.coding.encoder import compress
 from attncodec.coding.decoder import decompress
-from attncodec.coding.encoder import PictureEncoder
+from attncodec.coding.encoder import PictureEncoder, compress
 from attncodec.coding.model_file import read_header
 from attncodec.coding.sealed import SealedCodec, load_sealed
 from attncodec.coding.sealing import seal

@@ -3,11 +3,10 @@ import pytest
 import torch
 from conftest import TINY, make_codec, photo
 
-from attncodec.coding.encoder import compress
-from attncodec.coding.decoder import PictureDecoder, decompress
 from attncodec.coding.bottlenecks import BitCounter, EncodeBottleneck
 from attncodec.coding.calibration import Counts, Sample, _lowest, count
-from attncodec.coding.encoder import PictureEncoder
+from attncodec.coding.decoder import PictureDecoder, decompress
+from attncodec.coding.encoder import PictureEncoder, compress
 from attncodec.coding.fixed_point import INTEGER_LIMIT, IntegerLeakyReLU
 from attncodec.coding.model_file import CENTRES, ERROR_WEIGHT, OFFSETS
 from attncodec.coding.sealed import SealedCodec

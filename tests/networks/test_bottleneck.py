@@ -12,7 +12,11 @@ from attncodec.pictures import to_tensor
 RESIDUAL = torch.tensor([0.2, 0.51, 0.9, -0.6, -1.4, 1.55, 7.52]).reshape(1, 1, 1, 7)
 SCALE_INDEX = torch.full_like(RESIDUAL, UNIT_SCALE_INDEX - 22.0)
 ELEMENTS = Elements(
-    torch.zeros_like(RESIDUAL), SCALE_INDEX, torch.ones_like(RESIDUAL, dtype=torch.bool), torch.tensor([0]), gaussian_bits
+    torch.zeros_like(RESIDUAL),
+    SCALE_INDEX,
+    torch.ones_like(RESIDUAL, dtype=torch.bool),
+    torch.tensor([0]),
+    gaussian_bits,
 )
 
 

@@ -3,10 +3,9 @@ import pytest
 import torch
 from conftest import KODAK, TINY, make_codec, photo
 
-from attncodec.coding.encoder import compress
-from attncodec.coding.decoder import PictureDecoder, decompress
 from attncodec.coding.bottlenecks import DecodeBottleneck, EncodeBottleneck
-from attncodec.coding.encoder import PictureEncoder, Target
+from attncodec.coding.decoder import PictureDecoder, decompress
+from attncodec.coding.encoder import PictureEncoder, Target, compress
 from attncodec.coding.range_coder import SymbolWriter
 from attncodec.coding.sealed import SealedCodec
 from attncodec.coding.sealing import seal

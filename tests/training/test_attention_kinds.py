@@ -8,9 +8,8 @@ import pytest
 import torch
 from conftest import TINY, make_codec, photo
 
-from attncodec.coding.encoder import compress
 from attncodec.coding.decoder import PictureDecoder, decompress
-from attncodec.coding.encoder import PictureEncoder, Target
+from attncodec.coding.encoder import PictureEncoder, Target, compress
 from attncodec.coding.sealed import load_sealed
 from attncodec.coding.sealing import seal
 from attncodec.config import AttentionConfig, Config

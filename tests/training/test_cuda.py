@@ -3,7 +3,6 @@
 import math
 import signal
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +14,9 @@ from conftest import photo
 from test_train_state import crops
 from test_trainer import changed, stop_at
 
-from attncodec.coding.encoder import compress
-from attncodec.coding.decoder import decompress
 from attncodec.budget import Budget
+from attncodec.coding.decoder import decompress
+from attncodec.coding.encoder import compress
 from attncodec.coding.sealed import SealedCodec, load_sealed
 from attncodec.config import ENCODER_PARTS, Config, Phase
 from attncodec.networks.bottleneck import RoundBottleneck
@@ -28,9 +27,8 @@ from attncodec.training.data import Crops
 from attncodec.training.progress import Progress
 from attncodec.training.replay import BEFORE, Replay
 from attncodec.training.setup import load_pictures
-from attncodec.training.train import Outcome
+from attncodec.training.train import Outcome, train
 from attncodec.training.train_state import TrainState
-from attncodec.training.train import train
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),
@@ -79,13 +77,15 @@ def test_a_codec_says_on_the_gpu_what_it_says_on_the_cpu(quick_config: Config) -
     assert np.abs(found[0][0] - found[1][0]).max() <= 1
 
 
-def test_compiled_steps_are_captured_and_lose_what_the_others_do(quick_config: Config) -> None:
-    losses, said = [], []
+def test_compiled_steps_are_captured_and_lose_what_the_others_do(
+    quick_config: Config, caplog: pytest.LogCaptureFixture
+) -> None:
+    losses = []
     for compiled in (False, True):
-        state = begun(changed(quick_config, compile=compiled, precision="float32"), said.append)
+        state = begun(changed(quick_config, compile=compiled, precision="float32"))
         losses.append([state.step(step, 1e-3, crops().to(GPU)).loss for step in range(BEFORE + 3)])
         assert state.replay and state.replay.graph is not None
-    assert losses[1] == pytest.approx(losses[0], rel=1e-3) and not said
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3) and not caplog.messages
 
 
 def taken(state: TrainState, steps: range, count: int = 2) -> None:
@@ -175,16 +175,14 @@ def test_a_step_that_is_not_finite_moves_nothing(
     assert any(not torch.equal(tensor, state.tensors()[name]) for name, tensor in before.items())
 
 
-def test_what_cannot_be_captured_is_taken_as_it_comes(quick_config: Config) -> None:
-    said: list[str] = []
-
+def test_what_cannot_be_captured_is_taken_as_it_comes(caplog: pytest.LogCaptureFixture) -> None:
     def take(batch: Pair) -> Pair:
         return Pair(batch.x * float(batch.x.sum()))  # waits for the GPU
 
-    replay = Replay(take, GPU, said.append)
+    replay = Replay(take, GPU)
     for step in range(BEFORE + 3):
         assert replay(Pair(torch.full((2,), float(step), device=GPU))).x.tolist() == [2.0 * step**2] * 2
-    assert len(said) == 1 and "CUDA graph" in said[0]
+    assert len(caplog.messages) == 1 and "CUDA graph" in caplog.messages[0]
     assert torch.cuda.current_stream() == torch.cuda.default_stream()
 
 

@@ -6,22 +6,25 @@ import torch
 from conftest import TINY, make_codec, photo
 from test_trainer import CPU, changed, run
 
-from attncodec.config import AttentionConfig, Config
-from attncodec.config_file import dump_yaml, load_config
-from attncodec.errors import ConfigError
-from attncodec.metrics import psnr_db
-from attncodec.networks.hyperprior import HyperpriorCodec
-from attncodec.networks.context import coding_order
-from attncodec.quality import rd_lambda_at
+from attncodec.coding.decoder import decompress
+from attncodec.coding.encoder import compress, reconstruct
 from attncodec.coding.model_file import read_header
 from attncodec.coding.sealed import SealedCodec
 from attncodec.coding.sealing import seal
 from attncodec.coding.shipped import shipped
+from attncodec.config import AttentionConfig, Config
+from attncodec.config_file import dump_yaml, load_config
+from attncodec.errors import ConfigError
+from attncodec.metrics import psnr_db
+from attncodec.networks.context import coding_order
+from attncodec.networks.hyperprior import HyperpriorCodec
+from attncodec.pictures import to_tensor
+from attncodec.quality import rd_lambda_at
 from attncodec.training.checkpoint import load_checkpoint
 from attncodec.training.growth import Places, additions, grow, refusals
 from attncodec.training.init_from import load_initial, networks_of, unseal, with_networks
-from attncodec.training.train_state import TrainState
 from attncodec.training.train import train
+from attncodec.training.train_state import TrainState
 
 BASE = TINY.model_copy(update={"widths": (8, 16, 24), "attention": AttentionConfig(analysis=("gated", "none"))})
 LARGER = {

@@ -1,6 +1,8 @@
+import logging
 import signal
 
 import pytest
+import torch
 
 from attncodec.budget import Budget
 from attncodec.environment import has_bf16
@@ -36,16 +38,16 @@ def test_a_clock_in_steps_does_not_look_at_the_time(now: list[float]) -> None:
     assert clock.fraction_after_step() > 1
 
 
-def test_off_a_terminal_there_is_a_line_a_minute(now: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+def test_off_a_terminal_there_is_a_line_a_minute(now: list[float], caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="attncodec")
     display = Display(Budget.parse("600s"), 0)
     display.show(loss="1.234")
     for second in range(1, 181):
         now[0] += 1
         display.update(second, second * 2)
     display.close()
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 3
-    assert lines[0] == "step 120  loss 1.234  9.0 min left"
+    assert len(caplog.messages) == 3
+    assert caplog.messages[0] == "step 120  loss 1.234  9.0 min left"
 
 
 def test_the_first_signal_asks_and_the_second_stops() -> None:
@@ -58,13 +60,24 @@ def test_the_first_signal_asks_and_the_second_stops() -> None:
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_devices_are_resolved() -> None:
+@pytest.mark.parametrize("found", [True, False])
+def test_devices_are_resolved_by_what_there_is(found: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: found)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: int(found))
+    monkeypatch.setattr(torch.cuda, "set_device", lambda number: None)
     assert resolve_device("cpu").type == "cpu"
-    assert resolve_device("auto").type in ("cpu", "cuda")
-    assert has_bf16(resolve_device("cpu")) in (True, False)
-    if resolve_device("auto").type == "cpu":
+    assert resolve_device("auto").type == ("cuda" if found else "cpu")
+    if not found:
         with pytest.raises(ConfigError, match="no CUDA device"):
             resolve_device("cuda")
+
+
+def test_bfloat16_is_taken_where_the_cpu_multiplies_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
+    for found in (True, False):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda found=found: found, raising=False)
+        assert has_bf16(torch.device("cpu")) is found
 
 
 def test_a_terminal_that_closes_asks_for_a_stop_unless_that_is_ignored() -> None:

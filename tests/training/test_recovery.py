@@ -116,20 +116,21 @@ def assert_same_end(*runs: Path) -> None:
 
 
 def test_where_the_last_checkpoint_is_damaged_the_one_before_is_used(
-    quick_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    quick_config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     run(quick_config, tmp_path / "run")
     folder = RunFolder(tmp_path / "run")
-    data, said = folder.last.read_bytes(), []
+    data = folder.last.read_bytes()
+    caplog.clear()
     rng = np.random.default_rng(0)
     for length in rng.integers(0, len(data), 20):
         folder.last.write_bytes(data[:length])
-        found = folder.checkpoint(quick_config, said.append)
+        found = folder.checkpoint(quick_config)
         assert found is not None and found.progress.step == 3
-    assert len(said) == 20 and "looking for the one before" in said[0]
+    assert len(caplog.messages) == 20 and "looking for the one before" in caplog.messages[0]
     folder.last.unlink()  # as a run leaves it that was killed while its checkpoints changed names
-    found = folder.checkpoint(quick_config, said.append)
-    assert found is not None and found.progress.step == 3 and len(said) == 20
+    found = folder.checkpoint(quick_config)
+    assert found is not None and found.progress.step == 3 and len(caplog.messages) == 20
     folder.last.write_bytes(data[:length])
     assert run(quick_config, tmp_path / "run").progress.finished
     assert folder.last.read_bytes() != data[:length]
@@ -158,7 +159,7 @@ def test_a_run_killed_before_its_model_was_sealed_is_not_taken_for_finished(
         stop_at(patch, 2)
         assert run(quick_config, tmp_path / "run").folder.model.exists()
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(trainer, "seal_checkpoint", killed)
+        patch.setattr("attncodec.training.trainer.seal_checkpoint", killed)
         run(quick_config, tmp_path / "run")
     folder = RunFolder(tmp_path / "run")
     assert load_checkpoint(folder.last).progress.finished and not folder.model.exists()

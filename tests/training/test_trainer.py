@@ -10,7 +10,6 @@ from attncodec.coding.encoder import PictureEncoder, Target
 from attncodec.coding.sealed import load_sealed
 from attncodec.config import Config, Phase
 from attncodec.config_file import load_config
-from attncodec.container import unpack
 from attncodec.distributed import Distributed
 from attncodec.errors import ConfigError
 from attncodec.pictures import find_pictures, read_rgb
@@ -18,9 +17,8 @@ from attncodec.training.checkpoint import load_checkpoint
 from attncodec.training.export import seal_checkpoint
 from attncodec.training.run_folder import RunFolder
 from attncodec.training.setup import load_held_out, load_pictures
-from attncodec.training.train import Outcome
+from attncodec.training.train import Outcome, train
 from attncodec.training.train_state import TrainState
-from attncodec.training.train import train
 from attncodec.training.validation import validate
 
 CPU = torch.device("cpu")
@@ -77,7 +75,7 @@ def test_the_model_sealed_after_training_rates_as_the_float_networks_do(quick_co
         assert float(row["loss"]) < 1.003 * float(best[quality]["loss"])
     folder = RunFolder(tmp_path / "run")
     codec = seal_checkpoint(load_checkpoint(folder.best)).codec
-    pictures = load_held_out(load_pictures(quick_config, print), print)
+    pictures = load_held_out(load_pictures(quick_config))
     for point in (
         validate(quick_config, codec.reconstruct, pictures, lambda: False) or []
     ):  # as in training, on integers
@@ -185,7 +183,7 @@ def test_a_run_interrupted_while_sealing_is_sealed_by_the_next(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(trainer, "seal_checkpoint", interrupted)
+        patch.setattr("attncodec.training.trainer.seal_checkpoint", interrupted)
         run(quick_config, tmp_path / "run")
     outcome = run(quick_config, tmp_path / "run")
     assert outcome.progress.finished and outcome.folder.model.exists()

@@ -1,0 +1,16 @@
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from attncodec.evaluation.plot import draw_rd
+
+
+def test_a_plot_is_a_picture_of_its_curves(tmp_path: Path) -> None:
+    curves = {"ours": [(0.2, 28.0), (0.5, 31.0)], "JPEG": [(0.3, 27.0), (0.9, 32.0)]}
+    draw_rd(tmp_path / "rd.png", curves, "two curves")
+    draw_rd(tmp_path / "one.png", {"ours": [(0.2, 28.0)]}, "a point")
+    pixels = np.asarray(Image.open(tmp_path / "rd.png").convert("RGB"))
+    assert pixels.shape[0] > 300 and (np.abs(pixels.astype(int) - (0xD1, 0x49, 0x5B)).sum(2) < 30).sum() > 100
+    draw_rd(tmp_path / "again.png", curves, "two curves")
+    assert (tmp_path / "again.png").read_bytes() == (tmp_path / "rd.png").read_bytes()
