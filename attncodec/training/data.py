@@ -55,7 +55,7 @@ class Crops:
         shapes = [(_length(rows), _length(columns)) for picture in pictures for rows, columns in picture.boxes]
         areas = np.array([max(height, side) * max(width, side) for height, width in shapes], dtype=np.float64)
         self.share = np.cumsum(areas) / areas.sum()
-        self.on_device = self._move(device) if device.type == "cuda" else {}
+        self.on_device = self._onto_gpu(device) if device.type == "cuda" else {}
         self.device = device if self.on_device else torch.device("cpu")  # of the batches
         self.problems: dict[str, str] = {}  # of pictures that could not be read any more, by name
         kept = all(picture.pieces is not None for picture in pictures)
@@ -115,7 +115,7 @@ class Crops:
         picture, part = self.pieces[number]
         return torch.from_numpy(extend(picture.read_piece(part), side))
 
-    def _move(self, device: torch.device) -> dict[int, Tensor]:
+    def _onto_gpu(self, device: torch.device) -> dict[int, Tensor]:
         """Pieces onto the GPU, as far as there is room."""
         data = self.config.data
         if data.cache not in ("auto", "device"):

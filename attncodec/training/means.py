@@ -5,7 +5,7 @@ from torch import Tensor
 
 from attncodec.distributed import Distributed
 from attncodec.metrics import mse_to_psnr_db
-from attncodec.training.train_state import StepResult
+from attncodec.training.step_result import StepResult
 from attncodec.training.validation import Point
 
 

@@ -19,7 +19,8 @@ from attncodec.training.means import Means
 from attncodec.training.phases import learning_rate, place_at
 from attncodec.training.progress import Clock, Display, Progress, StopRequest
 from attncodec.training.run_folder import MetricsRow, Recorder, RunFolder
-from attncodec.training.train_state import StepResult, TrainState, fetch
+from attncodec.training.step_result import StepResult, fetch
+from attncodec.training.train_state import TrainState
 from attncodec.training.validation import Point, Reconstruct, Schedule
 from attncodec.training.validation_log import log_pictures, measure_classic_curves
 

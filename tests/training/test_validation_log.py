@@ -12,7 +12,7 @@ from attncodec.config import Config
 from attncodec.training import dryrun
 from attncodec.training.dryrun import dry_run
 from attncodec.training.means import Means
-from attncodec.training.train_state import StepResult
+from attncodec.training.step_result import StepResult
 
 
 def test_a_run_can_be_looked_at(quick_config: Config, tmp_path: Path) -> None:
