@@ -24,7 +24,7 @@ def usual_start() -> None:
     transforms._zero = lambda layer: layer
 
 
-def units_of_one() -> None:
+def latents_as_they_are() -> None:
     """Latents are not divided by their standard deviations: the networks see DCT coefficients as they are."""
 
     def initialise(codec: HyperpriorCodec, x: Tensor) -> None:
@@ -40,9 +40,7 @@ def checkerboard() -> None:
     """Two steps of context in place of four: the latents of one colour of the board, then those of the other."""
 
     def coding_order(kind: str, channels: int) -> list[Tensor]:
-        first, second, third, fourth = (
-            4 * torch.arange(channels) + quality_index for quality_index in context.DIAGONAL
-        )
+        first, second, third, fourth = (4 * torch.arange(channels) + place for place in context.DIAGONAL)
         return [torch.cat([first, second]), torch.cat([third, fourth])]
 
     context.coding_order = coding_order
@@ -55,7 +53,7 @@ VARIANTS = {
     "no attention": Variant(("model.attention.kind=none",)),
     "attention at strides 8 and 16": Variant(("model.attention.strides=[8,16]",)),
     "three quarters as wide": Variant(("model.widths=[48,96,144]",)),
-    "no scales from data": Variant(patch=units_of_one),
+    "no scales from data": Variant(patch=latents_as_they_are),
     "no DCT": Variant(patch=usual_start),
 }
 

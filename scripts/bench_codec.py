@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from attncodec.coding.bottlenecks import BitCounter, EncodeBottleneck
+from attncodec.coding.decoder import decompress
 from attncodec.coding.encoder import PictureEncoder, Target, compress
 from attncodec.coding.range_coder import SymbolReader, SymbolWriter
 from attncodec.coding.sealed import SealedCodec, load_sealed
@@ -33,7 +34,10 @@ def time_ours(codec: SealedCodec, quality: float, pictures: list[RGB], repeats: 
     def encode(rgb: RGB) -> bytes:
         return compress(codec, rgb, Target(quality=quality))
 
-    return timed(encode, codec.decompress, pictures, repeats)
+    def decode(data: bytes) -> RGB:
+        return decompress(codec, data)
+
+    return timed(encode, decode, pictures, repeats)
 
 
 def time_compressai(name: str, pictures: list[RGB], repeats: int) -> dict[str, float]:
@@ -85,11 +89,11 @@ def time_coder(codec: SealedCodec, rgb: RGB, repeats: int) -> dict[str, float]:
     """Millions of symbols a second, both ways."""
     torch.set_num_threads(1)
     encoder = PictureEncoder(codec, rgb)
-    at = torch.tensor([codec.quality_indices[-1] - codec.quality_indices[0]])
+    at = torch.tensor([codec.quality_indices[-1]])
     recorder = Recorder()
     with torch.inference_mode():
         bottleneck = EncodeBottleneck(recorder, codec.z_tables, codec.y_tables, 0)
-        codec.codec.transmit(bottleneck, at, codec.codec.apply_gain(encoder.latents.units, at))
+        codec.codec.transmit(bottleneck, at, codec.codec.apply_gain(encoder.latents.y, at))
     count = sum(symbols.size for _, symbols, _ in recorder.groups)
     writing, reading = [], []
     for _ in range(repeats):

@@ -9,16 +9,18 @@ there is not done again.
 
 import argparse
 import json
+import math
 import time
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
-from attncodec.api import load
-from attncodec.coding.decoder import decompress
+from attncodec.coding.decoder import PictureDecoder
 from attncodec.coding.encoder import PictureEncoder, Target
-from attncodec.coding.find_model import choose_model
-from attncodec.coding.refinement import EFFORTS
+from attncodec.coding.find_model import choose_model, load_model
+from attncodec.coding.refinement import REFINEMENT_SCHEDULES
 from attncodec.coding.sealed import SealedCodec
+from attncodec.container import pack
 from attncodec.environment import versions
 from attncodec.files import write_atomic
 from attncodec.metrics import bd_rate, bpp, psnr_db
@@ -31,33 +33,33 @@ QUALITIES = (2, 4, 6)
 def measure(codec: SealedCodec, path: Path) -> dict[str, list[dict[str, float]]]:
     """effort -> a point for each quality."""
     rgb = read_rgb(path)
-    points: dict[str, list[dict[str, float]]] = {str(effort): [] for effort in range(len(EFFORTS))}
+    points: dict[str, list[dict[str, float]]] = {str(effort): [] for effort in range(len(REFINEMENT_SCHEDULES))}
     for quality in QUALITIES:
-        for effort in range(len(EFFORTS)):
+        for effort in range(len(REFINEMENT_SCHEDULES)):
             start = time.perf_counter()
-            data = PictureEncoder(codec, rgb, effort).encode(Target(quality=quality))
+            container = PictureEncoder(codec, rgb, effort).encode(Target(quality=quality))
             spent_s = time.perf_counter() - start
             points[str(effort)].append(
                 {
                     "quality": quality,
-                    "bpp": bpp(len(data), rgb.shape[1], rgb.shape[0]),
-                    "psnr_db": psnr_db(rgb, decompress(codec, data)),
+                    "bpp": bpp(len(pack(container)), rgb.shape[1], rgb.shape[0]),
+                    "psnr_db": psnr_db(rgb, PictureDecoder(codec, container).decode()) or math.inf,
                     "encode_s": spent_s,
                 }
             )
     return points
 
 
-def table(pictures: dict[str, dict]) -> str:
+def table(pictures: dict[str, Any]) -> str:
     """Markdown."""
     lines = ["| effort | rounds | seconds a picture | at most | BD-rate |", "| ---: | ---: | ---: | ---: | ---: |"]
-    for effort in range(len(EFFORTS)):
+    for effort in range(len(REFINEMENT_SCHEDULES)):
         changes, seconds = [], []
         for points in pictures.values():
             curves = [[(p["bpp"], p["psnr_db"]) for p in points[key]] for key in ("0", str(effort))]
-            changes.append(bd_rate(*curves))
+            changes.append(bd_rate(*curves) or 0.0)
             seconds += [p["encode_s"] for p in points[str(effort)]]
-        rounds = EFFORTS[effort].rounds
+        rounds = REFINEMENT_SCHEDULES[effort].rounds
         lines.append(f"| {effort} | {rounds} | {fmean(seconds):.2f} | {max(seconds):.2f} | {fmean(changes):+.1f} % |")
     return "\n".join(lines) + "\n"
 
@@ -70,7 +72,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results/effort"))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    codec, file = load(choose_model(options.model)), options.out / "effort.json"
+    codec, file = load_model(choose_model(options.model)), options.out / "effort.json"
     result = json.loads(file.read_text()) if file.exists() else {}
     if result.get("decoder_id") != codec.header.decoder_id.hex():
         result = {"decoder_id": codec.header.decoder_id.hex(), "versions": versions("cpu"), "pictures": {}}

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from attncodec.coding.fixed_point import FIXED_POINT_ONE, convolutions
 from attncodec.coding.integer_context import CONTEXT
-from attncodec.coding.model_file import FLOAT_PARTS, tables_of
+from attncodec.coding.model_file import codec_weights, tables_of
 from attncodec.coding.sealed import SealedCodec
 from attncodec.coding.sealing import seal
 from attncodec.coding.tables import Tables
@@ -40,8 +40,7 @@ def read_old(path: Path) -> tuple[HyperpriorCodec, Tables, dict[str, Any]]:
     fields = dict(meta["config"])
     codec = build_codec(ModelConfig.model_validate({"rd_lambdas": fields.pop("levels"), **fields}))
     assert isinstance(codec.prior, ContextModel)
-    weights = {name: tensor.float() for name, tensor in tensors.items() if name.startswith(FLOAT_PARTS)}
-    unknown = codec.load_state_dict(weights, strict=False).unexpected_keys
+    unknown = codec.load_state_dict(codec_weights(tensors), strict=False).unexpected_keys
     if unknown:
         raise CheckpointError(f"{path} holds what its configuration does not: {unknown[0]}")
     with torch.no_grad():
@@ -58,7 +57,7 @@ def training_crops(pictures: Path, count: int, side: int) -> Tensor:
     """Crops of the pictures that a run on this folder trains on, (count, 3, side, side) in [0, 1]."""
     data = DataConfig(train=str(pictures), crop=side)
     config = Config(data=data, train=TrainConfig(batch=count))
-    crops = Crops(load_pictures(config, print).train, config, torch.device("cpu"))
+    crops = Crops(load_pictures(config).train, config, torch.device("cpu"))
     try:
         return crops.first(count).float() / 255
     finally:

@@ -15,16 +15,19 @@ import math
 import sys
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from attncodec.coding.bottlenecks import BitCounter, EncodeBottleneck
-from attncodec.coding.decoder import decompress
+from attncodec.coding.decoder import PictureDecoder
 from attncodec.coding.encoder import PictureEncoder, Target
 from attncodec.coding.fixed_point import FIXED_POINT_ONE, INTEGER_LIMIT, IntegerLeakyReLU
+from attncodec.coding.integer_context import IntegerContextModel
 from attncodec.coding.sealed import SealedCodec, load_sealed
-from attncodec.container import unpack
+from attncodec.container import pack
 from attncodec.environment import versions
 from attncodec.errors import ConfigError
 from attncodec.files import write_atomic
@@ -33,7 +36,7 @@ from attncodec.networks.bottleneck import RoundBottleneck
 from attncodec.networks.hyperprior import HyperpriorCodec
 from attncodec.networks.priors import NUM_SCALES, SKIP_SCALE_INDEX, SideInfo, clamp_symbols
 from attncodec.pictures import RGB, find_pictures, read_rgb
-from attncodec.quality import QUALITY_STEPS, interpolate, nearest_level
+from attncodec.quality import index_of_quality, interpolate, nearest_level
 from attncodec.training.checkpoint import load_checkpoint
 from attncodec.training.export import averaged_codec
 
@@ -47,22 +50,24 @@ class Clamps:
     """Counts elements at the ends of their ranges, in the exact networks of a codec."""
 
     def __init__(self, codec: SealedCodec) -> None:
-        self.activations = self.lowest_levels = self.highest_levels = self.elements = 0
-        for module in codec.codec.prior.modules():
+        self.activations = self.lowest_scales = self.highest_scales = self.elements = 0
+        prior = codec.codec.prior
+        assert isinstance(prior, IntegerContextModel)
+        for module in prior.modules():
             if isinstance(module, IntegerLeakyReLU):
                 module.register_forward_hook(self._count)
-        original = codec.codec.prior.entropy_parameters
+        original = prior.entropy_parameters
 
-        def counted(*arguments):
-            mean, level = original(*arguments)
-            self.elements += level.numel()
-            self.lowest_levels += int((level == 0).sum())
-            self.highest_levels += int((level == NUM_SCALES - 1).sum())
-            return mean, level
+        def counted(*arguments: Any) -> tuple[Tensor, Tensor]:
+            mean, scale_index = original(*arguments)
+            self.elements += scale_index.numel()
+            self.lowest_scales += int((scale_index == 0).sum())
+            self.highest_scales += int((scale_index == NUM_SCALES - 1).sum())
+            return mean, scale_index
 
-        codec.codec.prior.entropy_parameters = counted
+        setattr(prior, "entropy_parameters", counted)  # noqa: B010 - a method of one object, which types do not know
 
-    def _count(self, module: IntegerLeakyReLU, inputs: tuple, output: torch.Tensor) -> None:
+    def _count(self, module: IntegerLeakyReLU, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         self.activations += int((output.abs() >= INTEGER_LIMIT).sum())
 
 
@@ -70,19 +75,17 @@ class Clamps:
 def code_lengths(codec: SealedCodec, floats: HyperpriorCodec, rgb: RGB, quality: float) -> dict[str, float]:
     """Bits of the same latents: in the file, by the integers and their tables, by the float networks."""
     encoder, at = PictureEncoder(codec, rgb), torch.tensor([codec.quality_index(quality)])
-    data = encoder.write(int(at))
-    container = unpack(data)
+    container = encoder.write(int(at))
     skip_below = SKIP_SCALE_INDEX if container.skip else 0
     counter = BitCounter()
-    units = encoder.latents.units
-    z = codec.codec.hyper_analysis(units)
+    latents = encoder.latents.y
+    z = codec.codec.hyper_analysis(latents)
     bottleneck = EncodeBottleneck(counter, codec.z_tables, codec.y_tables, skip_below, codec.rounding(int(at)))
     offsets, codec.codec.offsets = codec.codec.offsets, None  # the symbols alone
-    y_hat = codec.codec.transmit(bottleneck, at, codec.codec.apply_gain(units, at))
+    y_hat = codec.codec.transmit(bottleneck, at, codec.codec.apply_gain(latents, at))
     codec.codec.offsets = offsets
-    ideal = RoundBottleneck(
-        SKIP_SCALE_INDEX if container.skip else -math.inf
-    )  # float levels go below 0, and are coded then
+    # Scale indices of floats go below 0, and are coded then.
+    ideal = RoundBottleneck(SKIP_SCALE_INDEX if container.skip else -math.inf)
     floats.transmit(ideal, at, y_hat.float(), z)
     return {
         "quality": quality,
@@ -97,15 +100,17 @@ def code_lengths(codec: SealedCodec, floats: HyperpriorCodec, rgb: RGB, quality:
 def z_between_levels(codec: SealedCodec, floats: HyperpriorCodec, rgb: RGB) -> dict[str, float]:
     """Bits half way between levels: of z, by the tables of the nearest level and by the density itself, and of all."""
     encoder, found = PictureEncoder(codec, rgb), {"table_bits": 0.0, "density_bits": 0.0, "file_bits": 0.0}
-    z = codec.codec.hyper_analysis(encoder.latents.units)
-    for quality_index in range(QUALITY_STEPS // 2, codec.quality_indices[-1] - QUALITY_STEPS, QUALITY_STEPS):
+    z = codec.codec.hyper_analysis(encoder.latents.y)
+    assert codec.codec.z_prior is not None and floats.z_prior is not None
+    for level in range(1, len(codec.header.config.rd_lambdas)):
+        quality_index = index_of_quality(level + 0.5)
         at = torch.tensor([quality_index])
         gain = interpolate(codec.codec.log2_gain_z, at)[..., None, None] / FIXED_POINT_ONE
         side = SideInfo(tuple(z.shape), gain, nearest_level(at))
         z_hat = clamp_symbols(z * torch.exp2(gain))
         found["table_bits"] += float(codec.codec.z_prior.bits(z_hat, side).sum())
         found["density_bits"] += float(floats.z_prior.bits(z_hat, side).sum())
-        found["file_bits"] += 8 * len(encoder.write(quality_index))
+        found["file_bits"] += 8 * encoder.file_bytes(quality_index)
     return found
 
 
@@ -114,9 +119,10 @@ def smoothness(codec: SealedCodec, rgb: RGB) -> dict[str, float]:
     encoder, top = PictureEncoder(codec, rgb), len(codec.header.config.rd_lambdas)
     points = []
     for quality in np.arange(1, top + 0.05, 0.1):
-        quality_index = codec.quality_index(round(float(quality) * 64) / 64)
-        data = encoder.write(quality_index)
-        points.append((len(data), psnr_db(rgb, decompress(codec, data)) or math.inf))
+        quality_index = codec.quality_index(float(quality))
+        container = encoder.write(quality_index)
+        decoded = PictureDecoder(codec, container).decode()
+        points.append((len(pack(container)), psnr_db(rgb, decoded) or math.inf))
     return {
         "worst_fall": max(1 - b[0] / a[0] for a, b in pairwise(points)),
         "worst_fall_db": max(a[1] - b[1] for a, b in pairwise(points)),
@@ -128,14 +134,14 @@ def smoothness(codec: SealedCodec, rgb: RGB) -> dict[str, float]:
 def misses(codec: SealedCodec, rgb: RGB) -> dict[str, float]:
     """How far the files are from targets between the qualities: bytes, in parts of the target and less the allowance,
     and dB. Negative would be over the target."""
-    encoder, top = PictureEncoder(codec, rgb), codec.quality_indices[-1] - codec.quality_indices[0]
+    encoder = PictureEncoder(codec, rgb)
     missed, missed_db = [], []
     for share in (0.1, 0.35, 0.6, 0.85):
-        quality_index = round(share * top)
-        limit = len(encoder.write(quality_index)) + 3
-        missed.append(1 - len(encoder.encode(Target(bytes=limit))) / limit)
+        quality_index = encoder.lowest + round(share * (encoder.highest - encoder.lowest))
+        limit = encoder.file_bytes(quality_index) + 3
+        missed.append(1 - len(pack(encoder.encode(Target(bytes=limit)))) / limit)
         wanted_db = encoder.psnr_db(quality_index) - 0.003
-        found_db = psnr_db(rgb, decompress(codec, encoder.encode(Target(psnr_db=wanted_db))))
+        found_db = psnr_db(rgb, PictureDecoder(codec, encoder.encode(Target(psnr_db=wanted_db))).decode())
         missed_db.append(math.inf if found_db is None else found_db - wanted_db)
     try:
         encoder.encode(Target(bytes=100))
@@ -150,7 +156,7 @@ def misses(codec: SealedCodec, rgb: RGB) -> dict[str, float]:
     }
 
 
-def verdict(result: dict) -> dict[str, bool]:
+def verdict(result: dict[str, Any]) -> dict[str, bool]:
     """Which bars hold."""
     rows = [row for rows in result["code_lengths"].values() for row in rows]
     smooth, targets = result["smoothness"].values(), result["targets"].values()
@@ -191,7 +197,7 @@ def main() -> None:
     qualities = sorted({1, min(4, levels), levels})
     some = [read_rgb(path) for path in paths[:: max(1, len(paths) // SMOOTH_PICTURES)][:SMOOTH_PICTURES]]
     names = [path.stem for path in paths[:: max(1, len(paths) // SMOOTH_PICTURES)][:SMOOTH_PICTURES]]
-    result = {
+    result: dict[str, Any] = {
         "decoder_id": codec.header.decoder_id.hex(),
         "smoothness": {name: smoothness(codec, rgb) for name, rgb in zip(names, some, strict=True)},
         "targets": {name: misses(codec, rgb) for name, rgb in zip(names, some, strict=True)},

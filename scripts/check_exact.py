@@ -24,11 +24,12 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
+from attncodec.coding.decoder import PictureDecoder
 from attncodec.coding.encoder import PictureEncoder
 from attncodec.coding.fixed_point import FIXED_POINT_ONE
 from attncodec.coding.integer_context import dequantised
 from attncodec.coding.sealed import SealedCodec, load_sealed
-from attncodec.container import unpack
+from attncodec.container import pack, unpack
 from attncodec.environment import versions
 from attncodec.errors import ContainerError
 from attncodec.files import write_atomic
@@ -54,22 +55,25 @@ if torch.cuda.is_available():
 SYNTHETIC = 25
 
 
-class FloatTwin(ContextModel):
-    """The control: the float networks that the stored integers stand for, levels to the nearest."""
+class FloatControl(ContextModel):
+    """The control: the float networks that the stored integers stand for, scale indices to the nearest."""
 
     def __init__(self, sealed: SealedCodec) -> None:
         super().__init__(sealed.header.config)
         self.load_state_dict(dequantised(sealed.header.config, sealed.tensors).state_dict())
 
+    def octaves(self, gain: Tensor) -> Tensor:
+        return gain.float() / FIXED_POINT_ONE
+
     def hyper(self, z_hat: Tensor, quality_index: Tensor, gain: Tensor) -> Tensor:
         return super().hyper(z_hat, quality_index, gain.float() / FIXED_POINT_ONE)
 
     def entropy_parameters(self, step: int, hyper: Tensor, known: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
-        mean, level = super().entropy_parameters(step, hyper, known, gain.float() / FIXED_POINT_ONE)
-        return mean, level.round().clamp(0, NUM_SCALES - 1)
+        mean, scale_index = super().entropy_parameters(step, hyper, known, gain.float() / FIXED_POINT_ONE)
+        return mean, scale_index.round().clamp(0, NUM_SCALES - 1)
 
-    def to_units(self, step: int, y_hat: Tensor, gain: Tensor) -> Tensor:
-        return super().to_units(step, y_hat, gain.float() / FIXED_POINT_ONE)
+    def remove_gain(self, step: int, y_hat: Tensor, gain: Tensor) -> Tensor:
+        return super().remove_gain(step, y_hat, gain.float() / FIXED_POINT_ONE)
 
 
 class OnGPU(nn.Module):
@@ -79,21 +83,24 @@ class OnGPU(nn.Module):
         super().__init__()
         self.prior, self.order = prior.to("cuda"), [order.cpu() for order in prior.order]
 
+    def octaves(self, gain: Tensor) -> Tensor:
+        return self.prior.octaves(gain)
+
     def hyper(self, *given: Tensor) -> Tensor:
         return self.prior.hyper(*(x.to("cuda") for x in given)).cpu()
 
     def entropy_parameters(self, step: int, *given: Tensor) -> tuple[Tensor, Tensor]:
-        mean, level = self.prior.entropy_parameters(step, *(x.to("cuda") for x in given))
-        return mean.cpu(), level.cpu()
+        mean, scale_index = self.prior.entropy_parameters(step, *(x.to("cuda") for x in given))
+        return mean.cpu(), scale_index.cpu()
 
-    def to_units(self, step: int, *given: Tensor) -> Tensor:
-        return self.prior.to_units(step, *(x.to("cuda") for x in given)).cpu()
+    def remove_gain(self, step: int, *given: Tensor) -> Tensor:
+        return self.prior.remove_gain(step, *(x.to("cuda") for x in given)).cpu()
 
 
 def load(model: Path, control: bool) -> SealedCodec:
     codec = load_sealed(model)
     if control:
-        codec.codec.prior = FloatTwin(codec).eval().requires_grad_(False)
+        codec.codec.prior = FloatControl(codec).eval().requires_grad_(False)
     return codec
 
 
@@ -122,8 +129,8 @@ def write_all(codec: SealedCodec, pictures: dict[str, RGB], folder: str) -> None
     for name, rgb in pictures.items():
         encoder = PictureEncoder(codec, rgb)
         for quality in qualities:
-            data = encoder.write(codec.quality_index(quality))
-            (Path(folder) / f"{name}-{quality}.atc").write_bytes(data)
+            container = encoder.write(codec.quality_index(quality))
+            (Path(folder) / f"{name}-{quality}.atc").write_bytes(pack(container))
 
 
 def read_all(model: Path, folder: Path, control: bool) -> None:
@@ -139,7 +146,7 @@ def read_all(model: Path, folder: Path, control: bool) -> None:
     bad = 0
     for path in sorted(folder.glob("*.atc")):
         try:
-            codec.read_latents(unpack(path.read_bytes()))
+            PictureDecoder(codec, unpack(path.read_bytes())).read_latents()
         except ContainerError:
             bad += 1
     print(bad, torch.__version__)

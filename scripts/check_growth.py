@@ -12,8 +12,8 @@ import json
 import sys
 from pathlib import Path
 
-from attncodec.api import DEFAULT
 from attncodec.coding.sealed import load_sealed
+from attncodec.coding.shipped import shipped
 from attncodec.config import Config, DataConfig, ModelConfig, TrainConfig
 from attncodec.config_file import load_config
 from attncodec.environment import versions
@@ -47,12 +47,12 @@ def kinds(model: ModelConfig) -> dict[str, ModelConfig]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pictures", type=Path)
-    parser.add_argument("--model", type=Path, default=DEFAULT)
+    parser.add_argument("--model", type=Path, default=shipped())
     parser.add_argument("--out", type=Path, default=Path("results/growth.json"))
     options = parser.parse_args()
     source = load_sealed(options.model).header
     data, train = DataConfig(train=str(options.pictures), cache="none"), TrainConfig(init=str(options.model))
-    held_out = load_held_out(load_pictures(Config(data=data), print), print)
+    held_out = load_held_out(load_pictures(Config(data=data)))
     found: dict[str, dict[str, object]] = {}
     for name, model in kinds(source.config).items():
         config = Config(model=model, data=data, train=train)

@@ -17,13 +17,14 @@ from pathlib import Path
 import torch
 from PIL import Image, ImageDraw
 
-from attncodec.coding.decoder import decompress
+from attncodec.coding.decoder import PictureDecoder
 from attncodec.coding.encoder import PictureEncoder, Target
 from attncodec.coding.sealed import SealedCodec, load_sealed
 from attncodec.config import AttentionConfig, Config, DataConfig, ModelConfig, TrainConfig
-from attncodec.container import unpack
+from attncodec.container import pack
 from attncodec.files import write_atomic
 from attncodec.pictures import RGB, encode_rgb, read_rgb
+from attncodec.quality import quality_of_index
 from attncodec.training.train import train
 
 MODEL = ModelConfig(
@@ -90,11 +91,13 @@ def main() -> None:
         encoder = PictureEncoder(codec, rgb.copy(), effort)
         if name == "graphic":  # what is certain to be zero is coded, too, as where skipping it would cost too much
             encoder.latents = replace(encoder.latents, skip_below=0)
-        data = encoder.encode(target)
+        container = encoder.encode(target)
+        data, decoder = pack(container), PictureDecoder(codec, container)
         write_atomic(options.out / f"{name}.atc", data)
-        write_atomic(options.out / f"{name}.png", encode_rgb(decompress(codec, data), ".png"))
-        latents[name] = codec.read_latents(unpack(data))[1]
-        print(f"{name}: {len(data)} bytes, quality {unpack(data).quality_index / 64:g}, skip {unpack(data).skip}")
+        write_atomic(options.out / f"{name}.png", encode_rgb(decoder.decode(), ".png"))
+        latents[name] = decoder.latents_sha256
+        quality = quality_of_index(container.quality_index)
+        print(f"{name}: {len(data)} bytes, quality {quality:g}, skip {container.skip}")
     golden = {"decoder_id": codec.header.decoder_id.hex(), "latents_sha256": latents}
     write_atomic(options.out / "golden.json", (json.dumps(golden, indent=2) + "\n").encode())
 

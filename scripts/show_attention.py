@@ -16,12 +16,15 @@ import numpy as np
 import torch
 from looking import Place, look
 from matplotlib import pyplot
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.patches import Rectangle
 from torch import Tensor
 from torch.nn.functional import interpolate, pixel_shuffle
 
-from attncodec.api import load
 from attncodec.coding.encoder import DEFAULT_QUALITY
-from attncodec.coding.find_model import choose_model
+from attncodec.coding.find_model import choose_model, load_model
 from attncodec.networks.bottleneck import Elements, RoundBottleneck
 from attncodec.networks.context import CELL
 from attncodec.networks.hyperprior import HyperpriorCodec
@@ -45,6 +48,7 @@ class BitsOfPlaces(RoundBottleneck):
 
     def send_z(self, prior: FactorisedPrior | None, z: Tensor | None, side: SideInfo) -> Tensor:
         z_hat = super().send_z(prior, z, side)
+        assert prior is not None
         self.z_bits = prior.bits(z_hat, side)
         return z_hat
 
@@ -63,7 +67,7 @@ class BitsOfPlaces(RoundBottleneck):
         return places + spread * (z.sum() / spread.sum())  # what stands for places beyond the edge is theirs, too
 
 
-def picture_of(axes: pyplot.Axes, rgb: RGB, values: Tensor, stride: int) -> matplotlib.image.AxesImage:
+def picture_of(axes: Axes, rgb: RGB, values: Tensor, stride: int) -> AxesImage:
     """Values on a map, drawn over the dimmed picture; the more, the brighter."""
     height, width = rgb.shape[:2]
     axes.imshow((rgb * DIM).astype(np.uint8), extent=(0, width, height, 0))
@@ -76,7 +80,7 @@ def picture_of(axes: pyplot.Axes, rgb: RGB, values: Tensor, stride: int) -> matp
     return shown
 
 
-def draw_weights(rgb: RGB, place: Place, queries: list[tuple[int, int]]) -> pyplot.Figure:
+def draw_weights(rgb: RGB, place: Place, queries: list[tuple[int, int]]) -> Figure:
     """The whole picture with all queries, and the surroundings of each."""
     figure, panels = pyplot.subplots(1, 1 + len(queries), figsize=(4 * (1 + len(queries)), 4), layout="constrained")
     panels[0].imshow(rgb)
@@ -88,7 +92,7 @@ def draw_weights(rgb: RGB, place: Place, queries: list[tuple[int, int]]) -> pypl
         shown.set_alpha((seen > 0).float().numpy() * 0.75)
         left, top = column * place.stride, row * place.stride
         for target in (panels[0], axes):
-            target.add_patch(pyplot.Rectangle((left, top), place.stride, place.stride, fill=False, color="cyan"))
+            target.add_patch(Rectangle((left, top), place.stride, place.stride, fill=False, color="cyan"))
         panels[0].annotate(str(number), (left, top), color="cyan")
         reach = ZOOM_TOKENS * place.stride
         axes.set(title=f"{number}: most {float(seen.max()):.3f}")
@@ -96,7 +100,7 @@ def draw_weights(rgb: RGB, place: Place, queries: list[tuple[int, int]]) -> pypl
     return figure
 
 
-def draw_map(rgb: RGB, values: Tensor, stride: int, label: str) -> pyplot.Figure:
+def draw_map(rgb: RGB, values: Tensor, stride: int, label: str) -> Figure:
     """The original, and values beside it."""
     figure, (original, axes) = pyplot.subplots(1, 2, figsize=(13, 5), layout="constrained")
     original.imshow(rgb)
@@ -105,7 +109,7 @@ def draw_map(rgb: RGB, values: Tensor, stride: int, label: str) -> pyplot.Figure
     return figure
 
 
-def draw(rgb: RGB, places: list[Place], bits: Tensor, queries: list[tuple[int, int]]) -> dict[str, pyplot.Figure]:
+def draw(rgb: RGB, places: list[Place], bits: Tensor, queries: list[tuple[int, int]]) -> dict[str, Figure]:
     """Caption -> figure."""
     figures = {f"bits: {float(bits.sum()) / 8:.0f} bytes": draw_map(rgb, bits, STRIDE, "bits of 16 x 16 pixels")}
     for place in places:
@@ -117,7 +121,7 @@ def draw(rgb: RGB, places: list[Place], bits: Tensor, queries: list[tuple[int, i
     return figures
 
 
-def save(out: Path, title: str, figures: dict[str, pyplot.Figure]) -> None:
+def save(out: Path, title: str, figures: dict[str, Figure]) -> None:
     """A PNG for each figure, and one page with all of them."""
     out.mkdir(parents=True, exist_ok=True)
     sections = []
@@ -140,7 +144,7 @@ def main() -> None:
     parser.add_argument("--at", nargs="+", metavar="X,Y", help="queries, in pixels")
     parser.add_argument("--out", "-o", type=Path)
     options = parser.parse_args()
-    sealed = load(choose_model(options.model))
+    sealed = load_model(choose_model(options.model))
     rgb = read_rgb(options.picture)
     height, width = rgb.shape[:2]
     queries = [(int(x * width), int(y * height)) for x, y in QUERIES]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from attncodec.evaluation.classic import jpeg
+from attncodec.evaluation.classic import CLASSIC, smallest_file
 from attncodec.files import write_atomic
 from attncodec.metrics import psnr_db
 from attncodec.pictures import RGB, encode_rgb, read_rgb
@@ -33,7 +33,8 @@ def panel(rgb: RGB, label: str) -> Image.Image:
 
 def main(original: Path, file: Path, decoded: Path, out: Path) -> None:
     rgb, ours, size = read_rgb(original), read_rgb(decoded), file.stat().st_size
-    theirs = jpeg(rgb, size)
+    theirs = smallest_file(CLASSIC["jpeg"], rgb, size)
+    assert theirs is not None
     panels = [panel(rgb, f"original, {original.stat().st_size} bytes as PNG")]
     for name, picture, count in (("attncodec", ours, size), ("JPEG", theirs.decoded, len(theirs.data))):
         quality_db = psnr_db(rgb, picture)

@@ -26,9 +26,11 @@ from attncodec.files import write_atomic
 from attncodec.networks.blocks import Up, leaky
 from attncodec.networks.complexity import complexity
 from attncodec.networks.context import CELLS_IN_Z, coding_order
-from attncodec.training import loop, setup
+from attncodec.networks.hyperprior import build_codec
+from attncodec.training import setup
 from attncodec.training.device import resolve_device
 from attncodec.training.init_from import Initial, load_initial
+from attncodec.training.train import train as train_run
 
 WIDER = 384
 FROZEN = "[analysis, gains, hyper_analysis, z_prior, synthesis]"
@@ -77,7 +79,7 @@ def run_of(name: str) -> Path:
 def train(name: str, pictures: Path, minutes: float) -> None:
     """In a process of its own, for what is patched stays."""
     from attncodec.networks import context
-    from attncodec.training import checkpoint
+    from attncodec.training import checkpoint, trainer
 
     width, networks = VARIANTS[name]
     to_bytes = checkpoint.to_bytes
@@ -88,18 +90,18 @@ def train(name: str, pictures: Path, minutes: float) -> None:
         if networks:
             context.ContextNetworks = networks  # from here on: the shipped model has those that it was shipped with
         torch.manual_seed(config.train.seed)
-        codec = checkpoint.build_codec(config.model)
+        codec = build_codec(config.model)
         weights = {key: tensor for key, tensor in source.state_dict().items() if not key.startswith("prior.")}
         assert not codec.load_state_dict(weights, strict=False).unexpected_keys
         return Initial(codec, "all but the context networks", "these")
 
     setup.load_initial = untrained
-    loop.seal_run = lambda run, say: None  # a shared body has no integers yet
+    trainer.Trainer.seal = lambda self: None  # a shared body has no integers yet
     # A state dict has the shared body once for each step, and safetensors would refuse it.
     checkpoint.to_bytes = lambda tensors, meta: to_bytes({n: t.clone() for n, t in tensors.items()}, meta)
     overrides = [f"data.train={pictures}", f"train.budget={round(60 * minutes)}s", f"model.context_width={width}"]
     config = load_config(Path("configs/shipped.yaml"), [*OVERRIDES, *overrides])
-    loop.train(config, run_of(name), resolve_device("cpu"))
+    train_run(config, run_of(name), resolve_device("cpu"))
     with (run_of(name) / "metrics.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["kind"] == "validation"]
     model = load_config(run_of(name) / "config.yaml").model

@@ -14,20 +14,22 @@ import argparse
 import json
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import torch
 from carry_over import carry_over, training_crops
 
 from attncodec.coding.calibration import Sample, count
-from attncodec.coding.decoder import decompress
+from attncodec.coding.decoder import PictureDecoder
 from attncodec.coding.encoder import PictureEncoder
 from attncodec.coding.model_file import OFFSETS, make_header, table_tensors
 from attncodec.coding.sealed import SealedCodec, load_sealed
+from attncodec.container import pack
 from attncodec.environment import versions
 from attncodec.files import write_atomic
 from attncodec.metrics import bd_rate, bpp, psnr_db
 from attncodec.pictures import RGB, find_pictures, read_rgb
-from attncodec.quality import QUALITY_STEPS
+from attncodec.quality import index_of_level
 
 
 def changed(sealed: SealedCodec, tensors: dict[str, torch.Tensor]) -> SealedCodec:
@@ -44,10 +46,10 @@ def stages(old: Path, new: Path, pictures: Path) -> dict[str, SealedCodec]:
     analytic = carry_over(old, None).tensors
     integers |= {name: tensor for name, tensor in analytic.items() if name.startswith("tables.y")}
     sealed = SealedCodec(make_header(final.header.config, integers, {}), integers)
-    quality_indices = [level * QUALITY_STEPS for level in range(len(sealed.header.config.rd_lambdas))]
+    indices = [index_of_level(1 + level) for level in range(len(sealed.header.config.rd_lambdas))]
     sample = Sample(crops, sealed.analyse(crops))
-    plain = count(sealed, sample, dict.fromkeys(quality_indices)).centres()
-    found = count(sealed, sample, {quality_index: sealed.rounding(quality_index) for quality_index in quality_indices})
+    plain = count(sealed, sample, dict.fromkeys(indices)).centres()
+    found = count(sealed, sample, {index: sealed.rounding(index) for index in indices})
     tables = changed(sealed, table_tensors(found.tables(), "y"))
     offsets = changed(tables, {OFFSETS: found.centres() - plain})
     return {"integers": sealed, "tables": tables, "offsets": offsets, "rounding": final}
@@ -56,18 +58,19 @@ def stages(old: Path, new: Path, pictures: Path) -> dict[str, SealedCodec]:
 def measure(codec: SealedCodec, pictures: list[RGB]) -> list[dict[str, float]]:
     """A point for each whole level: means over the pictures."""
     points = []
-    encodings = [PictureEncoder(codec, rgb) for rgb in pictures]
+    encoders = [PictureEncoder(codec, rgb) for rgb in pictures]
     for level in range(len(codec.header.config.rd_lambdas)):
         rates, qualities = [], []
-        for encoder in encodings:
-            data = encoder.write(level * QUALITY_STEPS)
-            rates.append(bpp(len(data), encoder.rgb.shape[1], encoder.rgb.shape[0]))
-            qualities.append(psnr_db(encoder.rgb, decompress(codec, data)) or float("inf"))
+        for encoder in encoders:
+            container = encoder.write(index_of_level(level + 1))
+            decoded = PictureDecoder(codec, container).decode()
+            rates.append(bpp(len(pack(container)), encoder.rgb.shape[1], encoder.rgb.shape[0]))
+            qualities.append(psnr_db(encoder.rgb, decoded) or float("inf"))
         points.append({"quality": level + 1, "bpp": fmean(rates), "psnr_db": fmean(qualities)})
     return points
 
 
-def table(rows: dict[str, dict]) -> str:
+def table(rows: dict[str, Any]) -> str:
     lines = ["| parts up to | BD-rate to before | of that, this part |", "| --- | ---: | ---: |"]
     for name, row in rows.items():
         lines.append(f"| {name} | {row['bd_rate_percent']:+.2f} % | {row['of_this_part_percent']:+.2f} % |")
@@ -84,7 +87,7 @@ def main() -> None:
     before = json.loads(options.before.read_text())
     pictures = [read_rgb(path) for path in find_pictures(options.test)]
     curve = [(point["bpp"], point["psnr_db"]) for point in before["points"]]
-    rows: dict[str, dict] = {}
+    rows: dict[str, Any] = {}
     last = 0.0
     for name, codec in stages(options.old, options.new, options.training).items():
         points = measure(codec, pictures)

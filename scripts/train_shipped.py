@@ -25,6 +25,7 @@ import subprocess
 import sys
 import threading
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,7 @@ from make_golden import graphic
 from model_card import write_card
 from PIL import Image, ImageDraw
 
+from attncodec.coding.encoder import reconstruct
 from attncodec.coding.model_file import read_header
 from attncodec.coding.sealed import SealedCodec, load_sealed
 from attncodec.coding.shipped import shipped
@@ -82,7 +84,7 @@ def held_out_loss(config: Config, model: Path, run: RunFolder, pictures: Path) -
         names = {row["name"] for row in csv.DictReader(file) if row["role"] == "held out"}
     sources = [source for source in find_sources(pictures) if source.name in names]
     held_out = [centre(decode_rgb(source.read(), source.name), validation.SIDE) for source in sources]
-    points = validation.validate(config, load_sealed(model).reconstruct, held_out, lambda: False)
+    points = validation.validate(config, partial(reconstruct, load_sealed(model)), held_out, lambda: False)
     assert points is not None
     return validation.mean_of(points).loss
 

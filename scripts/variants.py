@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
+from typing import Any
 
 from attncodec.coding.decoder import decompress
 from attncodec.coding.encoder import Target, compress
@@ -26,7 +27,7 @@ CONFIG = Path("configs/default.yaml")
 QUALITIES = (1, 3, 5, 8)
 RESULT = "variant.json"
 SIDE = 768  # held-out pictures are cropped to this at the centre
-Results = dict[str, dict]
+Results = dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def peak_memory_gib() -> float:
     return int(status["VmHWM"].split()[0]) / 1024**2
 
 
-def in_child(script: str, options: argparse.Namespace, name: str, run: Path) -> dict:
+def in_child(script: str, options: argparse.Namespace, name: str, run: Path) -> dict[str, Any]:
     """The same script again, with `--train NAME` -> what it measured."""
     arguments = [f"--{key}={value}" for key, value in vars(options).items() if key not in ("pictures", "train")]
     subprocess.run([sys.executable, script, str(options.pictures), *arguments, "--train", name], check=True)
@@ -72,7 +73,7 @@ def held_out(run: Path, pictures: Path) -> list[RGB]:
     return [centre(read_rgb(pictures / name), SIDE) for name in names]
 
 
-def measure(run: Path, pictures: Path) -> dict:
+def measure(run: Path, pictures: Path) -> dict[str, Any]:
     """Points on the held-out pictures, means over them, and what the variant costs."""
     codec = load_sealed(run / "model.safetensors")
     originals = held_out(run, pictures)
@@ -97,19 +98,19 @@ def point(codec: SealedCodec, originals: list[RGB], quality: float) -> dict[str,
     for rgb in originals:
         data = compress(codec, rgb, Target(quality=quality))
         rates_bpp.append(bpp(len(data), rgb.shape[1], rgb.shape[0]))
-        qualities_db.append(psnr_db(rgb, decompress(codec, data)))
+        qualities_db.append(psnr_db(rgb, decompress(codec, data)) or 99.0)
     return {"quality": quality, "bpp": fmean(rates_bpp), "psnr_db": fmean(qualities_db)}
 
 
-def change(reference: dict, found: dict) -> str:
+def change(reference: dict[str, Any], found: dict[str, Any]) -> str:
     """BD-rate of a variant against another."""
     curves = [[(point["bpp"], point["psnr_db"]) for point in result["points"]] for result in (reference, found)]
     percent = bd_rate(*curves)
     return "none in common" if percent is None else f"{percent:+.1f} %"
 
 
-def each_way(found: dict) -> str:
-    """kMAC/pixel of encoder (with the context, which it runs too) and of decoding."""
+def each_way(found: dict[str, Any]) -> str:
+    """kMAC/pixel of encoding (with the context, which it runs too) and of decoding."""
     kmac = found["kmac_per_pixel"]
     encode = kmac["analysis"] + kmac["hyper_analysis"] + kmac["context"]
     return f"{encode:.1f} / {kmac['synthesis'] + kmac['context']:.1f}"

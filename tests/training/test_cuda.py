@@ -58,9 +58,9 @@ def test_crops_cut_on_the_gpu_are_those_cut_in_memory(quick_config: Config) -> N
     there, here = Crops(pictures, quick_config, GPU), Crops(pictures, quick_config, torch.device("cpu"))
     assert len(there.on_device) == 3
     for step in range(8):
-        batch = there.at(step)
+        batch = there.batch_at(step)
         assert batch.device == GPU
-        assert (batch.cpu().int() - here.at(step)).abs().max() <= 2  # where a crop is reduced
+        assert (batch.cpu().int() - here.batch_at(step)).abs().max() <= 2  # where a crop is reduced
 
 
 def test_a_codec_says_on_the_gpu_what_it_says_on_the_cpu(quick_config: Config) -> None:

@@ -66,19 +66,19 @@ def crops(batch: int = 4, seed: int = 0) -> Crops:
 
 
 def test_a_batch_depends_on_the_seed_and_the_step_alone() -> None:
-    assert torch.equal(crops().at(7), crops().at(7))
-    assert not torch.equal(crops().at(7), crops().at(8))
-    assert not torch.equal(crops().at(7), crops(seed=1).at(7))
-    assert not torch.equal(crops().at(7), crops().at(7, rollback_count=1))
-    assert torch.equal(crops(batch=2).at(7), crops(batch=4).at(7)[:2])
-    assert crops().at(0).shape == (4, 3, 64, 64) and crops().at(0).dtype == torch.uint8
+    assert torch.equal(crops().batch_at(7), crops().batch_at(7))
+    assert not torch.equal(crops().batch_at(7), crops().batch_at(8))
+    assert not torch.equal(crops().batch_at(7), crops(seed=1).batch_at(7))
+    assert not torch.equal(crops().batch_at(7), crops().batch_at(7, rollback_count=1))
+    assert torch.equal(crops(batch=2).batch_at(7), crops(batch=4).batch_at(7)[:2])
+    assert crops().batch_at(0).shape == (4, 3, 64, 64) and crops().batch_at(0).dtype == torch.uint8
 
 
 def test_crops_are_pieces_of_the_pictures_flipped_every_way() -> None:
     ramp = np.broadcast_to(np.arange(64, dtype=np.uint8)[:, None, None], (64, 64, 3))
     mixed = np.ascontiguousarray(ramp + ramp.transpose(1, 0, 2) * 3)
     one = crops_of([kept("x", mixed)], batch=1)
-    seen = {one.at(step).numpy().tobytes() for step in range(40)}
+    seen = {one.batch_at(step).numpy().tobytes() for step in range(40)}
     turned = (mixed, mixed.transpose(1, 0, 2))
     symmetries = [one[::a, ::b].transpose(2, 0, 1).tobytes() for one in turned for a in (1, -1) for b in (1, -1)]
     assert seen == set(symmetries) and len(seen) == 8
@@ -88,10 +88,10 @@ def test_half_of_the_crops_are_reduced_where_the_picture_has_room() -> None:
     stripes = np.zeros((200, 160, 3), np.uint8)
     stripes[:, ::2] = 255  # which vanish where they are reduced by much
     one = crops_of([kept("x", stripes)], batch=1)
-    plain = np.mean([set(one.at(step).unique().tolist()) == {0, 255} for step in range(400)])
+    plain = np.mean([set(one.batch_at(step).unique().tolist()) == {0, 255} for step in range(400)])
     assert plain == pytest.approx(0.5, abs=0.06)
     small = crops_of([kept("x", stripes[:64, :64].copy())], batch=1)
-    assert all(set(small.at(step).unique().tolist()) == {0, 255} for step in range(20))
+    assert all(set(small.batch_at(step).unique().tolist()) == {0, 255} for step in range(20))
 
 
 def test_reduced_crops_are_filtered_and_keep_their_mean() -> None:
@@ -106,7 +106,7 @@ def test_reduced_crops_are_filtered_and_keep_their_mean() -> None:
 def test_larger_pictures_are_seen_more_often() -> None:
     big, small = np.full((640, 640, 3), 255, np.uint8), np.zeros((64, 128, 3), np.uint8)
     two = crops_of([kept("big", big), kept("small", small)], batch=1)
-    share = np.mean([float(two.at(step).float().mean()) > 0 for step in range(300)])
+    share = np.mean([float(two.batch_at(step).float().mean()) > 0 for step in range(300)])
     assert share == pytest.approx(640 * 640 / (640 * 640 + 64 * 128), abs=0.03)
 
 
@@ -125,8 +125,8 @@ def test_the_centre_is_in_the_middle() -> None:
 
 def test_larger_crops_are_fewer_for_about_as_many_pixels() -> None:
     one = crops_of([kept("x", photo(200, 150))], batch=8)
-    assert one.at(3, side=128).shape == (2, 3, 128, 128) and one.count(128) == 2
-    assert crops_of([kept("x", photo(20, 30))], batch=1).at(0, side=128).shape == (1, 3, 128, 128)
+    assert one.batch_at(3, side=128).shape == (2, 3, 128, 128) and one.count(128) == 2
+    assert crops_of([kept("x", photo(20, 30))], batch=1).batch_at(0, side=128).shape == (1, 3, 128, 128)
 
 
 def strange_pictures(folder: Path, large: tuple[int, int]) -> int:
@@ -173,7 +173,7 @@ def test_all_kinds_of_pictures_give_the_same_crops_whether_they_are_kept_or_not(
         assert len(pictures.train) + len(pictures.held_out) == good
         everything = crops_of([*pictures.train, *pictures.held_out], cache=cache)
         assert (everything.threads is None) == (cache == "ram")
-        found[cache, room] = torch.stack([everything.at(step) for step in range(3 if large[0] > 1000 else 40)])
+        found[cache, room] = torch.stack([everything.batch_at(step) for step in range(3 if large[0] > 1000 else 40)])
         everything.close()
     first, *others = found.values()
     assert all(torch.equal(first, other) for other in others)
@@ -185,13 +185,13 @@ def test_without_a_cache_damage_is_met_on_the_way_and_repeats(tmp_path: Path) ->
     assert sum(not picture.problem for picture in pictures) == good + 1
     readable = [picture for picture in pictures if not picture.problem]
     one, two = crops_of(readable, cache="none"), crops_of(readable, cache="none")
-    assert all(torch.equal(one.at(step), two.at(step)) for step in range(30))
-    assert torch.equal(one.at(7), two.at(7)), "out of order"
+    assert all(torch.equal(one.batch_at(step), two.batch_at(step)) for step in range(30))
+    assert torch.equal(one.batch_at(7), two.batch_at(7)), "out of order"
     assert list(one.problems) == ["damaged.jpg"]
     for path in (tmp_path / "p").iterdir():
         path.unlink()
     with pytest.raises(TrainingError, match="cannot be read any more"):
-        two.at(100)
+        two.batch_at(100)
     one.close()
     two.close()
 
@@ -220,7 +220,7 @@ def test_a_shard_gives_the_crops_of_the_folder_it_was_packed_from(
         pictures = load(tmp_path / folder, cache=cache)
         assert [Path(picture.name).name for picture in pictures] == [f"{number}.png" for number in range(4)]
         some = crops_of(pictures, cache=cache)
-        batches.append(torch.stack([some.at(step) for step in range(20)]))
+        batches.append(torch.stack([some.batch_at(step) for step in range(20)]))
         some.close()
     assert all(torch.equal(batches[0], other) for other in batches[1:])
     assert load(tmp_path / "0.tar", cache="none")[0].pieces is None
@@ -254,9 +254,11 @@ def test_processes_share_a_batch_sample_by_sample() -> None:
     pictures, config = [kept("x", photo(200, 150))], Config(data=DataConfig(crop=64), train=TrainConfig(batch=5))
     whole = Crops(pictures, config, CPU)
     parts = [Crops(pictures, config, CPU, Distributed(rank=rank, size=2)) for rank in (0, 1)]
-    assert torch.equal(whole.at(3)[0::2], parts[0].at(3)) and torch.equal(whole.at(3)[1::2], parts[1].at(3))
+    assert torch.equal(whole.batch_at(3)[0::2], parts[0].batch_at(3)) and torch.equal(
+        whole.batch_at(3)[1::2], parts[1].batch_at(3)
+    )
     assert torch.equal(whole.first(7), parts[1].first(7))
-    assert torch.equal(whole.first(7), torch.cat([whole.at(0), whole.at(1)])[:7])
+    assert torch.equal(whole.first(7), torch.cat([whole.batch_at(0), whole.batch_at(1)])[:7])
     with pytest.raises(ConfigError, match="6 processes cannot share 5 crops"):
         Crops(pictures, config, CPU, Distributed(size=6))
 

@@ -216,7 +216,7 @@ def test_a_row_that_a_full_disk_cut_short_is_dropped(quick_config: Config, tmp_p
     rows = rows_of(folder.metrics)
     with folder.metrics.open("a") as file:
         file.write("train,7,0.2")
-    folder.rewind(100)
+    folder.rewind(100, 0)
     assert rows_of(folder.metrics) == rows
 
 

@@ -3,8 +3,8 @@ import torch
 from test_trainer import CPU, changed
 
 from attncodec.config import Config
-from attncodec.training.train_state import TrainState
 from attncodec.training.step_result import fetch
+from attncodec.training.train_state import TrainState
 
 
 def crops(count: int = 2, seed: int = 0) -> torch.Tensor:
