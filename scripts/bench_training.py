@@ -178,7 +178,7 @@ def same_module(trial: Trial) -> Figures:
 
     if on_gpu:
         capturable(net)
-    step = Replay(take, device, lambda text: print(text, file=sys.stderr)) if on_gpu else take
+    step = Replay(take, device) if on_gpu else take
     crops = our_crops(trial.folder, trial.batch, device)
     return figures | timed(lambda number, x: step(Crop(x.to(device))), crops, trial)
 

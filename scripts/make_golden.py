@@ -21,6 +21,7 @@ from attncodec.coding.decoder import PictureDecoder
 from attncodec.coding.encoder import PictureEncoder, Target
 from attncodec.coding.sealed import SealedCodec, load_sealed
 from attncodec.config import AttentionConfig, Config, DataConfig, ModelConfig, TrainConfig
+from attncodec.console import log_to_stderr
 from attncodec.container import pack
 from attncodec.files import write_atomic
 from attncodec.pictures import RGB, encode_rgb, read_rgb
@@ -78,6 +79,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("tests/data"))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
+    log_to_stderr()
     codec = load_sealed(options.model) if options.model else trained(options.samples)
     coffee = read_rgb(options.samples / "test" / "coffee.png")
     pictures = {

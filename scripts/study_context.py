@@ -22,6 +22,7 @@ from variants import RESULT, Results, in_child, load_results, save_results
 
 from attncodec.config import Config, ModelConfig
 from attncodec.config_file import load_config
+from attncodec.console import log_to_stderr
 from attncodec.files import write_atomic
 from attncodec.networks.blocks import Up, leaky
 from attncodec.networks.complexity import complexity
@@ -78,6 +79,7 @@ def run_of(name: str) -> Path:
 
 def train(name: str, pictures: Path, minutes: float) -> None:
     """In a process of its own, for what is patched stays."""
+    log_to_stderr()
     from attncodec.networks import context
     from attncodec.training import checkpoint, trainer
 

@@ -39,6 +39,7 @@ from attncodec.coding.sealed import SealedCodec, load_sealed
 from attncodec.coding.shipped import shipped
 from attncodec.config import Config
 from attncodec.config_file import dump_yaml, load_config
+from attncodec.console import log_to_stderr
 from attncodec.errors import AttncodecError, ConfigError
 from attncodec.evaluation.records import Record, evaluate_picture
 from attncodec.files import write_atomic
@@ -176,6 +177,7 @@ def main() -> int:
         if getattr(options, name):
             setattr(options, name, getattr(options, name).absolute())
     os.chdir(ROOT)
+    log_to_stderr()
     try:
         find_pictures(options.kodak)  # refused before the training, and not after it
         if options.curves and not options.curves.is_file():

@@ -16,6 +16,7 @@ from attncodec.coding.decoder import decompress
 from attncodec.coding.encoder import Target, compress
 from attncodec.coding.sealed import SealedCodec, load_sealed
 from attncodec.config_file import load_config
+from attncodec.console import log_to_stderr
 from attncodec.environment import git_commit, versions
 from attncodec.files import write_atomic
 from attncodec.metrics import bd_rate, bpp, psnr_db
@@ -42,6 +43,8 @@ def train_and_measure(variant: Variant, config: Path, pictures: Path, budget: st
     """In a process of its own, for a patch stays, and so does the most memory that was ever in use."""
     from attncodec.training.device import resolve_device
     from attncodec.training.train import train as train_run
+
+    log_to_stderr()
 
     if variant.patch:
         variant.patch()
