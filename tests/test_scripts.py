@@ -59,9 +59,9 @@ def test_the_bits_of_all_places_are_those_of_the_picture(
     rgb = np.full((96, 170, 3), 90, np.uint8)
     rgb[32:48, 112:128] = np.random.default_rng(0).integers(0, 256, (16, 16, 3))
     bottleneck = show.BitsOfPlaces(looking_codec.codec)
-    looking.look(looking_codec, rgb, 64, bottleneck)
+    looking.look(looking_codec, rgb, 128, bottleneck)
     bits = bottleneck.of_places(6, 11)
-    assert float(bits.sum()) == pytest.approx(looking_codec.codec.reconstruct(rgb, 64)[1], rel=1e-5)
+    assert float(bits.sum()) == pytest.approx(looking_codec.codec.reconstruct(rgb, 128)[1], rel=1e-5)
     assert int(bits.argmax()) == 2 * 11 + 7  # the noise
 
 
@@ -71,13 +71,13 @@ def test_what_is_seen_from_a_place_are_the_weights_of_its_window(
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
     looking = importlib.import_module("looking")
     rgb = photo(80, 112)
-    places = looking.look(looking_codec, rgb, 64, looking.RoundBottleneck())
+    places = looking.look(looking_codec, rgb, 128, looking.RoundBottleneck())
     dot = places[0]
     seen = dot.seen_from(5, 13)  # of a map of 10 x 14: the window of rows 4 to 7 and columns 12 and 13
     assert seen.sum().item() == pytest.approx(1, abs=1e-5)
     assert seen[4:8, 12:14].sum().item() == pytest.approx(1, abs=1e-5)
     assert torch.count_nonzero(seen) == 8
-    line = looking.learned(looking_codec, rgb, 64)
+    line = looking.learned(looking_codec, rgb, 128)
     assert "of 16 tokens" in line and "sigma" in line and "% through" in line
 
 

@@ -121,12 +121,6 @@ def test_multiplying_by_a_power_of_two_is_close_and_an_integer() -> None:
     assert multiply_exp2(torch.tensor([1e6]).double(), torch.tensor([4096 * 8]), table, 1000).item() == 1000
 
 
-def test_levels_are_interpolated_linearly_and_integers_rounded_down() -> None:
-    table = torch.tensor([[0.0, 10.0], [64.0, -10.0]])
-    assert interpolate(table, torch.tensor([64, 65, 96, 128])).tolist() == [[0, 10], [1, 9.6875], [32, 0], [64, -10]]
-    assert interpolate(table.long(), torch.tensor([65, 97])).tolist() == [[1, 9], [33, -1]]
-
-
 @pytest.fixture(scope="module")
 def tensors() -> dict[str, torch.Tensor]:
     codec = make_codec()

@@ -14,7 +14,6 @@ from attncodec.networks.bottleneck import NoiseBottleneck, RoundBottleneck
 from attncodec.networks.hyperprior import HyperpriorCodec, build_codec
 from attncodec.networks.priors import SKIP_SCALE_INDEX
 from attncodec.pictures import read_rgb, to_tensor
-from attncodec.quality import rd_lambda_at
 
 SIZES = [(1, 1), (7, 300), (513, 257), (300, 7), (16, 16), (17, 64), (65, 63)]
 
@@ -121,8 +120,3 @@ def test_pictures_of_a_batch_do_not_see_each_other_and_have_qualities_of_their_o
         one = codec(first, alone, torch.tensor([164]))
     assert torch.allclose(both[:1], one, atol=1e-4)
     assert float(together.bits[0]) == pytest.approx(float(alone.bits[0]), rel=1e-3)
-
-
-def test_lambda_is_geometric_between_two_levels() -> None:
-    levels = (0.01, 0.04)
-    assert [rd_lambda_at(levels, p) for p in (64, 96, 128)] == pytest.approx([0.01, 0.02, 0.04])

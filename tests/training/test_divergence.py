@@ -33,7 +33,7 @@ def noisy(count: int, level: float, seed: int = 0, spread: float = 0.7) -> list[
     return list(level * np.exp(np.random.default_rng(seed).normal(0, spread, count)))
 
 
-def test_a_noisy_loss_that_falls_has_not_jumped() -> None:
+def test_a_noisy_loss_that_falls_has_not_diverged() -> None:
     for seed in range(20):
         progress = Progress()
         for level, loss in zip(np.linspace(4, 1, 2000), noisy(2000, 1.0, seed, spread=0.5), strict=True):
@@ -41,12 +41,12 @@ def test_a_noisy_loss_that_falls_has_not_jumped() -> None:
             assert not has_diverged(progress)
 
 
-def test_a_loss_that_stays_high_has_jumped_within_the_window_and_one_bad_step_has_not() -> None:
+def test_a_loss_that_stays_high_has_diverged_within_the_window_and_one_bad_step_has_not() -> None:
     assert not has_diverged(watched([*noisy(200, 1.0), 1e9, *noisy(10, 1.0)]))
     assert has_diverged(watched([*noisy(200, 1.0), *noisy(WINDOW, 5.0)]))
 
 
-def test_half_a_window_of_skipped_steps_is_a_jump_and_a_tenth_is_none() -> None:
+def test_half_a_window_of_skipped_steps_is_a_divergence_and_a_tenth_is_none() -> None:
     assert has_diverged(watched([*noisy(200, 1.0), *[None] * (WINDOW // 2 + 1)]))
     assert not has_diverged(watched([None if step % 10 == 0 else 1.0 for step in range(300)]))
     assert has_diverged(watched([None] * ENOUGH)) and not has_diverged(watched([None] * (ENOUGH - 1)))
@@ -73,9 +73,9 @@ def good(tmp_path: Path) -> RollbackCheckpoints:
     return states
 
 
-@pytest.mark.parametrize(("jumped_at", "back_to"), [(256 + WINDOW, 256), (256 + WINDOW - 1, 128), (150, 128)])
-def test_a_jump_goes_back_to_before_the_window(good: RollbackCheckpoints, jumped_at: int, back_to: int) -> None:
-    progress = Progress(jumped_at, elapsed_s=9.0, skipped=4, recent=[7.0])
+@pytest.mark.parametrize(("diverged_at", "back_to"), [(256 + WINDOW, 256), (256 + WINDOW - 1, 128), (150, 128)])
+def test_a_divergence_goes_back_to_before_the_window(good: RollbackCheckpoints, diverged_at: int, back_to: int) -> None:
+    progress = Progress(diverged_at, elapsed_s=9.0, skipped=4, recent=[7.0])
     found = good.roll_back(progress)
     assert found.progress.step == progress.step == back_to
     assert (progress.elapsed_s, progress.skipped, progress.rollback_count) == (9.0, 4, 1)
@@ -94,7 +94,7 @@ def test_a_state_that_is_run_again_replaces_itself(good: RollbackCheckpoints) ->
     assert load_checkpoint(good.before).progress.step == 128
 
 
-def test_a_loss_that_keeps_jumping_ends_the_run(good: RollbackCheckpoints) -> None:
+def test_a_loss_that_keeps_diverging_ends_the_run(good: RollbackCheckpoints) -> None:
     progress = Progress(500)
     for _ in range(ROLLBACKS_MAX):
         good.roll_back(progress)

@@ -93,7 +93,7 @@ def test_a_hundred_bad_batches_and_a_blow_up_in_a_thousand_steps_are_survived(
     [(Phase(share=1),), (Phase(share=0.5), Phase(share=0.5, frozen=ENCODER_PARTS, rounding="encoder"))],
     ids=["one phase", "from the second phase into the first"],
 )
-def test_a_run_that_was_stopped_before_it_jumped_ends_as_an_unbroken_one(
+def test_a_run_that_was_stopped_before_it_diverged_ends_as_an_unbroken_one(
     phases: tuple[Phase, ...], quick_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, bad = changed(quick_config, budget="80", batch=4, phases=phases), set(range(40, 60))
