@@ -81,7 +81,7 @@ def _unreadable(name: str, error: Exception) -> ImageError:
     if isinstance(error, UnidentifiedImageError):
         return ImageError(f"{name} is not a picture that can be read")
     if isinstance(error, Image.DecompressionBombError):  # Pillow's own limit lies above ours
-        return ImageError(f"{name}: its size is out of bounds", f"the area of a picture ends at {PIXEL_LIMIT} pixels")
+        return ImageError(f"{name} has more pixels than can be read", f"the area ends at {PIXEL_LIMIT} pixels")
     return ImageError(f"{name} is damaged: {error}")
 
 

@@ -15,7 +15,6 @@ from conftest import ROOT, Cli, assert_refused, attncodec, photo
 from PIL import Image
 
 from attncodec import __version__
-from attncodec.coding.sealed import SealedCodec
 from attncodec.container import unpack
 from attncodec.pictures import read_rgb
 
@@ -68,7 +67,7 @@ def test_encoder_and_decoder_tell_the_same_latents(place: Path, cli: Cli, model_
 def test_a_check_that_does_not_hold_is_exit_code_1(
     place: Path, cli: Cli, model_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(SealedCodec, "decompress", lambda self, data: np.zeros((70, 50, 3), np.uint8))
+    monkeypatch.setattr("attncodec.api.decompress", lambda sealed, data: np.zeros((70, 50, 3), np.uint8))
     result = cli("compress", "img.png", "-m", model_file, "--verify", cwd=place)
     assert_refused(result, "decodes to another picture", code=1)
 

@@ -43,8 +43,8 @@ def test_a_sealed_model_of_mixed_kinds_loads_and_decodes_without_a_compiler(tmp_
     (tmp_path / "img.atc").write_bytes(data)
     script = (
         "import sys; from pathlib import Path; from attncodec import api\n"
-        "codec = api.load('model.safetensors'); rgb = decompress(codec, Path('img.atc').read_bytes())\n"
-        "assert compress(codec, rgb) and 'torch._dynamo' not in sys.modules\n"
+        "codec = api.load('model.safetensors'); rgb = codec.decompress(Path('img.atc').read_bytes())\n"
+        "assert codec.compress(rgb) and 'torch._dynamo' not in sys.modules\n"
         "sys.stdout.buffer.write(rgb.tobytes())"
     )
     command = [sys.executable, "-W", "ignore", "-c", script]

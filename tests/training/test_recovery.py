@@ -66,7 +66,7 @@ def assert_disturbed_run_learns(config: Config, out: Path, bad: set[int]) -> Non
     assert outcome.progress.finished and outcome.progress.rollback_count == 1
     assert len(bad) / 2 <= outcome.progress.skipped == int(rows[-1]["skipped"])
     assert np.isfinite(losses).all() and np.mean(losses[-3:]) < 0.9 * np.mean(losses[:3])
-    assert float(rows[-1]["learning_rate"]) < config.train.lr / 2 and rows[-1]["returns"] == "1"
+    assert float(rows[-1]["learning_rate"]) < config.train.lr / 2 and rows[-1]["rollback_count"] == "1"
     tensors = load_checkpoint(RunFolder(out).last).tensors
     assert all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values())
 

@@ -64,7 +64,8 @@ def test_a_network_that_does_not_compile_runs_as_it_is(
     monkeypatch.setattr("torch._inductor.async_compile.maybe_warm_pool", lambda: None)
     monkeypatch.setattr("torch._inductor.compile_fx.compile_fx", failing)
     state = TrainState.build(changed(quick_config, compile=True), CPU)
-    assert not caplog.messages and state.step(0, 1e-3, crops()).taken and len(compiled) > 1
+    ours = [record for record in caplog.records if record.name.startswith("attncodec")]
+    assert not ours and state.step(0, 1e-3, crops()).taken and len(compiled) > 1
 
 
 @pytest.mark.slow

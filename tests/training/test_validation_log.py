@@ -21,7 +21,8 @@ def test_a_run_can_be_looked_at(quick_config: Config, tmp_path: Path) -> None:
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
     events.Reload()
     tags = events.Tags()
-    for name in ("loss", "bpp", "psnr_db", "gradient_norm", "learning_rate", "skipped", "returns", "crops_per_s"):
+    figures = ("loss", "bpp", "psnr_db", "gradient_norm", "learning_rate", "skipped", "rollback_count", "crops_per_s")
+    for name in figures:
         assert f"train/{name}" in tags["scalars"], name
     levels = {tag for tag in tags["scalars"] if tag.startswith("train/psnr_db@")}
     assert levels and levels <= {f"train/psnr_db@{level}" for level in range(1, len(TINY.rd_lambdas) + 1)}
@@ -71,6 +72,6 @@ def test_steps_are_timed_once_they_are_as_fast_as_they_will_be(
             steps[0] += 1
 
     monkeypatch.setattr(dryrun.time, "perf_counter", lambda: now[0])
-    crops = SimpleNamespace(at=lambda step, side: None)
+    crops = SimpleNamespace(batch_at=lambda step, side: None)
     assert dryrun.settled_step_s(TrainState(), crops) == pytest.approx(1.0)
     assert steps[0] == 10
