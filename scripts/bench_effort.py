@@ -31,7 +31,7 @@ QUALITIES = (2, 4, 6)
 
 
 def measure(codec: SealedCodec, path: Path) -> dict[str, list[dict[str, float]]]:
-    """effort -> a point for each quality."""
+    """Measure a point for each quality, by effort."""
     rgb = read_rgb(path)
     points: dict[str, list[dict[str, float]]] = {str(effort): [] for effort in range(len(REFINEMENT_SCHEDULES))}
     for quality in QUALITIES:

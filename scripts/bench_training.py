@@ -121,9 +121,11 @@ def usual(trial: Trial) -> Figures:
 
 
 def capturable(net: nn.Module) -> nn.Module:
-    """The same module with two of its lines, which a CUDA graph cannot hold, as equal ones: the prior of z permutes by
-    a tensor, for whose numbers the GPU is waited for, and a masked convolution puts its weights into another place in
-    every step."""
+    """Replace two lines of the module, which a CUDA graph cannot hold, by equal ones.
+
+    The prior of z permutes by a tensor, for whose numbers the GPU is waited for, and a masked convolution puts its
+    weights into another place in every step.
+    """
     bottleneck = net.entropy_bottleneck
 
     def bottleneck_forward(z: Tensor) -> tuple[Tensor, Tensor]:
@@ -144,11 +146,15 @@ def capturable(net: nn.Module) -> nn.Module:
 
 @dataclass(frozen=True)
 class Crop:
+    """What a step is given."""
+
     x: Tensor  # (B, 3, H, W) uint8
 
 
 @dataclass(frozen=True)
 class Loss:
+    """What a step gives."""
+
     loss: Tensor
 
 

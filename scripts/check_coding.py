@@ -132,8 +132,10 @@ def smoothness(codec: SealedCodec, rgb: RGB) -> dict[str, float]:
 
 
 def misses(codec: SealedCodec, rgb: RGB) -> dict[str, float]:
-    """How far the files are from targets between the qualities: bytes, in parts of the target and less the allowance,
-    and dB. Negative would be over the target."""
+    """Measure how far the files are from targets between the qualities.
+
+    They are bytes, in parts of the target and less the allowance, and dB. Negative would be over the target.
+    """
     encoder = PictureEncoder(codec, rgb)
     missed, missed_db = [], []
     for share in (0.1, 0.35, 0.6, 0.85):

@@ -80,7 +80,7 @@ def train_part(config: Config, run: Path, minutes: float | None) -> bool:
 
 
 def held_out_loss(config: Config, model: Path, run: RunFolder, pictures: Path) -> float:
-    """bpp + lambda 255^2 MSE of a sealed model, with its own rounding and tables, over three qualities."""
+    """Measure bpp + lambda 255^2 MSE of a sealed model, with its own rounding and tables, over three qualities."""
     with run.pictures.open(newline="", encoding="utf-8") as file:
         names = {row["name"] for row in csv.DictReader(file) if row["role"] == "held out"}
     sources = [source for source in find_sources(pictures) if source.name in names]

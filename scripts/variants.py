@@ -1,5 +1,8 @@
-"""What ablate.py, study_attention.py and study_optimisers.py share: variants of a configuration, trained one after
-another, each in a process of its own, and measured on the pictures that their runs held out, through real files."""
+"""What the studies share: variants of a configuration.
+
+They are trained one after another, each in a process of its own, and measured on the pictures that their runs held out,
+through real files.
+"""
 
 import argparse
 import csv
@@ -56,8 +59,10 @@ def train_and_measure(variant: Variant, config: Path, pictures: Path, budget: st
 
 
 def peak_memory_gib() -> float:
-    """The most that this process ever held, as Linux counts it. getrusage would count the parent's memory, too: a child
-    inherits its maximum."""
+    """Return the most that this process ever held, as Linux counts it.
+
+    getrusage would count the parent's memory, too: a child inherits its maximum.
+    """
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(status["VmHWM"].split()[0]) / 1024**2
 
@@ -142,8 +147,10 @@ def compare(
     config: Path = CONFIG,
     make_table: Callable[[Results, str], str] | None = None,
 ) -> None:
-    """The whole of a script whose variants of a configuration are trained for equal time; the first is what the others
-    are compared with. OUT gets the figures, named as the folder, and table.md."""
+    """Run a script whose variants of a configuration are trained for equal time.
+
+    The first is what the others are compared with. OUT gets the figures, named as the folder, and table.md.
+    """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pictures", type=Path)
     parser.add_argument("--minutes", type=float, default=5)

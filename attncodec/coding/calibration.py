@@ -192,7 +192,7 @@ def _lowest(left: float, middle: float, right: float) -> float:
 
 
 def _loss(sealed: SealedCodec, sample: Sample, quality_index: int, rounding: Rounding) -> float:
-    """bpp + lambda 255^2 MSE of the first crops, on some scale."""
+    """Sum up bpp + lambda 255^2 MSE of the first crops, on some scale."""
     worth, loss = 255**2 / 3 * rd_lambda_at(sealed.header.config.rd_lambdas, quality_index), 0.0
     for part in sample.batches(WEIGHT_CROPS):
         bottleneck = RoundBottleneck(SKIP_SCALE_INDEX, rounding)

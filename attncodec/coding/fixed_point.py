@@ -115,7 +115,7 @@ class IntegerConv2d(nn.Module):
         self.padding = padding
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (B, in, H, W) -> (B, out, H, W)."""
+        """Map x (B, in, H, W) to (B, out, H, W)."""
         # To the nearest integer: a kernel that transforms (Winograd, FFT) may be off by a little, never by a half.
         sums = F.conv2d(x, self.weight, padding=self.padding).round()
         return torch.floor(sums * self.scale + self.bias).clamp(-OUTPUT_LIMIT, OUTPUT_LIMIT)
@@ -125,7 +125,7 @@ class IntegerLeakyReLU(nn.Module):
     """The leaky ReLU of blocks.py on integers, its slope a power of two; its output is what a convolution may take."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """x -> same shape."""
+        """Map x to the same shape."""
         return clamp_activation(torch.where(x < 0, torch.floor(x * SLOPE), x))
 
 

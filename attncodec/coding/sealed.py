@@ -69,13 +69,13 @@ class SealedCodec:
 
     @torch.inference_mode()
     def analyse(self, x: Tensor) -> Tensor:
-        """x (1, 3, H, W) in [0, 1] -> latents (1, M, h, w)."""
+        """Map x (1, 3, H, W) in [0, 1] to latents (1, M, h, w)."""
         with self.stopwatch.part("transform"), self._precision():
             return self.codec.analyse(x)
 
     @torch.inference_mode()
     def synthesise(self, y_hat: Tensor, quality_index: int, size: tuple[int, int]) -> Tensor:
-        """y_hat in quantiser steps -> x_hat (1, 3, *size), about in [0, 1]."""
+        """Map y_hat in quantiser steps to x_hat (1, 3, *size), about in [0, 1]."""
         with self.stopwatch.part("transform"), self._precision():
             return self.codec.decode(y_hat, torch.tensor([quality_index]), size)
 

@@ -50,7 +50,9 @@ class Scorer(Protocol):
     def __call__(
         self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, need_weights: bool = True
     ) -> Pooled:
-        """q (B, heads, Lq, d_q), k (B, heads, Lk, d_k), v (B, heads, Lk, d_v) -> out (B, heads, Lq, d_v), and weights
+        """Pool v by what q has to do with k.
+
+        q: (B, heads, Lq, d_q), k: (B, heads, Lk, d_k), v: (B, heads, Lk, d_v) -> out (B, heads, Lq, d_v), and weights
         (B, heads, Lq, Lk), which may be None where they are not needed.
 
         mask: bool, broadcastable to the weights; False: that key counts for nothing. Weights are >= 0, and each
@@ -60,13 +62,19 @@ class Scorer(Protocol):
 
 
 def length_mask(lengths: Tensor, keys: int) -> Tensor:
-    """How many of the first keys are valid, (B,) or, for each query, (B, Lq) -> mask (B, 1, 1 or Lq, keys)."""
+    """Make a mask of valid lengths.
+
+    lengths: how many of the first keys are valid, (B,) or, for each query, (B, Lq) -> mask (B, 1, 1 or Lq, keys) bool.
+    """
     rows = lengths[:, None] if lengths.dim() == 1 else lengths
     return (torch.arange(keys, device=lengths.device) < rows[..., None])[:, None]
 
 
 def weighted_sum(scores: Tensor, v: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """scores (B, heads, Lq, Lk), v (B, heads, Lk, d_v) -> out (B, heads, Lq, d_v) and weights, as `Scorer` has it."""
+    """Weigh v by the softmax of scores -> out and weights, as `Scorer` has it.
+
+    scores: (B, heads, Lq, Lk), v: (B, heads, Lk, d_v), out: (B, heads, Lq, d_v).
+    """
     scores = _at_least_float32(scores)
     if mask is not None:
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)  # -inf would make NaN where all are masked
@@ -244,11 +252,11 @@ class WindowAttention(nn.Module):
             nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (B, C, H, W) -> same shape."""
+        """Map x (B, C, H, W) to the same shape."""
         return x + self.project(self.attend(x, need_weights=False)[0])
 
     def attend(self, x: Tensor, need_weights: bool = True) -> Pooled:
-        """x (B, C, H, W) -> what attention makes of it, same shape, and weights (B * windows, heads, L, L) or None."""
+        """Compute what attention makes of x (B, C, H, W), same shape, and weights (B * windows, heads, L, L) or None."""
         windows = self.windows(x)
         normal = self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         queries, keys, values = (windows.split(layer(normal)) for layer in (self.query, self.key, self.value))

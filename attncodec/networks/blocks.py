@@ -26,7 +26,7 @@ class ResidualBlock(nn.Module):
             self.conv2.weight.mul_(0.1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (B, C, H, W) -> same shape."""
+        """Map x (B, C, H, W) to the same shape."""
         return x + self.conv2(self.activation(self.conv1(x)))
 
 
@@ -63,7 +63,7 @@ class Down(nn.Sequential):
         self.factor = factor
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (B, C, H, W) -> (B, C', H / f, W / f)."""
+        """Map x (B, C, H, W) to (B, C', H / f, W / f)."""
         return fold(x, cast(nn.Conv2d, self[1]), self.factor)
 
 
@@ -75,7 +75,7 @@ class Up(nn.Sequential):
         self.factor = factor
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (B, C, H, W) -> (B, C', f H, f W)."""
+        """Map x (B, C, H, W) to (B, C', f H, f W)."""
         return unfold(x, cast(nn.Conv2d, self[0]), self.factor)
 
 
@@ -99,7 +99,7 @@ class ResidualUnit(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (B, C, H, W) -> same shape."""
+        """Map x (B, C, H, W) to the same shape."""
         return torch.relu(self.conv(x) + x)
 
 
@@ -117,5 +117,5 @@ class AttentionBlock(nn.Module):
         self.alpha = nn.Parameter(torch.zeros(channels, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (B, C, H, W) -> same shape."""
+        """Map x (B, C, H, W) to the same shape."""
         return x + self.alpha * self.trunk(x) * torch.sigmoid(self.mask(x))

@@ -41,11 +41,11 @@ class Bottleneck(Protocol):
     """What a codec sends its latents through."""
 
     def send_z(self, prior: FactorisedPrior | None, z: Tensor | None, side: SideInfo) -> Tensor:
-        """z in quantiser steps, or None where it is decoded, (B, N, h, w) -> z_hat."""
+        """Send z (B, N, h, w) in quantiser steps, None where it is decoded -> z_hat, same shape."""
         ...
 
     def send_y(self, y: Tensor | None, elements: Elements) -> Tensor:
-        """y in quantiser steps, or None where it is decoded, (B, K, h, w) -> y_hat."""
+        """Send y (B, K, h, w) in quantiser steps, None where it is decoded -> y_hat, same shape."""
         ...
 
 

@@ -72,16 +72,16 @@ class HyperpriorCodec(nn.Module):
         return self.decode(y_hat, quality_index, (x.shape[-2], x.shape[-1]))
 
     def encode(self, x: Tensor, quality_index: Tensor) -> Tensor:
-        """x (B, 3, H, W) in [0, 1], any size -> y (B, M, ceil(H / 16), ceil(W / 16)) in quantiser steps."""
+        """Map x (B, 3, H, W) in [0, 1], any size, to y (B, M, ceil(H / 16), ceil(W / 16)) in quantiser steps."""
         return self.apply_gain(self.analyse(x), quality_index)
 
     def analyse(self, x: Tensor) -> Tensor:
-        """x (B, 3, H, W) in [0, 1], any size -> latents (B, M, h, w), the same for every quality."""
+        """Map x (B, 3, H, W) in [0, 1], any size, to latents (B, M, h, w), the same for every quality."""
         latents: Tensor = self.analysis(pad_edges(x, STRIDE))
         return latents
 
     def apply_gain(self, latents: Tensor, quality_index: Tensor) -> Tensor:
-        """Latents (B, M, h, w) -> y, in quantiser steps."""
+        """Map latents (B, M, h, w) to y in quantiser steps."""
         return latents * torch.exp2(self._octaves(quality_index))
 
     def remove_gain(self, y: Tensor, quality_index: Tensor) -> Tensor:
@@ -145,7 +145,7 @@ class HyperpriorCodec(nn.Module):
         return y_hat + offsets.outward(symbols, elements.scale_index)
 
     def decode(self, y_hat: Tensor, quality_index: Tensor, size: tuple[int, int]) -> Tensor:
-        """y_hat (B, M, h, w) in quantiser steps -> x_hat (B, 3, *size), about in [0, 1]."""
+        """Map y_hat (B, M, h, w) in quantiser steps to x_hat (B, 3, *size), about in [0, 1]."""
         x_hat: Tensor = self.synthesis(self.remove_gain(y_hat.float(), quality_index))
         return x_hat[..., : size[0], : size[1]]
 

@@ -34,7 +34,7 @@ class LowerBound(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, bound: float) -> Tensor:
-        """x -> max(x, bound)."""
+        """Compute max(x, bound)."""
         ctx.save_for_backward(x)
         ctx.bound = bound
         return x.clamp_min(bound)
@@ -70,7 +70,7 @@ def gaussian_bits(residual: Tensor, scale_index: Tensor) -> Tensor:
 
 
 def scale_of_index(scale_index: Tensor) -> Tensor:
-    """Scale indices -> standard deviations, in steps of the quantiser."""
+    """Map scale indices to standard deviations, in steps of the quantiser."""
     return torch.exp2((scale_index - UNIT_SCALE_INDEX) / SCALES_PER_OCTAVE)
 
 
@@ -87,7 +87,7 @@ class FactorisedPrior(Protocol):
     """The prior of z: one density for each channel."""
 
     def bits(self, z: Tensor, side: SideInfo) -> Tensor:
-        """z (B, N, h, w) in quantiser steps, rounded or noisy -> bits of each element, same shape."""
+        """Count the bits of each element of z (B, N, h, w) in quantiser steps, rounded or noisy; same shape."""
         ...
 
 

@@ -78,7 +78,7 @@ class AnalysisTransform(nn.Module):
             self.linear.weight.copy_(dct_basis(channels)[..., None, None])
 
     def forward(self, x: Tensor) -> Tensor:
-        """x -> latents."""
+        """Map x to latents."""
         x = (x - PIXEL_MEAN) / PIXEL_STD
         features = self.network(x)
         with full_precision(x):
@@ -114,7 +114,7 @@ class SynthesisTransform(nn.Module):
             self.linear.weight.copy_(dct_basis(channels).T[..., None, None])
 
     def forward(self, y: Tensor) -> Tensor:
-        """Latents -> x."""
+        """Map latents to x."""
         y = y.contiguous(memory_format=torch.channels_last)  # as its gradient: of mixed formats products are slow
         features = self.network(y)
         correction = self.head(features)
@@ -140,7 +140,7 @@ class HyperAnalysis(nn.Module):
         )
 
     def forward(self, y: Tensor) -> Tensor:
-        """Latents -> z."""
+        """Map latents to z."""
         z: Tensor = self.network(pad_edges(y, HYPER_STRIDE))
         return z.float()
 

@@ -45,7 +45,7 @@ def orthogonalise(matrices: Tensor, dtype: torch.dtype = torch.bfloat16) -> Tens
 
 
 def _polynomial(gram: Tensor) -> Tensor:
-    """a + b g + c g g."""
+    """Compute a + b g + c g g."""
     a, b, c = NEWTON_SCHULZ
     result = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
     result.diagonal(dim1=1, dim2=2).add_(a)

@@ -98,9 +98,9 @@ def mean_of(points: Sequence[Point]) -> Point:
 
 
 class Schedule:
-    """When to validate: evenly spaced over the budget, `train.validations` times at most, and only once what all
-    validations take is no more than `train.validation_share` of what has been spent.
+    """When to validate: evenly spaced over the budget, `train.validations` times at most.
 
+    It is due only once what all validations take is no more than `train.validation_share` of what has been spent.
     With a budget in time what they took is measured. With one in steps a pixel validated counts as one trained on,
     whatever it takes, so that a run can be repeated. The last validation comes after the budget, and is no part of it.
     """
