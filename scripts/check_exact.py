@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -152,7 +153,7 @@ def read_all(model: Path, folder: Path, control: bool) -> None:
     print(bad, torch.__version__)
 
 
-def read(python: str, model: Path, folder: str, variant: dict[str, str], control: bool = False) -> dict[str, object]:
+def read(python: str, model: Path, folder: str, variant: dict[str, str], control: bool = False) -> dict[str, Any]:
     """How many files another process refuses, and its torch."""
     command = [python, __file__, str(model), folder, "--read", *(["--control"] if control else [])]
     result = subprocess.run(command, env={**os.environ, **variant}, capture_output=True, text=True, check=True)

@@ -11,6 +11,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from attncodec.coding.sealed import load_sealed
 from attncodec.coding.shipped import shipped
@@ -29,7 +30,7 @@ def kinds(model: ModelConfig) -> dict[str, ModelConfig]:
     """Larger networks, by what they have more."""
     w4, w8, w16 = model.widths
     more = tuple(count + 1 for count in model.analysis_blocks)
-    changes: dict[str, dict[str, object]] = {
+    changes: dict[str, dict[str, Any]] = {
         "blocks": {"analysis_blocks": more, "synthesis_blocks": tuple(count + 1 for count in model.synthesis_blocks)},
         "widths": {"widths": (w4 + w4 // 4, w8 + w8 // 4, w16 + w16 // 4)},
         "channels of y": {"latent_channels": model.latent_channels + 64},
@@ -53,7 +54,7 @@ def main() -> None:
     source = load_sealed(options.model).header
     data, train = DataConfig(train=str(options.pictures), cache="none"), TrainConfig(init=str(options.model))
     held_out = load_held_out(load_pictures(Config(data=data)))
-    found: dict[str, dict[str, object]] = {}
+    found: dict[str, dict[str, Any]] = {}
     for name, model in kinds(source.config).items():
         config = Config(model=model, data=data, train=train)
         initial = load_initial(config)

@@ -6,12 +6,13 @@ python scripts/samples.py samples
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from skimage import data
 
-SAMPLES: dict[str, Callable[[], np.ndarray]] = {
+SAMPLES: dict[str, Callable[[], NDArray[Any]]] = {
     "train/astronaut.png": data.astronaut,
     "train/chelsea.png": data.chelsea,
     "train/rocket.png": data.rocket,

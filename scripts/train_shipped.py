@@ -27,6 +27,7 @@ import threading
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from make_golden import graphic
@@ -90,10 +91,10 @@ def held_out_loss(config: Config, model: Path, run: RunFolder, pictures: Path) -
     return validation.mean_of(points).loss
 
 
-def compare(config: Config, run: RunFolder, options: argparse.Namespace) -> dict[str, dict[str, object]]:
+def compare(config: Config, run: RunFolder, options: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """The new model beside the shipped one of the same networks, or else of the default ones."""
     before = shipped(options.networks) if shipped(options.networks).exists() else shipped()
-    found: dict[str, dict[str, object]] = {}
+    found: dict[str, dict[str, Any]] = {}
     for name, model in (("before", before), ("now", run.model)):
         loss = held_out_loss(config, model, run, options.pictures)
         found[name] = {"decoder_id": read_header(model).decoder_id.hex(), "loss": loss}

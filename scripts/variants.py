@@ -124,7 +124,7 @@ def each_way(found: dict[str, Any]) -> str:
     return f"{encode:.1f} / {kmac['synthesis'] + kmac['context']:.1f}"
 
 
-def load_results(file: Path, settings: dict[str, object]) -> Results:
+def load_results(file: Path, settings: dict[str, Any]) -> Results:
     """What an earlier call with the same settings left."""
     if not file.exists():
         return {}
@@ -134,7 +134,7 @@ def load_results(file: Path, settings: dict[str, object]) -> Results:
     return found["variants"]
 
 
-def save_results(file: Path, settings: dict[str, object], results: Results) -> None:
+def save_results(file: Path, settings: dict[str, Any], results: Results) -> None:
     text = json.dumps({"settings": settings, "variants": results, "versions": versions("cpu")}, indent=2)
     write_atomic(file, (text + "\n").encode())
 

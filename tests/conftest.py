@@ -5,10 +5,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from attncodec.cli import main
@@ -18,7 +20,7 @@ from attncodec.config import AttentionConfig, Config, DataConfig, ModelConfig, T
 from attncodec.networks.hyperprior import HyperpriorCodec, build_codec
 from attncodec.pictures import to_tensor
 
-Result = subprocess.CompletedProcess
+Result = subprocess.CompletedProcess[bytes]
 Cli = Callable[..., Result]
 ROOT = Path(__file__).parent.parent
 KODAK = ROOT.parent / "shared" / "kodak"
@@ -35,7 +37,7 @@ TINY = ModelConfig(
 )
 
 
-def photo(height: int, width: int, seed: int = 0) -> np.ndarray:
+def photo(height: int, width: int, seed: int = 0) -> NDArray[Any]:
     """(H, W, 3) uint8: smooth shapes, edges and a little noise, as in photographs."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width] / 64
@@ -117,7 +119,7 @@ def quick_config(pictures: Path) -> Config:
 def cli(capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch) -> Cli:
     """The command line in this process: what it printed, and its exit code."""
 
-    def run(*arguments: object, cwd: Path) -> Result:
+    def run(*arguments: Any, cwd: Path) -> Result:
         monkeypatch.chdir(cwd)
         monkeypatch.setattr(sys, "argv", ["attncodec", *map(str, arguments)])
         capfdbinary.readouterr()
@@ -129,7 +131,7 @@ def cli(capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPat
     return run
 
 
-def attncodec(*arguments: object, cwd: Path, stdin: bytes = b"") -> Result:
+def attncodec(*arguments: Any, cwd: Path, stdin: bytes = b"") -> Result:
     """The command line in a process of its own, as a user has it."""
     environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
     command = [sys.executable, "-m", "attncodec", *map(str, arguments)]

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -200,7 +201,7 @@ def test_info_tells_of_files_and_models(place: Path, cli: Cli, model_file: Path)
 
 
 def test_every_mistake_has_its_own_line_and_exit_code_2(place: Path, cli: Cli, model_file: Path) -> None:
-    def refused(*arguments: object) -> str:
+    def refused(*arguments: Any) -> str:
         result = cli(*arguments, cwd=place)
         assert_refused(result)
         return result.stderr.decode()

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ def test_training_mistakes_have_their_own_lines(place: Path, cli: Cli, pictures:
     config = place / "c.yaml"
     config.write_text("train: {budget: 2}\n")
 
-    def refused(*arguments: object, config: Path = config) -> str:
+    def refused(*arguments: Any, config: Path = config) -> str:
         result = cli("train", "--config", config, *arguments, cwd=place)
         assert_refused(result)
         return result.stderr.decode()

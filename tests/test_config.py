@@ -117,3 +117,10 @@ def test_a_key_that_was_renamed_is_pointed_to(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config(tmp_path / "c.yaml")
     assert "model.rd_lambdas" in caught.value.hint
+
+
+def test_an_empty_section_takes_overrides(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("train:\ndata:\n")
+    assert load_config(tmp_path / "c.yaml", ["train.budget=5"]).train.budget == "5"
+    with pytest.raises(ConfigError, match="is a value, not a section"):
+        load_config(tmp_path / "c.yaml", ["train.budget=5", "train.budget.more=1"])

@@ -1,5 +1,6 @@
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from attncodec.errors import ConfigError, ImageError
 from attncodec.pictures import decode_rgb, encode_rgb, find_pictures, pad_edges, read_rgb, to_rgb, to_tensor, to_uint8
 
 
-def saved(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+def saved(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
     file = io.BytesIO()
     image.save(file, kind, **options)
     return file.getvalue()

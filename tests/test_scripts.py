@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ def looking_codec() -> SealedCodec:
     return seal(make_codec(TINY.model_copy(update={"attention": KINDS})), {"steps": 0})
 
 
-def script(name: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+def script(name: str, *arguments: Any, cwd: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-W", "ignore", str(ROOT / "scripts" / name), *map(str, arguments)]
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -115,7 +116,7 @@ def shipping(
     monkeypatch.setattr(train_shipped, "LIMITS_AT", (2,))
     monkeypatch.chdir(place)
 
-    def ship(*arguments: str, **options: object) -> int:
+    def ship(*arguments: str, **options: Any) -> int:
         start = {"init": str(model_file), "budget": "30", "batch": 2, "lr": 3e-3, "warmup": 1, **options}
         config = quick_config.model_copy(update={"train": TrainConfig(**start)})
         monkeypatch.setattr(train_shipped, "recipe", lambda pictures, networks, overrides: config)
@@ -134,7 +135,7 @@ def test_the_shipped_model_is_trained_in_parts_measured_and_described(
     before = Path("weights/default.safetensors").read_bytes()
     original = TrainState.step
 
-    def stepping(self: TrainState, step: int, *rest: object) -> object:
+    def stepping(self: TrainState, step: int, *rest: Any) -> object:
         if step == 12:
             signal.raise_signal(signal.SIGINT)
         return original(self, step, *rest)

@@ -28,7 +28,6 @@ The windowed block adds 4 C^2 for its projections; divide by 64 at stride 8 and 
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -38,6 +37,7 @@ from torch.utils.checkpoint import checkpoint
 
 from attncodec.config import AttentionConfig, AttentionKind
 from attncodec.networks.blocks import AttentionBlock, full_precision
+from attncodec.networks.windows import Windows
 
 ADDITIVE_CHUNK = 1 << 22  # elements of the pairs' features that live at a time, 16 MiB in float32
 
@@ -173,67 +173,6 @@ def attention_pooling(
     return out.transpose(1, 2).flatten(2), weights
 
 
-@dataclass(frozen=True)
-class Windows:
-    """A map of height x width tokens cut into windows, `side` tokens each way, or as many as the map has.
-
-    The map is extended by zeros to whole windows. Shifted, the cuts lie half a window further down and right, and what
-    is left over above and to the left goes round to the end (Liu et al. 2021, arXiv 2103.14030).
-    """
-
-    height: int
-    width: int
-    side: int
-    shifted: bool = False
-
-    @property
-    def sides(self) -> tuple[int, int]:
-        """Rows and columns of a window."""
-        return min(self.side, self.height), min(self.side, self.width)
-
-    @property
-    def shifts(self) -> tuple[int, int]:
-        """Rows and columns that go round. A map of one window has no cuts to move."""
-        down, right = (
-            side // 2 if self.shifted and side < length else 0
-            for side, length in zip(self.sides, (self.height, self.width), strict=True)
-        )
-        return down, right
-
-    def split(self, x: Tensor) -> Tensor:
-        """(B, C, height, width) -> (B * windows, L, C)."""
-        (rows, columns), (down, right) = self.sides, self.shifts
-        x = F.pad(x, (0, -self.width % columns, 0, -self.height % rows))
-        if down or right:
-            x = x.roll((-down, -right), (2, 3))
-        x = torch.unflatten(torch.unflatten(x, 3, (-1, columns)), 2, (-1, rows))
-        return x.permute(0, 2, 4, 3, 5, 1).flatten(3, 4).flatten(0, 2)
-
-    def merge(self, tokens: Tensor) -> Tensor:
-        """Invert `split`: (B * windows, L, C) -> (B, C, height, width)."""
-        (rows, columns), (down, right) = self.sides, self.shifts
-        high, wide = -(-self.height // rows), -(-self.width // columns)
-        x = tokens.view(-1, high, wide, rows, columns, tokens.shape[-1])
-        x = x.permute(0, 1, 3, 2, 4, 5).flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)  # channels last in memory
-        if down or right:
-            x = x.roll((down, right), (2, 3))
-        return x[..., : self.height, : self.width]
-
-    def mask(self, device: torch.device) -> Tensor | None:
-        """Say which tokens may see which, (windows, 1, L, L) bool; None: all.
-
-        No token sees padding, or what came into its window from the other end of the map.
-        """
-        (rows, columns), (down, right) = self.sides, self.shifts
-        if not (self.height % rows or self.width % columns or down or right):
-            return None
-        below = torch.arange(self.height, device=device) >= down
-        beside = torch.arange(self.width, device=device) >= right
-        # Four pieces of the map are 1 to 4, and padding 0: it sees itself, so that every row has a key.
-        pieces = self.split((1 + 2 * below[:, None] + beside)[None, None])
-        return (pieces == pieces.mT)[:, None]
-
-
 class WindowAttention(nn.Module):
     """x + project(attention of each window's tokens to each other), with any of the scorers.
 
@@ -256,7 +195,10 @@ class WindowAttention(nn.Module):
         return x + self.project(self.attend(x, need_weights=False)[0])
 
     def attend(self, x: Tensor, need_weights: bool = True) -> Pooled:
-        """Compute what attention makes of x (B, C, H, W), same shape, and weights (B * windows, heads, L, L) or None."""
+        """Compute what attention makes of x (B, C, H, W), same shape.
+
+        Returns it and the weights, (B * windows, heads, L, L) or None.
+        """
         windows = self.windows(x)
         normal = self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         queries, keys, values = (windows.split(layer(normal)) for layer in (self.query, self.key, self.value))

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -22,9 +23,7 @@ def encoder(sealed: SealedCodec) -> PictureEncoder:
 
 def test_the_count_is_the_size_of_the_file_but_for_the_last_words(encoder: PictureEncoder) -> None:
     for quality_index in (64, 114, 192):
-        container = encoder.write(quality_index)
-        if container.skip:
-            assert 0 <= encoder.file_bytes(quality_index) - encoder.count_bytes(quality_index) <= 8
+        assert 0 <= encoder.file_bytes(quality_index) - encoder.count_bytes(quality_index) <= 8
 
 
 def test_a_target_in_bytes_is_met_from_below_by_the_next_larger_file(encoder: PictureEncoder) -> None:
@@ -64,7 +63,7 @@ def test_a_search_takes_at_most_twelve_trials_and_one_analysis(
     for name in counts:
         original = getattr(sealed.codec, name)
 
-        def counted(*arguments: object, name: str = name, original=original, **options: object) -> object:
+        def counted(*arguments: Any, name: str = name, original=original, **options: Any) -> object:
             counts[name] += 1
             return original(*arguments, **options)
 

@@ -1,5 +1,8 @@
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from attncodec.coding.range_coder import SymbolReader, SymbolWriter
 from attncodec.coding.tables import PRECISION, Symbols, Tables, TableSet, gaussian_tables, quantise_weights
@@ -13,12 +16,12 @@ class Coder:
     def __init__(self) -> None:
         self.tables = TableSet(gaussian_tables())
 
-    def encode(self, symbols: Symbols, index: np.ndarray) -> bytes:
+    def encode(self, symbols: Symbols, index: NDArray[Any]) -> bytes:
         writer = SymbolWriter()
         writer.put(self.tables, symbols, index)
         return writer.finish()
 
-    def decode(self, data: bytes, index: np.ndarray) -> Symbols:
+    def decode(self, data: bytes, index: NDArray[Any]) -> Symbols:
         reader = SymbolReader(data)
         symbols = reader.get(self.tables, index)
         reader.finish()
@@ -30,7 +33,7 @@ def coder() -> Coder:
     return Coder()
 
 
-def sample(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def sample(count: int, seed: int = 0) -> tuple[NDArray[Any], NDArray[Any]]:
     """Symbols about as wide as their tables say, one in fifty far outside."""
     rng = np.random.default_rng(seed)
     index = rng.integers(0, 256, count).astype(np.uint8)

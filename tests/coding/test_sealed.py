@@ -5,6 +5,7 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -139,7 +140,7 @@ def test_a_pickle_is_refused_and_not_executed(tmp_path: Path) -> None:
     assert not (tmp_path / "executed").exists()
 
 
-def rewritten(model_file: Path, path: Path, **changes: object) -> Path:
+def rewritten(model_file: Path, path: Path, **changes: Any) -> Path:
     """The model file with other values in its JSON."""
     data = model_file.read_bytes()
     length = struct.unpack("<Q", data[:8])[0]

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from conftest import photo
@@ -52,7 +54,7 @@ def test_curves_rise() -> None:
 def test_what_a_codec_cannot_write_is_left_out_of_its_curve(monkeypatch: pytest.MonkeyPatch) -> None:
     save = Image.Image.save
 
-    def refuse(self: Image.Image, file: object, kind: str, quality: int, **options: object) -> None:
+    def refuse(self: Image.Image, file: object, kind: str, quality: int, **options: Any) -> None:
         if kind == "WEBP" or (kind == "JPEG" and quality > 90):
             raise OSError("encoder error")
         save(self, file, kind, quality=quality, **options)

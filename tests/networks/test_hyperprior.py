@@ -1,7 +1,10 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from conftest import KODAK, TINY, make_codec, photo
+from numpy.typing import NDArray
 
 from attncodec.coding.bottlenecks import DecodeBottleneck, EncodeBottleneck
 from attncodec.coding.decoder import PictureDecoder, decompress
@@ -19,7 +22,7 @@ SIZES = [(1, 1), (7, 300), (513, 257), (300, 7), (16, 16), (17, 64), (65, 63)]
 
 
 def through_all_bottlenecks(
-    sealed: SealedCodec, rgb: np.ndarray, quality_index: int, skip_below: int = SKIP_SCALE_INDEX
+    sealed: SealedCodec, rgb: NDArray[Any], quality_index: int, skip_below: int = SKIP_SCALE_INDEX
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """y_hat of rounding, encoding and decoding."""
     codec, at = sealed.codec, torch.tensor([quality_index])

@@ -10,7 +10,8 @@ from conftest import ROOT
 from torch import Tensor, nn
 
 from attncodec.config import WINDOWED, AttentionConfig
-from attncodec.networks.attention import ATTENTION, WindowAttention, Windows, attention_pooling, build_attention
+from attncodec.networks.attention import ATTENTION, WindowAttention, attention_pooling, build_attention
+from attncodec.networks.windows import Windows
 from attncodec.training.optimisers import build_optimisers
 
 SIZES = [(1, 1), (8, 8), (5, 19), (16, 24), (3, 8)]

@@ -1,11 +1,13 @@
 import io
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from conftest import photo
+from numpy.typing import NDArray
 from PIL import Image
 
 from attncodec.config import Config, DataConfig, TrainConfig
@@ -20,11 +22,11 @@ from attncodec.training.picture_set import Picture, Source, boxes_of, find_sourc
 CPU = torch.device("cpu")
 
 
-def load(folder: Path, **options: object) -> list[Picture]:
+def load(folder: Path, **options: Any) -> list[Picture]:
     return list(read_pictures(find_sources(folder), DataConfig(**options)))
 
 
-def kept(name: str, rgb: np.ndarray) -> Picture:
+def kept(name: str, rgb: NDArray[Any]) -> Picture:
     return Picture(Source(Path(name), name), "0" * 64, rgb.shape[:2], (rgb,))
 
 
@@ -55,7 +57,7 @@ def test_a_lone_picture_is_trained_and_validated_on(pictures: Path) -> None:
     assert only.train == only.held_out and len(only.train) == 1
 
 
-def crops_of(pictures: list[Picture], batch: int = 4, seed: int = 0, **options: object) -> Crops:
+def crops_of(pictures: list[Picture], batch: int = 4, seed: int = 0, **options: Any) -> Crops:
     config = Config(data=DataConfig(**{"crop": 64, **options}), train=TrainConfig(batch=batch, seed=seed))
     return Crops(pictures, config, CPU)
 
@@ -316,3 +318,14 @@ def test_the_limits_of_all_groups_around_a_job_count(
 def test_pictures_are_kept_on_a_gpu_only_where_there_is_one() -> None:
     with pytest.raises(ConfigError, match="on a GPU"):
         crops_of([kept("x", photo(80, 80))], cache="device")
+
+
+def test_pictures_on_a_gpu_leave_memory_for_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where all pictures shall be there: with a GPU that has room for ten, eight go there."""
+    rgb = photo(64, 64)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10 * rgb.nbytes, 10 * rgb.nbytes))
+    crops = crops_of([kept(str(number), rgb) for number in range(12)], batch=1)
+    for cache, most in (("device", 8), ("auto", 5)):
+        data = crops.config.data.model_copy(update={"cache": cache})
+        crops.config = crops.config.model_copy(update={"data": data})
+        assert len(crops._onto_gpu(CPU)) == most

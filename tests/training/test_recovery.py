@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -152,7 +153,7 @@ def test_where_the_best_checkpoint_is_damaged_the_last_one_is_sealed(quick_confi
 def test_a_run_killed_before_its_model_was_sealed_is_not_taken_for_finished(
     quick_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def killed(*arguments: object) -> object:
+    def killed(*arguments: Any) -> object:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -220,13 +221,28 @@ def test_a_row_that_a_full_disk_cut_short_is_dropped(quick_config: Config, tmp_p
     assert rows_of(folder.metrics) == rows
 
 
+def test_after_a_rollback_the_row_of_the_best_validation_is_still_there(quick_config: Config, tmp_path: Path) -> None:
+    run(quick_config, tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    before, best = rows_of(folder.metrics), load_checkpoint(folder.best).progress
+    folder.rewind(best.step - 1, best.rollback_count + 1)
+    rows = rows_of(folder.metrics)
+    kept = [row for row in rows if int(row["step"]) >= best.step]
+    assert kept == [row for row in before if row["kind"] == "validation" and int(row["step"]) == best.step]
+    assert kept and min(float(row["loss"]) for row in kept if not row["quality"]) == pytest.approx(
+        best.best_loss, rel=1e-5
+    )
+    folder.rewind(best.step - 1, best.rollback_count)  # the same step, run again, writes its row anew
+    assert not [row for row in rows_of(folder.metrics) if int(row["step"]) >= best.step]
+
+
 def test_a_stop_is_heard_between_two_pictures_of_a_validation(
     quick_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(quick_config, tmp_path / "whole")
     reconstruct, calls = HyperpriorCodec.reconstruct, []
 
-    def asking(self: HyperpriorCodec, *arguments: object) -> object:
+    def asking(self: HyperpriorCodec, *arguments: Any) -> object:
         calls.append(1)
         signal.raise_signal(signal.SIGTERM)
         return reconstruct(self, *arguments)
@@ -245,7 +261,7 @@ def test_a_stop_is_heard_between_two_pictures_of_a_validation(
 def test_an_error_saves_nothing_half_done(
     quick_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def dying(self: TrainState, step: int, *rest: object) -> object:
+    def dying(self: TrainState, step: int, *rest: Any) -> object:
         if step == 5:
             raise KeyboardInterrupt
         return original(self, step, *rest)

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from test_trainer import CPU, changed
@@ -40,7 +42,7 @@ def test_float32_is_kept_to_where_it_is_asked_for(quick_config: Config) -> None:
 def test_where_nothing_compiles_training_goes_on_and_says_so(
     quick_config: Config, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def refuse(*arguments: object, **options: object) -> object:
+    def refuse(*arguments: Any, **options: Any) -> object:
         raise RuntimeError("no compiler here\nsecond line")
 
     monkeypatch.setattr(torch, "compile", refuse)
@@ -55,7 +57,7 @@ def test_a_network_that_does_not_compile_runs_as_it_is(
 ) -> None:
     compiled: list[int] = []
 
-    def failing(graph: torch.fx.GraphModule, *rest: object, **options: object) -> object:
+    def failing(graph: torch.fx.GraphModule, *rest: Any, **options: Any) -> object:
         compiled.append(1)
         if len(compiled) > 1:  # what tries the compiler works
             raise RuntimeError("no such kernel")

@@ -1,6 +1,7 @@
 import csv
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -24,7 +25,7 @@ from attncodec.training.validation import validate
 CPU = torch.device("cpu")
 
 
-def run(config: Config, out: Path, **options: object) -> Outcome:
+def run(config: Config, out: Path, **options: Any) -> Outcome:
     return train(config, out, CPU, **options)
 
 
@@ -32,7 +33,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(path.read_text().splitlines()))
 
 
-def changed(config: Config, **train: object) -> Config:
+def changed(config: Config, **train: Any) -> Config:
     return config.model_copy(update={"train": config.train.model_copy(update=train)})
 
 
@@ -40,7 +41,7 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, number: signal.Signals =
     """Send this process a signal once the learner has begun that step."""
     original = TrainState.step
 
-    def stepping(self: TrainState, now: int, *rest: object) -> object:
+    def stepping(self: TrainState, now: int, *rest: Any) -> object:
         if now == step:
             signal.raise_signal(number)
         return original(self, now, *rest)
@@ -76,9 +77,9 @@ def test_the_model_sealed_after_training_rates_as_the_float_networks_do(quick_co
     folder = RunFolder(tmp_path / "run")
     codec = seal_checkpoint(load_checkpoint(folder.best)).codec
     pictures = load_held_out(load_pictures(quick_config))
-    for point in (
-        validate(quick_config, codec.reconstruct, pictures, lambda: False) or []
-    ):  # as in training, on integers
+    points = validate(quick_config, codec.reconstruct, pictures, lambda: False)  # as in training, on integers
+    assert points and sealed
+    for point in points:
         row = best[f"{point.quality:.6g}"]
         assert point.bpp == pytest.approx(float(row["bpp"]), rel=5e-3)
         assert point.psnr_db == pytest.approx(float(row["psnr_db"]), abs=0.01)
@@ -179,7 +180,7 @@ def test_a_step_that_is_not_finite_moves_nothing(quick_config: Config) -> None:
 def test_a_run_interrupted_while_sealing_is_sealed_by_the_next(
     quick_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(*arguments: object) -> None:
+    def interrupted(*arguments: Any) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from conftest import photo
@@ -12,7 +14,7 @@ from attncodec.training.validation import Schedule, mean_of, quality_indices_of,
 PICTURES = [photo(64, 64)] * 4
 
 
-def config_of(**train: object) -> Config:
+def config_of(**train: Any) -> Config:
     return Config(data=DataConfig(crop=64), model=ModelConfig(rd_lambdas=(0.0130,)), train=TrainConfig(**train))
 
 

@@ -1,5 +1,6 @@
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -67,7 +68,7 @@ def test_steps_are_timed_once_they_are_as_fast_as_they_will_be(
     class TrainState:
         config, device = quick_config, CPU
 
-        def step(self, *arguments: object) -> None:
+        def step(self, *arguments: Any) -> None:
             now[0] += max(8.0 / 2 ** (steps[0] // 2), 1.0)
             steps[0] += 1
 
