@@ -32,7 +32,7 @@ class Codec:
         self.sealed = sealed
 
     def compress(self, rgb: RGB, target: Target | None = None, effort: int = 0) -> bytes:
-        """(H, W, 3) uint8, any size -> the bytes of an .atc file, of the quality, size or PSNR that is asked for.
+        """Encode (H, W, 3) uint8, any size, to an .atc file of the quality, size or PSNR that is asked for.
 
         Effort, 0 to 3, buys smaller or better files with the encoder's time. Raises ConfigError for a quality out of
         range, or a target that cannot be reached.
@@ -40,7 +40,7 @@ class Codec:
         return compress(self.sealed, rgb, target, effort)
 
     def decompress(self, data: bytes) -> RGB:
-        """The bytes of an .atc file -> (H, W, 3) uint8. Raises ContainerError, also for another model's file."""
+        """Decode the bytes of an .atc file to (H, W, 3) uint8. Raises ContainerError, also for another model's file."""
         return decompress(self.sealed, data)
 
 

@@ -43,7 +43,7 @@ class Budget(BaseModel):
 
 
 def budget_of_option(option: str, text: str | None) -> Budget | None:
-    """What an option of the command line says, if it is given. Raises ConfigError that names the option."""
+    """Read an option of the command line, if it is given. Raises ConfigError that names the option."""
     try:
         return Budget.parse(text) if text else None
     except ValueError as error:

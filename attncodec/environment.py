@@ -14,7 +14,7 @@ PACKAGES = ("torch", "numpy", "compressai", "constriction", "pillow", "safetenso
 
 
 def versions(device: str) -> dict[str, object]:
-    """Names -> versions and facts, ready for JSON; `git_commit` is null outside a checkout."""
+    """Collect versions and facts by name, ready for JSON; `git_commit` is null outside a checkout."""
     return {
         "attncodec": __version__,
         "git_commit": git_commit(),
@@ -29,7 +29,10 @@ def versions(device: str) -> dict[str, object]:
 
 
 def git_commit() -> str | None:
-    """The commit of this source, `-dirty` behind it where it was changed; None outside a checkout, or without git."""
+    """Find the commit of this source, `-dirty` behind it where it was changed.
+
+    Returns None outside a checkout, or without git.
+    """
     source = Path(__file__).parent.parent
     if not (source / ".git").exists():  # installed somewhere inside another project's checkout, perhaps
         return None
@@ -41,7 +44,7 @@ def git_commit() -> str | None:
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Whether the hardware multiplies bfloat16 itself: elsewhere it is emulated, and slower than float32."""
+    """Say whether the hardware multiplies bfloat16 itself: elsewhere it is emulated, and slower than float32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512", "DEFAULT"):

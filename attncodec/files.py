@@ -117,7 +117,7 @@ def plan_outputs(
 
 
 def _expand(inputs: Sequence[Path], kinds: Collection[str]) -> tuple[list[Path], list[Path]]:
-    """The files to read -> them, and the folder of each within the one that was given."""
+    """Find the files to read, and the folder of each within the one that was given."""
     if not inputs:
         raise ConfigError("no input given", "name one or more files, or - for stdin")
     files, places = list[Path](), list[Path]()
@@ -131,7 +131,7 @@ def _expand(inputs: Sequence[Path], kinds: Collection[str]) -> tuple[list[Path],
 
 
 def _outputs_in(folders: Sequence[Path | None], files: Sequence[Path], suffix: str) -> tuple[list[Path], list[str]]:
-    """The output of each file, in its folder (None: stdout), and notes."""
+    """Name the output of each file, in its folder (None: stdout), and say notes."""
     stems = ["stdin" if path == STREAM else path.stem for path in files]
     short = [folder / (stem + suffix) if folder else STREAM for folder, stem in zip(folders, stems, strict=True)]
     counts = Counter(short)

@@ -24,7 +24,7 @@ def psnr_db(a: RGB, b: RGB) -> float | None:
 
 
 def mse_to_psnr_db(mse_255: float) -> float:
-    """MSE on the scale of 0 to 255, above 0 -> dB."""
+    """Turn an MSE on the scale of 0 to 255, above 0, into dB."""
     return 10 * math.log10(255**2 / mse_255)
 
 
@@ -103,5 +103,8 @@ def mixed_distortion(mse_255: T, ms_ssim: T, ms_ssim_share: float) -> T:
 
 
 def level_weight(rd_lambda: Tensor) -> Tensor:
-    """What a picture's loss counts: losses grow with about the root of lambda, and no level shall drown the others."""
+    """Return what the loss of a picture counts, by its lambda.
+
+    Losses grow with about the root of lambda, and no level shall drown the others.
+    """
     return (rd_lambda / RD_LAMBDA_OF_WEIGHT_1).rsqrt()

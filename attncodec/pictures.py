@@ -131,17 +131,17 @@ def encode_rgb(rgb: RGB, suffix: str) -> bytes:
 
 
 def to_tensor(rgb: RGB) -> Tensor:
-    """(H, W, 3) uint8 -> (1, 3, H, W) float in [0, 1]."""
+    """Turn (H, W, 3) uint8 into (1, 3, H, W) float in [0, 1]."""
     return torch.from_numpy(rgb).permute(2, 0, 1)[None].float().div(255)
 
 
 def to_uint8(x: Tensor) -> Tensor:
-    """Floats in about [0, 1] -> uint8, to the nearest, same shape."""
+    """Round floats in about [0, 1] to the nearest uint8, same shape."""
     return x.mul(255).round().clamp(0, 255).to(torch.uint8)
 
 
 def to_rgb(x: Tensor) -> RGB:
-    """(1, 3, H, W) float -> (H, W, 3) uint8."""
+    """Turn (1, 3, H, W) float into (H, W, 3) uint8."""
     rgb: RGB = to_uint8(x[0]).permute(1, 2, 0).contiguous().cpu().numpy()
     return rgb
 

@@ -20,32 +20,32 @@ Index = TypeVar("Index", "int", "Tensor")
 
 
 def index_of_level(level: int) -> int:
-    """Level of quality, from 1 -> its quality index."""
+    """Return the quality index of a level, from 1."""
     return QUALITY_STEPS * level
 
 
 def index_of_quality(quality: float) -> int:
-    """Quality, 1 for the first level -> the nearest quality index; 0, which no model has, for what is not finite."""
+    """Return the nearest quality index; 0, which no model has, for what is not finite."""
     return round(quality * QUALITY_STEPS) if math.isfinite(quality) else 0
 
 
 def quality_of_index(quality_index: int) -> float:
-    """The inverse of `index_of_quality`."""
+    """Return the quality of an index: the inverse of `index_of_quality`."""
     return quality_index / QUALITY_STEPS
 
 
 def quality_indices(levels: int) -> range:
-    """All quality indices of a model with so many levels."""
+    """List all quality indices of a model with so many levels."""
     return range(LOWEST, QUALITY_STEPS * levels + 1)
 
 
 def split(quality_index: Index) -> tuple[Index, Index]:
-    """A quality index -> the number of the level at or below it, from 0, and the steps above that level."""
+    """Split a quality index into the number of the level at or below it, from 0, and the steps above that level."""
     return quality_index // QUALITY_STEPS - 1, quality_index % QUALITY_STEPS
 
 
 def nearest_level(quality_index: Index) -> Index:
-    """The number of the nearest level, from 0; of two that are equally near, the higher one."""
+    """Return the number of the nearest level, from 0; of two that are equally near, the higher one."""
     return (quality_index + QUALITY_STEPS // 2) // QUALITY_STEPS - 1
 
 

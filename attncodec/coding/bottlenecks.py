@@ -128,13 +128,13 @@ class DecodeBottleneck:
 
 
 def to_symbols(x: Tensor) -> Symbols:
-    """Rounded values -> integers, flat, in raster order."""
+    """Turn rounded values into integers, flat, in raster order."""
     symbols: Symbols = x.flatten().cpu().numpy().astype(np.int32)
     return symbols
 
 
 def to_tensor(symbols: Symbols, like: Tensor) -> Tensor:
-    """Flat integers -> the shape, dtype and device of `like`."""
+    """Give flat integers the shape, dtype and device of `like`."""
     return torch.from_numpy(symbols).to(like.device, like.dtype).reshape(like.shape)
 
 

@@ -85,7 +85,7 @@ def calibrate(sealed: SealedCodec, crops: Tensor, learned: LatentRounding) -> Se
 
 
 def _with(sealed: SealedCodec, measured: dict[str, Tensor]) -> SealedCodec:
-    """The same codec with other measured tensors."""
+    """Make the same codec with other measured tensors."""
     tensors = {**sealed.tensors, **measured}
     return SealedCodec(make_header(sealed.header.config, tensors, sealed.header.training_info), tensors)
 
@@ -148,7 +148,7 @@ def count(sealed: SealedCodec, sample: Sample, roundings: dict[int, Rounding | N
 
 
 def _send(sealed: SealedCodec, sample: Sample, quality_index: int, bottleneck: RoundBottleneck) -> Tensor:
-    """y_hat as the synthesis takes it."""
+    """Send the latents of crops -> y_hat as the synthesis takes it."""
     at = torch.full((len(sample.x),), quality_index)
     return sealed.codec.transmit(bottleneck, at, sealed.codec.apply_gain(sample.latents, at)).float()
 
@@ -184,7 +184,7 @@ def error_weights(sealed: SealedCodec, sample: Sample) -> Tensor:
 
 
 def _lowest(left: float, middle: float, right: float) -> float:
-    """Where a parabola through three points at -1, 0 and 1 is least, within these."""
+    """Find where a parabola through three points at -1, 0 and 1 is least, within these."""
     curvature = left - 2 * middle + right
     if curvature <= 0:
         return float(np.argmin([left, middle, right]) - 1)

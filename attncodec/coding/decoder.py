@@ -57,5 +57,5 @@ class PictureDecoder:
 
 
 def decompress(sealed: SealedCodec, data: bytes) -> RGB:
-    """The bytes of an .atc file -> (H, W, 3) uint8. Raises ContainerError, also for another model's file."""
+    """Decode the bytes of an .atc file to (H, W, 3) uint8. Raises ContainerError, also for another model's file."""
     return PictureDecoder(sealed, unpack(data)).decode()

@@ -133,7 +133,10 @@ class PictureEncoder:
         return found
 
     def _shortfall(self, target: Target, quality_index: int) -> float:
-        """What files that meet a target are compared by, the less the better: a quality's were compared already."""
+        """Return what files that meet a target are compared by, the less the better.
+
+        Files of a quality were compared already, when they were refined.
+        """
         if target.psnr_db is not None:
             return self.file_bytes(quality_index)
         return 0.0 if target.bytes is None and target.bpp is None else -self.psnr_db(quality_index)
@@ -156,7 +159,7 @@ class PictureEncoder:
         return HEADER_BYTES + WORD_BYTES * math.ceil(bits / 8 / WORD_BYTES)
 
     def psnr_db(self, quality_index: int) -> float:
-        """PSNR of the decoded 8-bit picture; infinite where it is equal."""
+        """Compute the PSNR of the decoded 8-bit picture; infinite where it is equal."""
         y_hat = self._send(quality_index, BitCounter).y_hat
         quality_db = psnr_db(self.rgb, self._picture(y_hat, quality_index))
         return math.inf if quality_db is None else quality_db
@@ -174,7 +177,7 @@ class PictureEncoder:
         return self._picture(y_hat, quality_index), float(bottleneck.bits.sum())
 
     def _send(self, quality_index: int, sink: Callable[[], Sink]) -> SentLatents[Sink]:
-        """Through a new sink, with skipping unless it costs too much."""
+        """Send the latents into a new sink, with skipping unless it costs too much."""
         sealed, rounding, sent = self.sealed, self.sealed.rounding(quality_index), list[SentLatents[Sink]]()
 
         def send(skip_below: int) -> EncodeBottleneck:
@@ -197,7 +200,7 @@ class PictureEncoder:
         return to_rgb(self.sealed.synthesise(y_hat, quality_index, (self.rgb.shape[0], self.rgb.shape[1])))
 
     def _index_of(self, target: Target) -> int:
-        """The quality index that meets a target.
+        """Find the quality index that meets a target.
 
         It is one below the lowest where even the smallest file is too large, and one above the highest where even the
         best is not good enough.
@@ -216,7 +219,7 @@ class PictureEncoder:
         return target.bytes or 0
 
     def _largest_within(self, limit_bytes: int) -> int:
-        """The highest quality index whose file is not over the limit."""
+        """Find the highest quality index whose file is not over the limit."""
         quality_index = self._bisect_quality(lambda quality_index: self.count_bytes(quality_index) <= limit_bytes)
         # The count leaves out the coder's last words: the file itself decides.
         while quality_index >= self.lowest and self.file_bytes(quality_index) > limit_bytes:
@@ -224,7 +227,7 @@ class PictureEncoder:
         return quality_index
 
     def _bisect_quality(self, holds: Callable[[int], bool]) -> int:
-        """The highest quality index at which `holds` is true, if it is true up to there and false beyond.
+        """Find the highest quality index at which `holds` is true, if it is true up to there and false beyond.
 
         It is one below the lowest where it holds nowhere. At most 9 trials for 8 levels, ceil of log2 of the indices.
         """
@@ -239,7 +242,7 @@ class PictureEncoder:
 
 
 def compress(sealed: SealedCodec, rgb: RGB, target: Target | None = None, effort: int = 0) -> bytes:
-    """(H, W, 3) uint8, any size -> the bytes of an .atc file, of the quality, size or PSNR that is asked for.
+    """Encode (H, W, 3) uint8, any size, to an .atc file of the quality, size or PSNR that is asked for.
 
     Effort, 0 to 3, buys smaller or better files with the encoder's time. Raises ConfigError for a quality out of range,
     or a target that cannot be reached.

@@ -47,7 +47,7 @@ ConvTensors = dict[str, Tensor]
 
 
 def to_fixed_point(x: Tensor) -> Tensor:
-    """Floats -> int32 with FRACTION_BITS behind the point, within the range of gains."""
+    """Turn floats into int32 with FRACTION_BITS behind the point, within the range of gains."""
     return (x.detach().cpu().double() * FIXED_POINT_ONE).round().clamp(-GAIN_LIMIT, GAIN_LIMIT).int()
 
 

@@ -88,7 +88,7 @@ class IntegerContextModel(nn.Module):
         return self._without_gain(y_hat, str(step), gain)
 
     def _without_gain(self, latents: Tensor, name: str, gain: Tensor) -> Tensor:
-        """With as many bits behind the point as the first convolution takes."""
+        """Remove a gain; the result has as many bits behind the point as the first convolution takes."""
         power: Tensor = getattr(self, f"power_{name}")
         return multiply_exp2(latents * FIXED_POINT_ONE, power - gain, self.exp2, INTEGER_LIMIT)
 
@@ -158,7 +158,7 @@ def integer_tensors(model: ContextModel, log2_gain: Tensor, log2_gain_z: Tensor,
 
 
 def _output_fraction(conv: nn.Conv2d, inputs: Tensor, wanted: Tensor, group: int) -> Tensor:
-    """The bits that are wanted for each channel behind the pixel shuffle, less where a weight would not fit."""
+    """Choose the bits behind the point of each output: those that are wanted, less where a weight would not fit."""
     scaled = conv.weight.detach().cpu().double() / torch.exp2(inputs.double())[:, None, None]
     fits = fraction_for(scaled.abs().flatten(1).amax(1), 1)
     return torch.minimum(fits.reshape(-1, group).amin(1), wanted).repeat_interleave(group)
@@ -167,7 +167,7 @@ def _output_fraction(conv: nn.Conv2d, inputs: Tensor, wanted: Tensor, group: int
 def _with_inputs(
     networks: ContextNetworks, tensors: dict[str, Tensor], order: list[Tensor]
 ) -> Iterator[tuple[str, nn.Conv2d, Tensor]]:
-    """Each convolution in turn, its name, and the bits behind the point of each channel that it takes, (in,) uint8.
+    """Walk through the convolutions: name, layer, and the bits behind the point of each input, (in,) uint8.
 
     The tensors of those before it must be there by then.
     """
@@ -187,12 +187,12 @@ def _with_inputs(
 
 
 def _known_fractions(units_fraction: Tensor, order: list[Tensor]) -> list[Tensor]:
-    """The bits behind the point of the latents that each step gives to the steps after it, (K,) int64."""
+    """Return the bits behind the point of the latents that each step gives to those after it, (K,) int64."""
     return [units_fraction.long().clamp_max(FRACTION_MAX)[part // CELL**2] for part in order]
 
 
 def _z_fraction(tensors: dict[str, Tensor], channels: int) -> Tensor:
-    """The bits behind the point of z without its gain, (N,) uint8: none in a model of before z had gains."""
+    """Return the bits behind the point of z, (N,) uint8: none in a model of before z had gains."""
     found = tensors.get(Z_FRACTION, torch.zeros(channels, dtype=torch.uint8))
     return found.clamp_max(FRACTION_MAX)
 
@@ -224,7 +224,7 @@ def dequantised(config: ModelConfig, tensors: dict[str, Tensor]) -> ContextModel
 
 
 def integer_shapes(config: ModelConfig) -> dict[str, tuple[list[int], str]]:
-    """Name -> shape and dtype of each of `integer_tensors`."""
+    """Return shape and dtype of each of `integer_tensors`, by name."""
     with torch.device("meta"):
         model = ContextModel(config)
     shapes = {

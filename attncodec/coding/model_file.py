@@ -150,7 +150,7 @@ def read_model(path: Path) -> tuple[ModelHeader, dict[str, Tensor]]:
 
 
 def expected_tensors(config: ModelConfig) -> dict[str, tuple[Shape, str]]:
-    """Name -> shape and dtype of each tensor that every model file holds."""
+    """Return shape and dtype of each tensor that every model file holds, by name."""
     with torch.device("meta"):
         codec = HyperpriorCodec(config, ContextModel(config), None)
     expected: dict[str, tuple[Shape, str]] = {**integer_shapes(config)}
@@ -164,7 +164,7 @@ def expected_tensors(config: ModelConfig) -> dict[str, tuple[Shape, str]]:
 
 
 def optional_tensors(config: ModelConfig) -> dict[str, tuple[Shape, str]]:
-    """Name -> shape and dtype of each tensor that a model file may hold."""
+    """Return shape and dtype of each tensor that a model file may hold, by name."""
     by_symbol: Shape = [NUM_SCALES, MEASURED_MAGNITUDES]
     return {
         GAIN_Z: ([len(config.rd_lambdas), config.hyper_channels], "I32"),
@@ -187,7 +187,7 @@ def float_tensors(codec: HyperpriorCodec) -> dict[str, Tensor]:
 
 
 def _transform_tensors(codec: HyperpriorCodec) -> dict[str, Tensor]:
-    """Those of the transforms, by the names that they have in files."""
+    """Return the tensors of the transforms, by the names that they have in files."""
     return {
         STORED_NAMES.get(name, name): tensor
         for name, tensor in codec.state_dict().items()

@@ -144,7 +144,7 @@ def refine(sealed: SealedCodec, x: Tensor, latents: Latents, quality_index: int,
 def _write(
     sealed: SealedCodec, rounding: Rounding, target: Tensor, z: Tensor, quality_index: int, skip_below: int | None
 ) -> tuple[ExpectationBottleneck, Tensor, Tensor]:
-    """The channel, y_hat as the synthesis takes it, and what its symbols stand for."""
+    """Write targets -> the bottleneck, y_hat as the synthesis takes it, and what its symbols stand for."""
     found = list[Tensor]()
 
     def send(skip_below: int) -> ExpectationBottleneck:
@@ -186,7 +186,7 @@ class _Decoded:
 
 
 def _context_gradient(sealed: SealedCodec, y_hat: Tensor, z: Tensor, quality_index: int, skip_below: int) -> Tensor:
-    """Of the bits of all latents by the latents that their expectations come from."""
+    """Compute the gradient of the bits of all latents by the latents that their expectations come from."""
     bottleneck, known = PassThroughBottleneck(skip_below), y_hat.clone().requires_grad_()
     with torch.autocast("cpu", torch.bfloat16, enabled=has_bf16(y_hat.device)):
         sealed.dequantised.transmit(bottleneck, torch.tensor([quality_index]), known, z.clone())

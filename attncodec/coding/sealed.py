@@ -95,7 +95,7 @@ class SealedCodec:
         return codec
 
     def rounding(self, quality_index: int) -> Rounding:
-        """How symbols are chosen at a quality.
+        """Say how symbols are chosen at a quality.
 
         An error of a step is worth the weight of its channel times what it is worth in the middle channel of an
         orthonormal synthesis.

@@ -80,7 +80,7 @@ class Tables:
 
 
 def quantise_weights(mass: NDArray[np.float64], escape: float) -> NDArray[np.int64]:
-    """Probabilities of neighbouring symbols, and of all others -> integer weights >= 1 that add up to 2^24."""
+    """Turn probabilities of neighbouring symbols, and of all others, into integer weights >= 1 that add up to 2^24."""
     probabilities = np.append(mass, max(escape, ESCAPE_WEIGHT / (1 << PRECISION))).clip(0)
     probabilities /= probabilities.sum()
     weights = np.floor(probabilities * ((1 << PRECISION) - probabilities.size)).astype(np.int64) + 1

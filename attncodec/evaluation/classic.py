@@ -142,7 +142,7 @@ def _psnr_db(a: RGB, b: RGB) -> float:
 
 
 def _best(points: Curve) -> Curve:
-    """Without the points that another one beats in rate and quality."""
+    """Leave out the points that another one beats in rate and quality."""
     curve: Curve = []
     for point in sorted(points):
         if not curve or point[1] > curve[-1][1]:

@@ -217,7 +217,7 @@ Builder = Callable[[AttentionConfig, int, bool], nn.Module]
 
 
 def _windowed(scorer: Callable[[AttentionConfig, int], nn.Module]) -> Builder:
-    """The block around a scorer, which is made from the configuration and the channels of a head."""
+    """Build the block around a scorer, which is made from the configuration and the channels of a head."""
 
     def build(config: AttentionConfig, channels: int, shifted: bool) -> nn.Module:
         made = scorer(config, channels // config.heads)

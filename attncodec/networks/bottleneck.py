@@ -97,7 +97,7 @@ class Rounding:
     centres: MagnitudeTable | None = None
 
     def __call__(self, residual: Tensor, elements: Elements) -> Tensor:
-        """(B, K, h, w), y less its mean, in steps -> symbols, as floats of the same shape and dtype."""
+        """Choose symbols, as floats, of residuals (B, K, h, w): y less its mean, in steps."""
         nearest = clamp_symbols(residual)
         chosen = nearest != 0
         worth, scale_index = self._worth(residual, elements)[chosen], elements.scale_index[chosen]
@@ -115,7 +115,7 @@ class Rounding:
     def _chosen(
         self, symbols: Tensor, residual: Tensor, scale_index: Tensor, worth: Tensor, bits: SymbolBits
     ) -> Tensor:
-        """The nearest symbols, or the next ones towards zero; all of one shape."""
+        """Choose the nearest symbols, or the next ones towards zero; all of one shape."""
         exact, nearer_zero = residual.float(), symbols - symbols.sign()
 
         def cost(symbols: Tensor) -> Tensor:
@@ -128,7 +128,7 @@ class Rounding:
 
 
 def _rounded_z(prior: FactorisedPrior | None, z: Tensor | None, side: SideInfo) -> tuple[Tensor, Tensor]:
-    """z_hat, and its bits (B,)."""
+    """Round z -> z_hat, and its bits (B,)."""
     assert z is not None and prior is not None
     z_hat = clamp_symbols(z)
     return z_hat, prior.bits(z_hat, side).flatten(1).sum(1)

@@ -22,7 +22,7 @@ CPU_ATTENTION = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _fu
 
 
 def complexity(config: ModelConfig) -> dict[str, tuple[float, int]]:
-    """Part -> kMAC for each pixel of the picture, and parameters. `context` is all that runs on integers.
+    """Count for each part kMAC for each pixel of the picture, and parameters; `context` is what runs on integers.
 
     Counted on a square picture of whole elements of z and whole windows of attention. Multiplications of convolutions
     and matrix products count; activations, normalisation and additive attention's tanh do not.

@@ -52,11 +52,11 @@ class ContextModelProtocol(Protocol):
         ...
 
     def octaves(self, gain: Tensor) -> Tensor:
-        """Gains, as the model has them -> log2 gains in float32, same shape."""
+        """Turn gains, as the model has them, into log2 gains in float32, same shape."""
         ...
 
     def hyper(self, z_hat: Tensor, quality_index: Tensor, gain: Tensor) -> Tensor:
-        """z_hat (B, N, h, w) in quantiser steps, quality_index (B,) -> features of each cell (B, F, 2 h, 2 w)."""
+        """Map z_hat (B, N, h, w) in quantiser steps to features of each cell (B, F, 2 h, 2 w)."""
         ...
 
     def entropy_parameters(self, step: int, hyper: Tensor, known: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
@@ -67,7 +67,7 @@ class ContextModelProtocol(Protocol):
         ...
 
     def remove_gain(self, step: int, y_hat: Tensor, gain: Tensor) -> Tensor:
-        """The elements of a step in quantiser steps -> what `entropy_parameters` takes."""
+        """Turn the elements of a step in quantiser steps into what `entropy_parameters` takes."""
         ...
 
 

@@ -150,7 +150,7 @@ class HyperpriorCodec(nn.Module):
         return x_hat[..., : size[0], : size[1]]
 
     def error_bits(self, quality_index: Tensor, rd_lambda: Tensor | float) -> Tensor:
-        """What an error of one quantiser step, squared, is worth in bits, (B, 1).
+        """Compute what an error of one quantiser step, squared, is worth in bits, (B, 1).
 
         It is lambda 255^2 times the squared error of pixels that the error would make if the synthesis were
         orthonormal, in the middle one of the channels that are not silent.
@@ -175,7 +175,7 @@ class HyperpriorCodec(nn.Module):
         return to_rgb(x_hat), float(bottleneck.bits.sum())
 
     def _octaves(self, quality_index: Tensor) -> Tensor:
-        """The log2 gains of y, (B, M, 1, 1) float."""
+        """Return the log2 gains of y, (B, M, 1, 1) float."""
         return self.prior.octaves(interpolate(self.log2_gain, quality_index))[..., None, None]
 
     @torch.no_grad()

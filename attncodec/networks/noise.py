@@ -29,5 +29,5 @@ def uniform(seeds: Tensor, stream: int, shape: Sequence[int]) -> Tensor:
 
 
 def _shift(x: Tensor, bits: int) -> Tensor:
-    """To the right, with zeros from the left."""
+    """Shift to the right, with zeros from the left."""
     return (x >> bits) & ((1 << (64 - bits)) - 1)

@@ -125,7 +125,7 @@ class LearnedPrior(nn.Module):
         return bits.reshape(z.shape[1], z.shape[0], *z.shape[2:]).transpose(0, 1)
 
     def cumulative(self, values: Tensor) -> Tensor:
-        """Values of z without its gain, (N, K) -> P(z < value) of each channel, (N, K) float64."""
+        """Compute P(z < value) of each channel, (N, K) float64, for values of z without its gain, (N, K)."""
         bottleneck = copy.deepcopy(self.bottleneck).double()
         logits: Tensor = bottleneck._logits_cumulative(values[:, None].to(bottleneck.biases[0]), stop_gradient=True)
         return torch.sigmoid(logits[:, 0])
@@ -141,7 +141,7 @@ class MagnitudeTable:
         self.values, self.last = values.contiguous().flatten(), values.shape[1] - 1
 
     def __call__(self, symbols: Tensor, scale_index: Tensor) -> Tensor:
-        """Symbols and scale indices of one shape, integers of any dtype -> the value of each, float32."""
+        """Look up the value of each symbol, float32; symbols and scale indices are integers of one shape, of any dtype."""
         magnitude = symbols.abs().clamp_max(self.last).long()
         return self.values[scale_index.long() * (self.last + 1) + magnitude]
 

@@ -116,7 +116,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def _without_retired(config: dict[str, Any]) -> dict[str, Any]:
-    """The configuration of a checkpoint of before train.phases: such runs do not go on, but their weights are good."""
+    """Clear a configuration of keys of before train.phases: such runs do not go on, but their weights are good."""
     retired = {"train": ("constant", "final_share"), "data": ("final_crop",)}
     return {
         section: {key: value for key, value in values.items() if key not in retired.get(section, ())}
@@ -125,7 +125,7 @@ def _without_retired(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _progress(meta: dict[str, Any]) -> Progress:
-    """What a checkpoint says of it; of one of before, by the name that a field has now."""
+    """Read the progress; a field that had another name before gets the one of now."""
     found = dict(meta["progress"])
     if "generation" in found:
         found["rollback_count"] = found.pop("generation")

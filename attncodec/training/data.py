@@ -87,7 +87,7 @@ class Crops:
         return _stack(self._sample(step, i, rollback_count, side) for i in samples)
 
     def _sample(self, step: int, i: int, rollback_count: int, side: int) -> Tensor:
-        """(side, side, 3) uint8."""
+        """Cut one crop, (side, side, 3) uint8."""
         rng = np.random.default_rng([self.config.train.seed, step, i, rollback_count])
         for _ in range(TRIES):
             number = min(int(np.searchsorted(self.share, rng.random(), side="right")), len(self.pieces) - 1)
@@ -109,14 +109,14 @@ class Crops:
         raise TrainingError(f"the pictures cannot be read any more: {first}", "see whether the folder is still there")
 
     def _piece(self, number: int, side: int) -> Tensor:
-        """(H, W, 3), at least (side, side, 3)."""
+        """Return a piece (H, W, 3), at least (side, side, 3)."""
         if number in self.on_device and min(self.on_device[number].shape[:2]) >= side:
             return self.on_device[number]
         picture, part = self.pieces[number]
         return torch.from_numpy(extend(picture.read_piece(part), side))
 
     def _onto_gpu(self, device: torch.device) -> dict[int, Tensor]:
-        """Pieces onto the GPU, as far as there is room."""
+        """Copy pieces to the GPU, as far as there is room."""
         data = self.config.data
         if data.cache not in ("auto", "device"):
             return {}
@@ -177,7 +177,7 @@ def centre(rgb: RGB, side: int) -> RGB:
 
 
 def _stack(crops: Iterable[Tensor]) -> Tensor:
-    """(H, W, 3) each -> (B, 3, H, W), channels last."""
+    """Stack crops (H, W, 3) to (B, 3, H, W), channels last."""
     return torch.stack(list(crops)).permute(0, 3, 1, 2)
 
 

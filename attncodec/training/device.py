@@ -9,7 +9,7 @@ from attncodec.errors import ConfigError
 
 
 def resolve_device(name: str) -> torch.device:
-    """`auto`, `cpu` or `cuda` -> a device; of several GPUs the one that torchrun means for this process.
+    """Choose a device by `auto`, `cpu` or `cuda`; of several GPUs the one that torchrun means for this process.
 
     Raises ConfigError for cuda where there is none.
     """
@@ -27,7 +27,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Without waiting for a GPU: it fetches from pinned memory when it is ready."""
+    """Move a tensor without waiting for a GPU, which fetches from pinned memory when it is ready."""
     if device.type == "cuda" and tensor.device.type == "cpu":
         tensor = tensor.pin_memory()
     return tensor.to(device, non_blocking=True)

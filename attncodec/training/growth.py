@@ -108,7 +108,7 @@ def grow(source: HyperpriorCodec, config: ModelConfig) -> HyperpriorCodec:
 
 
 def _add_silent_channels(source: HyperpriorCodec, grown: HyperpriorCodec) -> None:
-    """New channels of y and z, whatever becomes of the old ones."""
+    """Make all channels of y and z silent ones; the old ones are copied over them."""
     old, new = source.config.latent_channels, grown.config.latent_channels
     with torch.no_grad():
         grown.log2_gain.fill_(SILENT_Y)
@@ -178,7 +178,7 @@ class Places:
 
 
 def _old_channels(few: int, many: int) -> Tensor:
-    """Where the channels of y stand among more of them: at the begin of each quarter, in their order."""
+    """Find where the channels of y stand among more of them: at the begin of each quarter, in their order."""
     old, new = torch.arange(few), torch.arange(many)
     quarters = [(new[new * 4 // many == quarter], int((old * 4 // few == quarter).sum())) for quarter in range(4)]
     return torch.cat([channels[:count] for channels, count in quarters])
@@ -189,6 +189,6 @@ def _numbers(value: object) -> tuple[int, ...]:
 
 
 def _attention(old: ModelConfig, new: ModelConfig, transform: Transform) -> Iterator[tuple[int, int, int, str, str]]:
-    """Stride, widths and kinds of attention, before and after."""
+    """Walk through the places of attention: stride, widths and kinds, before and after."""
     kinds = (old.attention.kinds(transform), new.attention.kinds(transform))
     yield from zip(STRIDES[1:], old.widths[1:], new.widths[1:], *kinds, strict=True)

@@ -22,7 +22,7 @@ class Means:
         self.sums = torch.zeros(self.levels, 3, dtype=torch.float64)  # crops, bpp and MSE of each level
 
     def add(self, result: StepResult, seconds: float) -> None:
-        """A step that was taken."""
+        """Add a step that was taken."""
         self.steps += 1
         self.seconds += seconds
         self.loss += result.loss
@@ -36,13 +36,13 @@ class Means:
         self.sums = distributed.all_reduce_sum(self.sums)
 
     def mean(self) -> tuple[Point, float, float]:
-        """Mean loss, bpp and PSNR (of the mean MSE); crops a second, of the steps alone; mean norm of the gradient."""
+        """Return mean loss, bpp and PSNR (of the mean MSE), crops a second of the steps alone, and the mean gradient norm."""
         count, rate_bpp, quality_db = _figures(self.sums.sum(0))
         point = Point(None, self.loss / self.steps, rate_bpp, quality_db)
         return point, count / self.seconds, self.norm / self.steps
 
     def by_level(self) -> list[tuple[int, float, float]]:
-        """Level from 1, mean bpp and PSNR, of each level that has been met."""
+        """Return mean bpp and PSNR of each level that has been met, and its number, from 1."""
         figures = [(number, *_figures(row)) for number, row in enumerate(self.sums, 1)]
         return [(number, rate_bpp, quality_db) for number, count, rate_bpp, quality_db in figures if count]
 

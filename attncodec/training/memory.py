@@ -28,7 +28,7 @@ def available_bytes() -> int:
 
 
 def _limits() -> Iterator[Path]:
-    """Files that hold the limits of this process: of its control group, and of those that hold that one."""
+    """Walk through files that hold limits: of this process' control group, and of those that hold that one."""
     lines = [":memory:/", "::/"]  # those of a container, which sees its own group as the root
     with suppress(OSError):
         lines += CGROUP.read_text().splitlines()

@@ -93,7 +93,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """One step; no closure is taken."""
+        """Take one step; there is no closure."""
         for group in self.param_groups:
             parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
             if not parameters:  # all that is its own is frozen
@@ -106,14 +106,14 @@ class Muon(torch.optim.Optimizer):
                 parameter.addcmul_(update, torch.as_tensor(size), value=-1)  # in one pass over the memory
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Without the matrices that another device had kept: they would be old when they are next used."""
+        """Load all but the matrices that another device had kept: they would be old when they are next used."""
         super().load_state_dict(state_dict)
         for state in self.state.values() if self.reuse == 1 else ():
             for kept in ("update", "turn"):
                 state.pop(kept, None)
 
     def _updates(self, parameters: list[Tensor]) -> list[Tensor]:
-        """The orthogonalised momenta: all of them, or those whose turn it is and what the others had last."""
+        """Orthogonalise momenta: all of them, or those whose turn it is; the others are as they were last."""
         gradients, momenta = self._move_momenta(parameters)
         if self.reuse == 1:
             return orthogonalise_each(torch._foreach_lerp(gradients, momenta, MOMENTUM), self.dtype)
@@ -124,7 +124,7 @@ class Muon(torch.optim.Optimizer):
         return [self.state[parameter]["update"] for parameter in parameters]
 
     def _its_turn(self, parameter: Tensor, number: int) -> bool:
-        """Whether the matrix of this parameter, one of many, is to be made anew; asked once a step."""
+        """Say whether the matrix of this parameter, one of many, is to be made anew; it is asked once a step."""
         state = self.state[parameter]
         state["turn"] = state.get("turn", torch.tensor(float(number))) + 1
         return "update" not in state or int(state["turn"]) % self.reuse == 0
@@ -169,7 +169,7 @@ def build_optimisers(codec: nn.Module, lr: float, bf16: bool) -> Optimisers:
 
 
 def set_found_inf(optimisers: Optimisers, found_inf: Tensor) -> None:
-    """Whether the next step shall move nothing, 0 or 1, known on the device alone."""
+    """Say whether the next step shall move nothing, 0 or 1, which the device alone knows."""
     for optimiser in optimisers.values():
         optimiser.found_inf = found_inf  # type: ignore[attr-defined]
 
@@ -186,7 +186,7 @@ def set_learning_rate(optimisers: Optimisers, lr: Tensor) -> None:
 
 
 def state_tensors(optimisers: Optimisers) -> dict[str, Tensor]:
-    """The state of all optimisers as flat names -> tensors: muon.3.momentum, adamw.0.exp_avg, ..."""
+    """Return the state of all optimisers as tensors with flat names: muon.3.momentum, adamw.0.exp_avg, ..."""
     return {
         f"{name}.{number}.{key}": value
         for name, optimiser in optimisers.items()
@@ -196,7 +196,7 @@ def state_tensors(optimisers: Optimisers) -> dict[str, Tensor]:
 
 
 def load_state_tensors(optimisers: Optimisers, tensors: dict[str, Tensor]) -> None:
-    """The inverse of `state_tensors`."""
+    """Load the state of all optimisers: the inverse of `state_tensors`."""
     for name, optimiser in optimisers.items():
         states: dict[int, dict[str, Tensor]] = defaultdict(dict)
         for flat, tensor in tensors.items():

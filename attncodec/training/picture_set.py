@@ -180,7 +180,7 @@ def read_pictures(
         return height, width
 
     def keep(picture: Picture, rgb: RGB | None = None) -> Picture:
-        """With its pieces, if there is room; the pixels where they are at hand."""
+        """Keep the pieces of a picture, if there is room; `rgb`: its pixels, where they are at hand."""
         height, width = picture.size if rgb is None else rgb.shape[:2]
         boxes = boxes_of(height, width, picture.sha256)
         pixels = sum((rows.stop - (rows.start or 0)) * (columns.stop - (columns.start or 0)) for rows, columns in boxes)

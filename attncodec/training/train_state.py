@@ -153,7 +153,7 @@ class TrainState:
         return self.replay(inputs) if self.replay else self._train_step(inputs, len(crops) / count)
 
     def _draw(self, step: int, rollback_count: int, samples: Iterable[int]) -> tuple[list[int], list[int]]:
-        """The quality index of each sample, and the seed of its noise.
+        """Draw the quality index of each sample, and the seed of its noise.
 
         What lies beyond the first and the last level, by half of one, counts as theirs: so all levels are drawn equally
         often.
@@ -168,7 +168,7 @@ class TrainState:
         return quality_indices, seeds
 
     def _train_step(self, inputs: Inputs, share: float = 1.0) -> StepResult:
-        """One step on what is this share of the whole batch."""
+        """Take one step on what is this share of the whole batch."""
         options = self.config.train
         x, bottleneck = self.to_float(inputs.crops), self._bottleneck(inputs)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
@@ -197,7 +197,7 @@ class TrainState:
 
     @staticmethod
     def _rounding(codec: HyperpriorCodec, quality_index: Tensor, rd_lambda: Tensor | float) -> Rounding:
-        """As an encoder rounds for which nothing was measured."""
+        """Round as an encoder does for which nothing was measured."""
         error_bits = DEFAULT_ERROR_WEIGHT * codec.error_bits(quality_index, rd_lambda)
         return Rounding(error_bits.expand(-1, codec.config.latent_channels))
 
@@ -213,7 +213,7 @@ class TrainState:
         return self.averaged.reconstruct(rgb, quality_index, SKIP_SCALE_INDEX, rounding)
 
     def _apply_gradients(self, lr: Tensor, average_weight: Tensor, taken: Tensor) -> None:
-        """The weights by their gradients, and the averaged weights after them; nothing where the step is not taken."""
+        """Move the weights by their gradients, and the averaged weights after them, where the step is taken."""
         if self.device.type == "cpu":
             if not taken:
                 return

@@ -100,7 +100,7 @@ class Trainer:
             self.display.close()
 
     def _next_move(self) -> tuple[NextMove, float]:
-        """What comes next, and the share of the budget that will be spent after it: as rank 0 has it."""
+        """Decide what comes next, and which share of the budget will be spent after it: as rank 0 has it."""
         fraction = self.clock.fraction_after_step()
         move = NextMove.FINISH if fraction > 1 else NextMove.VALIDATE if self.schedule.due() else NextMove.STEP
         if self.distributed.any(self.stop.asked):
@@ -109,7 +109,7 @@ class Trainer:
         return NextMove(int(number)), fraction
 
     def _step(self, fraction: float) -> None:
-        """One step, and what is due after it."""
+        """Take one step, and do what is due after it."""
         progress, state = self.progress, self.state
         if not self.unread:
             self.unread_since = time.monotonic()

@@ -72,7 +72,7 @@ def validate(
 
 
 def _measure(config: Config, reconstruct: Reconstruct, rgb: RGB, quality_index: int) -> tuple[float, float, float, RGB]:
-    """bpp, distortion, PSNR and the decoded picture."""
+    """Measure bpp, distortion, PSNR and the decoded picture."""
     decoded, bits = reconstruct(rgb, quality_index)
     quality_db = psnr_db(decoded, rgb)
     distortion = _distortion(rgb, decoded, config.train.ms_ssim_share)
@@ -128,7 +128,7 @@ class Schedule:
         progress.validation_cost += self._cost()
 
     def _cost(self) -> float:
-        """Of one validation, in the unit of the budget."""
+        """Return the cost of one validation, in the unit of the budget."""
         if self.clock.budget.unit == "steps":
             return self.steps
         if self.measured_s is not None:
