@@ -141,7 +141,7 @@ class MagnitudeTable:
         self.values, self.last = values.contiguous().flatten(), values.shape[1] - 1
 
     def __call__(self, symbols: Tensor, scale_index: Tensor) -> Tensor:
-        """Look up the value of each symbol, float32; symbols and scale indices are integers of one shape, of any dtype."""
+        """Look up the value of each symbol, float32; both arguments hold integers of one shape, of any dtype."""
         magnitude = symbols.abs().clamp_max(self.last).long()
         return self.values[scale_index.long() * (self.last + 1) + magnitude]
 

@@ -30,7 +30,7 @@ def place_at(config: Config, fraction: float) -> Place:
 
 
 def learning_rate(config: Config, step: int, place: Place) -> float:
-    """Follow a cosine from the begin to the end of the phase, times a linear warm-up over the first steps of the run."""
+    """Follow a cosine from begin to end of the phase, times a linear warm-up over the first steps of the run."""
     begin, end = place.phase.lr
     rise = min(1.0, (step + 1) / (config.train.warmup + 1))
     return config.train.lr * rise * (end + (begin - end) * 0.5 * (1 + math.cos(math.pi * place.spent)))
