@@ -18,6 +18,7 @@ from attncodec.coding.sealed import SealedCodec
 from attncodec.coding.sealing import seal
 from attncodec.config import AttentionConfig, Config, DataConfig, ModelConfig, TrainConfig
 from attncodec.networks.hyperprior import HyperpriorCodec, build_codec
+from attncodec.networks.priors import LearnedPrior, SideInfo
 from attncodec.pictures import to_tensor
 
 Result = subprocess.CompletedProcess[bytes]
@@ -68,6 +69,24 @@ def make_codec(config: ModelConfig = TINY, seed: int = 0) -> HyperpriorCodec:
         codec.hyper_analysis.network[-1][-1].weight.mul_(8)
         codec.log2_gain_z.normal_(0, 0.5)
     return codec
+
+
+CROPS = torch.cat([to_tensor(photo(128, 128, seed)) for seed in range(10, 22)])  # to measure on
+
+
+def side_of(z: torch.Tensor) -> SideInfo:
+    """A gain of one, on the first level."""
+    return SideInfo(tuple(z.shape), torch.zeros(1, z.shape[1], 1, 1), torch.zeros(len(z), dtype=torch.int64))
+
+
+@pytest.fixture(scope="session")
+def learned() -> LearnedPrior:
+    torch.manual_seed(1)
+    prior = LearnedPrior(8)
+    with torch.no_grad():
+        for parameter in prior.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.3)
+    return prior
 
 
 @pytest.fixture(scope="session")

@@ -36,7 +36,7 @@ class Means:
         self.sums = distributed.all_reduce_sum(self.sums)
 
     def mean(self) -> tuple[Point, float, float]:
-        """Return means of loss, bpp and PSNR (of the mean MSE), crops a second of the steps alone, and the mean norm."""
+        """Return means of loss, bpp and PSNR (of the mean MSE), crops a second of the steps, and the mean norm."""
         count, rate_bpp, quality_db = _figures(self.sums.sum(0))
         point = Point(None, self.loss / self.steps, rate_bpp, quality_db)
         return point, count / self.seconds, self.norm / self.steps

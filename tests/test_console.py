@@ -1,0 +1,31 @@
+import logging
+import sys
+
+import pytest
+
+from attncodec.console import StderrHandler, as_user_error, log_to_stderr
+from attncodec.errors import ConfigError
+
+
+def test_messages_go_to_stderr_as_they_are_and_once(capsys: pytest.CaptureFixture[str]) -> None:
+    log_to_stderr()
+    log_to_stderr()
+    logging.getLogger("attncodec.training").info("%d pictures", 3)
+    logging.getLogger("attncodec.training").debug("too fine")
+    logging.getLogger("elsewhere").warning("not ours")
+    assert capsys.readouterr().err == "3 pictures\n"
+
+
+def test_without_a_progress_bar_messages_do_not_wait_for_its_import(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "tqdm", raising=False)
+    StderrHandler().emit(logging.LogRecord("attncodec", logging.INFO, "", 0, "a line", (), None))
+    assert capsys.readouterr().err == "a line\n" and "tqdm" not in sys.modules
+
+
+def test_what_the_machine_refuses_becomes_an_error_with_a_hint() -> None:
+    ours = ConfigError("no")
+    assert as_user_error(ours) is ours
+    assert str(as_user_error(OSError(28, "No space left on device", "x"))) == "x: No space left on device"
+    assert "memory" in str(as_user_error(MemoryError()))
