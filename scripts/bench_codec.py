@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean, median
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from attncodec.coding.decoder import decompress
 from attncodec.coding.encoder import PictureEncoder, Target, compress
 from attncodec.coding.range_coder import SymbolReader, SymbolWriter
 from attncodec.coding.sealed import SealedCodec, load_sealed
+from attncodec.coding.tables import Symbols, TableIndex, TableSet
 from attncodec.environment import versions
 from attncodec.files import write_atomic
 from attncodec.pictures import RGB, find_pictures, pad_edges, read_rgb, to_rgb, to_tensor
@@ -47,10 +49,10 @@ def time_compressai(name: str, pictures: list[RGB], repeats: int) -> dict[str, f
     net = image_models[name](quality=3).eval()
     net.update(force=True)
 
-    def encode(rgb: RGB) -> tuple[dict, tuple[int, ...]]:
+    def encode(rgb: RGB) -> tuple[dict[str, Any], tuple[int, ...]]:
         return net.compress(pad_edges(to_tensor(rgb), 64)), rgb.shape
 
-    def decode(coded: tuple[dict, tuple[int, ...]]) -> RGB:
+    def decode(coded: tuple[dict[str, Any], tuple[int, ...]]) -> RGB:
         streams, (height, width, _) = coded
         return to_rgb(net.decompress(streams["strings"], streams["shape"])["x_hat"][..., :height, :width])
 
@@ -58,7 +60,9 @@ def time_compressai(name: str, pictures: list[RGB], repeats: int) -> dict[str, f
 
 
 @torch.inference_mode()
-def timed(encode: Callable, decode: Callable, pictures: list[RGB], repeats: int) -> dict[str, float]:
+def timed(
+    encode: Callable[[RGB], Any], decode: Callable[[Any], RGB], pictures: list[RGB], repeats: int
+) -> dict[str, float]:
     decode(encode(pictures[0]))
     encode_s, decode_s = [], []
     for _ in range(repeats):
@@ -79,9 +83,9 @@ class Recorder(BitCounter):
 
     def __init__(self) -> None:
         super().__init__()
-        self.groups: list[tuple] = []
+        self.groups: list[tuple[TableSet, Symbols, TableIndex]] = []
 
-    def put(self, tables, symbols, index) -> None:
+    def put(self, tables: TableSet, symbols: Symbols, index: TableIndex) -> None:
         self.groups.append((tables, symbols, index))
 
 

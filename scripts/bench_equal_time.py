@@ -56,7 +56,7 @@ def measure_theirs(net: torch.nn.Module, paths: list[Path]) -> dict[str, float]:
             coded = net.compress(pad_edges(to_tensor(rgb), 64))
             decoded = net.decompress(coded["strings"], coded["shape"])["x_hat"][..., :height, :width]
         rates_bpp.append(bpp(sum(len(string) for (string,) in coded["strings"]), width, height))
-        qualities_db.append(psnr_db(rgb, to_rgb(decoded)))
+        qualities_db.append(psnr_db(rgb, to_rgb(decoded)) or 99.0)
     return {"bpp": fmean(rates_bpp), "psnr_db": fmean(qualities_db)}
 
 
@@ -77,7 +77,7 @@ def measure_ours(codec: SealedCodec, quality: float, paths: list[Path]) -> dict[
         rgb = read_rgb(path)
         data = compress(codec, rgb, Target(quality=quality))
         rates_bpp.append(bpp(len(data), rgb.shape[1], rgb.shape[0]))
-        qualities_db.append(psnr_db(rgb, decompress(codec, data)))
+        qualities_db.append(psnr_db(rgb, decompress(codec, data)) or 99.0)
     return {"quality": quality, "bpp": fmean(rates_bpp), "psnr_db": fmean(qualities_db)}
 
 

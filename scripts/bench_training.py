@@ -22,10 +22,11 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -108,7 +109,7 @@ def arithmetic(net: nn.Module, device: torch.device) -> Figures:
 
 
 def usual(trial: Trial) -> Figures:
-    batches: Iterable[Tensor] = iter(usual_batches(small_pictures(trial.folder), trial.batch, CROP, WORKERS))
+    batches: Iterator[Tensor] = iter(usual_batches(small_pictures(trial.folder), trial.batch, CROP, WORKERS))
     net = cheng2020().to(trial.device)
     warm = itertools.islice(batches, WARM_STEPS[trial.device.type])
     usual_training(net, warm, float("inf"), trial.device)
@@ -139,7 +140,7 @@ def capturable(net: nn.Module) -> nn.Module:
         masked.weight.data.mul_(masked.mask)
         return nn.Conv2d.forward(masked, x)
 
-    masked = net.context_prediction
+    masked: Any = net.context_prediction
     bottleneck.forward, masked.forward = bottleneck_forward, masked_forward
     return net
 

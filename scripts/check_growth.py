@@ -59,6 +59,7 @@ def main() -> None:
         config = Config(model=model, data=data, train=train)
         initial = load_initial(config)
         points = validation.validate(config, initial.codec.eval().reconstruct, held_out, lambda: False)
+        assert points is not None
         loss = validation.mean_of(points).loss
         first = found["nothing"]["loss"] if found else loss
         found[name] = {"loss": loss, "percent": 100 * (loss / first - 1), "new": initial.new}

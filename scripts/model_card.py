@@ -10,6 +10,7 @@ import argparse
 import csv
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from attncodec.coding.sealed import load_sealed
@@ -67,7 +68,7 @@ It is made for photographs, and learned to raise PSNR. Flat graphics and text ar
 """
 
 
-def table(rows: list[list[object]]) -> str:
+def table(rows: Sequence[Sequence[object]]) -> str:
     """Markdown: the first row is the head, the first column is words."""
     lines = [f"| {' | '.join(map(str, row))} |" for row in rows]
     return "\n".join([lines[0], "| --- |" + " ---: |" * (len(rows[0]) - 1), *lines[1:]])

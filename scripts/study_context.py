@@ -15,6 +15,7 @@ import argparse
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -90,7 +91,7 @@ def train(name: str, pictures: Path, minutes: float) -> None:
         shipped = config.model_copy(update={"model": config.model.model_copy(update={"context_width": 256})})
         source = load_initial(shipped).codec
         if networks:
-            context.ContextNetworks = networks  # from here on: the shipped model has those that it was shipped with
+            setattr(context, "ContextNetworks", networks)  # noqa: B010 - from here on: the shipped model has those that it was shipped with
         torch.manual_seed(config.train.seed)
         codec = build_codec(config.model)
         weights = {key: tensor for key, tensor in source.state_dict().items() if not key.startswith("prior.")}
@@ -109,7 +110,10 @@ def train(name: str, pictures: Path, minutes: float) -> None:
     model = load_config(run_of(name) / "config.yaml").model
     kmac, parameters = complexity(model)["context"][0], context.ContextModel(model).networks.parameters()
     points = {row["quality"]: float(row["bpp"]) for row in rows if row["quality"]}
-    found = {"bpp": points, "psnr_db": {row["quality"]: float(row["psnr_db"]) for row in rows if row["quality"]}}
+    found: dict[str, Any] = {
+        "bpp": points,
+        "psnr_db": {row["quality"]: float(row["psnr_db"]) for row in rows if row["quality"]},
+    }
     found |= {"steps": int(rows[-1]["step"]), "kmac_per_pixel": kmac, "parameters": sum(p.numel() for p in parameters)}
     write_atomic(run_of(name) / RESULT, json.dumps(found).encode())
 

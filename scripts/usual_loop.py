@@ -16,7 +16,7 @@ from torchvision import transforms
 RD_LAMBDA = 0.0130
 
 
-class Folder(Dataset):
+class Folder(Dataset[Tensor]):
     """Like compressai's ImageFolder, for any folder: each item opens and decodes its file."""
 
     def __init__(self, paths: list[Path], crop: int) -> None:

@@ -17,6 +17,7 @@ from attncodec.cli import main
 from attncodec.coding.sealed import SealedCodec
 from attncodec.coding.sealing import seal
 from attncodec.config import AttentionConfig, Config, DataConfig, ModelConfig, TrainConfig
+from attncodec.networks.context import ContextModel
 from attncodec.networks.hyperprior import HyperpriorCodec, build_codec
 from attncodec.networks.priors import LearnedPrior, SideInfo
 from attncodec.pictures import to_tensor
@@ -55,6 +56,7 @@ def make_codec(config: ModelConfig = TINY, seed: int = 0) -> HyperpriorCodec:
     torch.manual_seed(seed)
     codec = build_codec(config)
     codec.initialise(to_tensor(photo(128, 192)))
+    assert isinstance(codec.prior, ContextModel)
     with torch.no_grad():
         heads = [step[-1] for step in codec.prior.networks.steps]
         for module in (codec.analysis.head, codec.synthesis.head, *heads):
@@ -119,8 +121,7 @@ def pictures(tmp_path: Path) -> Path:
     folder = tmp_path / "pictures"
     (folder / "more").mkdir(parents=True)
     for number, name in enumerate(["a.png", "b.webp", "c.png", "more/d.png"]):
-        options = {"lossless": True} if name.endswith("webp") else {}
-        Image.fromarray(photo(96 + 16 * number, 160, number)).save(folder / name, **options)
+        Image.fromarray(photo(96 + 16 * number, 160, number)).save(folder / name, lossless=name.endswith("webp"))
     return folder
 
 
@@ -145,7 +146,7 @@ def cli(capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPat
         with pytest.raises(SystemExit) as caught:
             main()
         stdout, stderr = capfdbinary.readouterr()
-        return Result(arguments, caught.value.code, stdout, stderr)
+        return Result(arguments, int(caught.value.code or 0), stdout, stderr)
 
     return run
 

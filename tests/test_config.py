@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -26,7 +27,7 @@ def test_every_shipped_config_is_valid_and_says_what_it_is_for(path: Path) -> No
         ("1.5h", 5400, "seconds"),
     ],
 )
-def test_budgets_are_steps_or_time(text: str, amount: float, unit: str) -> None:
+def test_budgets_are_steps_or_time(text: str, amount: float, unit: Literal["steps", "seconds"]) -> None:
     assert Budget.parse(text) == Budget(amount=amount, unit=unit)
 
 

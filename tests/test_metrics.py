@@ -8,7 +8,7 @@ from attncodec.metrics import bd_rate, bpp, level_weight, ms_ssim, psnr_db, rd_l
 
 def test_psnr_of_a_difference_of_one_is_48_13_db() -> None:
     rgb = photo(20, 30).clip(0, 254)
-    assert psnr_db(rgb, rgb + 1) == pytest.approx(48.1308, abs=1e-4)
+    assert psnr_db(rgb, (rgb + 1).astype(np.uint8)) == pytest.approx(48.1308, abs=1e-4)
 
 
 def test_equal_pictures_have_no_psnr() -> None:

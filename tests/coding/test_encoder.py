@@ -63,7 +63,7 @@ def test_a_search_takes_at_most_twelve_trials_and_one_analysis(
     for name in counts:
         original = getattr(sealed.codec, name)
 
-        def counted(*arguments: Any, name: str = name, original=original, **options: Any) -> object:
+        def counted(*arguments: Any, name: str = name, original: Any = original, **options: Any) -> object:
             counts[name] += 1
             return original(*arguments, **options)
 
@@ -96,7 +96,7 @@ def test_nothing_is_skipped_where_that_would_cost_too_much(
 
 
 @pytest.mark.parametrize("target", [{"bpp": float("nan")}, {"bpp": float("inf")}, {"psnr_db": float("nan")}])
-def test_a_target_that_is_no_number_is_refused(target: dict[str, float]) -> None:
+def test_a_target_that_is_no_number_is_refused(target: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="no number"):
         Target(**target)
 

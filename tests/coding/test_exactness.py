@@ -11,6 +11,7 @@ from conftest import ROOT, TINY, make_codec, photo
 from PIL import Image
 
 from attncodec.coding.sealing import seal
+from attncodec.networks.context import ContextModel
 
 
 @pytest.fixture(scope="module")
@@ -21,6 +22,7 @@ def checked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
     folder = tmp_path_factory.mktemp("exact")
     # Wider than TINY and with larger weights, as trained networks are: float sums come out differently now and then.
     codec = make_codec(TINY.model_copy(update={"latent_channels": 64, "context_width": 192}))
+    assert isinstance(codec.prior, ContextModel)
     with torch.no_grad():
         for parameter in codec.prior.networks.parameters():
             parameter.mul_(2.5)

@@ -27,9 +27,11 @@ def bits(channels: int, count: int) -> torch.Tensor:
 def test_the_integer_network_is_close_to_the_float_network() -> None:
     torch.manual_seed(0)
     network = nn.Sequential(Up(16, 32), nn.LeakyReLU(SLOPE), nn.Conv2d(32, 8, 3, padding=1))
+    up, conv = network[0][0], network[2]
+    assert isinstance(up, nn.Conv2d) and isinstance(conv, nn.Conv2d)
     tensors = {
-        ".0.0": quantise_conv(network[0][0], bits(16, 12), bits(128, 11)),
-        ".2": quantise_conv(network[2], bits(32, 11), bits(8, 12)),
+        ".0.0": quantise_conv(up, bits(16, 12), bits(128, 11)),
+        ".2": quantise_conv(conv, bits(32, 11), bits(8, 12)),
     }
     x = torch.randn(1, 16, 6, 5)
     found = to_integer(network, tensors, "")((x.double() * 2**12).round())

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -97,7 +98,7 @@ def test_a_damaged_stream_is_refused_or_gives_symbols_in_range(coder: Coder) -> 
 
 
 @pytest.mark.parametrize("change", [lambda d: d[:-1], lambda d: d + b"\0" * 400, lambda d: d[: len(d) // 8 * 4]])
-def test_a_stream_of_the_wrong_length_is_refused(coder: Coder, change) -> None:
+def test_a_stream_of_the_wrong_length_is_refused(coder: Coder, change: Callable[[bytes], bytes]) -> None:
     symbols, index = sample(2000)
     with pytest.raises(ContainerError):
         coder.decode(change(coder.encode(symbols, index)), index)

@@ -50,7 +50,7 @@ def test_refinement_repeats_and_keeps_what_it_began_with_where_nothing_is_better
     start = Latents(sealed.analyse(x))
     one, other = (refine(sealed, x, start, 128, 2) for _ in range(2))
     assert torch.equal(one.y, other.y) and not torch.equal(one.y, start.y)
-    grey = to_tensor(photo(64, 64) * 0 + 128)
+    grey = to_tensor(np.full((64, 64, 3), 128, np.uint8))
     start = Latents(sealed.analyse(grey))
     kept = refine(sealed, grey, start, 64, 1)
     assert kept.y.shape == start.y.shape and bool(torch.isfinite(kept.y).all())

@@ -95,7 +95,7 @@ def test_a_truncated_or_damaged_model_is_refused(model_file: Path, tmp_path: Pat
 
 def test_a_pickle_is_refused_and_not_executed(tmp_path: Path) -> None:
     class Payload:
-        def __reduce__(self):
+        def __reduce__(self) -> tuple[Any, ...]:
             return (Path.touch, (tmp_path / "executed",))
 
     for name, data in {
@@ -143,7 +143,7 @@ def rewritten(model_file: Path, path: Path, **changes: Any) -> Path:
         {"more": 1},
     ],
 )
-def test_a_model_with_a_lying_header_is_refused(model_file: Path, tmp_path: Path, changes: dict) -> None:
+def test_a_model_with_a_lying_header_is_refused(model_file: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
     with pytest.raises(CheckpointError):
         load_sealed(rewritten(model_file, tmp_path / "m.safetensors", **changes))
 

@@ -10,6 +10,7 @@ from attncodec.coding.model_file import OFFSETS
 from attncodec.coding.sealed import SealedCodec
 from attncodec.coding.sealing import measure_ranges, seal
 from attncodec.errors import CheckpointError
+from attncodec.networks.context import ContextModel
 from attncodec.networks.hyperprior import HyperpriorCodec
 from attncodec.networks.priors import SKIP_SCALE_INDEX
 from attncodec.pictures import to_tensor
@@ -66,7 +67,7 @@ def test_no_activation_is_clamped_on_pictures_like_those_that_were_measured(meas
     largest = []
     handles = [
         module.register_forward_hook(lambda _, __, output: largest.append(float(output.abs().max())))
-        for module in measured.codec.prior.modules()
+        for module in measured.codec.modules()
         if isinstance(module, IntegerLeakyReLU)
     ]
     for quality_index in (64, 128, 192):
@@ -101,6 +102,7 @@ def test_what_is_measured_does_not_depend_on_the_number_of_threads(
 
 def test_a_bias_that_is_not_finite_cannot_be_sealed() -> None:
     codec = make_codec()
+    assert isinstance(codec.prior, ContextModel)
     with torch.no_grad():
         codec.prior.quality_bias[0, 0] = float("nan")
     with pytest.raises(CheckpointError, match="cannot be sealed"):

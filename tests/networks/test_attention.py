@@ -201,7 +201,7 @@ def test_pooling_one_set_by_itself_is_self_attention(kind: str) -> None:
     heads = torch.stack(x.chunk(HEADS, dim=2), dim=1)
     expected, expected_weights = made(heads, heads, heads)
     assert torch.allclose(out, torch.cat(expected.unbind(1), dim=2), rtol=0, atol=1e-6)
-    assert torch.allclose(weights, expected_weights, rtol=0, atol=1e-6)
+    assert weights is not None and torch.allclose(weights, expected_weights, rtol=0, atol=1e-6)
 
 
 def test_a_bandwidth_learned_by_leave_one_out_beats_the_mean_and_a_bandwidth_of_one() -> None:

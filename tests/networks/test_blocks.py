@@ -54,6 +54,7 @@ def test_down_and_up_are_a_convolution_beside_pixel_shuffles(factor: int, memory
         (up(y), pixel_shuffle(up[0](y), factor), y, up[0]),
     ):
         torch.testing.assert_close(ours, theirs)
+        assert isinstance(layer, torch.nn.Conv2d) and layer.bias is not None
         for tensor in (given, layer.weight, layer.bias):
             gradients = [
                 torch.autograd.grad(out.square().sum(), tensor, retain_graph=True)[0] for out in (ours, theirs)

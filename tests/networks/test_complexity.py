@@ -3,7 +3,7 @@ import re
 import pytest
 from conftest import ROOT, TINY
 
-from attncodec.config import AttentionConfig, ModelConfig
+from attncodec.config import AttentionConfig, AttentionKind, ModelConfig
 from attncodec.config_file import load_config
 from attncodec.networks.complexity import complexity
 
@@ -59,8 +59,8 @@ BY_HAND = {
 
 
 @pytest.mark.parametrize("kind", BY_HAND)
-def test_every_kind_of_attention_is_counted(kind: str) -> None:
-    def synthesis(chosen: str) -> float:
+def test_every_kind_of_attention_is_counted(kind: AttentionKind) -> None:
+    def synthesis(chosen: AttentionKind) -> float:
         return complexity(TINY.model_copy(update={"attention": AttentionConfig(kind=chosen, strides=(8, 16))}))[
             "synthesis"
         ][0]

@@ -32,7 +32,7 @@ def through_all_bottlenecks(
         write = EncodeBottleneck(SymbolWriter(), sealed.z_tables, sealed.y_tables, skip_below)
         written = codec.transmit(write, at, y)
         read = DecodeBottleneck(sealed.z_tables, sealed.y_tables, skip_below, write.sink.finish())
-        back = codec.transmit(read, at, size=tuple(y.shape[-2:]))
+        back = codec.transmit(read, at, size=(y.shape[-2], y.shape[-1]))
     read.reader.finish()
     assert read.latents.hexdigest() == write.latents.hexdigest()
     return rounded, written, back

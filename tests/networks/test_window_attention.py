@@ -9,7 +9,7 @@ import torch
 from conftest import ROOT
 from torch import Tensor, nn
 
-from attncodec.config import WINDOWED, AttentionConfig
+from attncodec.config import WINDOWED, AttentionConfig, AttentionKind
 from attncodec.networks.attention import ATTENTION, WindowAttention, attention_pooling, build_attention
 from attncodec.networks.windows import Windows
 from attncodec.training.optimisers import build_optimisers
@@ -17,7 +17,7 @@ from attncodec.training.optimisers import build_optimisers
 SIZES = [(1, 1), (8, 8), (5, 19), (16, 24), (3, 8)]
 
 
-def block(kind: str, window: int = 4, shifted: bool = False) -> WindowAttention:
+def block(kind: AttentionKind, window: int = 4, shifted: bool = False) -> WindowAttention:
     """Shaken, so that it is not the identity."""
     torch.manual_seed(2)
     made = build_attention(AttentionConfig(kind=kind, heads=2, window=window), 16, shifted=shifted)
@@ -42,20 +42,22 @@ def among_themselves(made: WindowAttention, x: Tensor) -> Tensor:
 @pytest.mark.parametrize("kind", ATTENTION)
 @pytest.mark.parametrize("shifted", [False, True])
 @pytest.mark.parametrize("size", SIZES)
-def test_attention_is_the_identity_at_the_start_for_any_size(kind: str, shifted: bool, size: tuple[int, int]) -> None:
+def test_attention_is_the_identity_at_the_start_for_any_size(
+    kind: AttentionKind, shifted: bool, size: tuple[int, int]
+) -> None:
     x = noise(2, 16, *size)
     assert torch.equal(build_attention(AttentionConfig(kind=kind), 16, shifted=shifted)(x), x)
 
 
 @pytest.mark.parametrize("kind", ATTENTION)
-def test_attention_can_be_pickled(kind: str) -> None:
+def test_attention_can_be_pickled(kind: AttentionKind) -> None:
     made = block(kind) if kind in WINDOWED else build_attention(AttentionConfig(kind=kind), 16)
     x = noise(1, 16, 4, 4)
     assert torch.equal(pickle.loads(pickle.dumps(made))(x), made(x))
 
 
 @pytest.mark.parametrize("kind", WINDOWED)
-def test_the_projection_learns_from_the_first_step_and_all_else_from_the_second(kind: str) -> None:
+def test_the_projection_learns_from_the_first_step_and_all_else_from_the_second(kind: AttentionKind) -> None:
     made = build_attention(AttentionConfig(kind=kind, heads=2), 16)
     made(noise(1, 16, 9, 9)).square().sum().backward()
     assert made.project.weight.grad.abs().max() > 0
@@ -83,14 +85,16 @@ def test_a_window_holds_a_square_of_the_map_in_raster_order() -> None:
 @pytest.mark.parametrize("kind", WINDOWED)
 @pytest.mark.parametrize("shifted", [False, True])
 @pytest.mark.parametrize("size", [(5, 7), (1, 1), (8, 8)])
-def test_a_window_as_large_as_the_map_is_global_attention(kind: str, shifted: bool, size: tuple[int, int]) -> None:
+def test_a_window_as_large_as_the_map_is_global_attention(
+    kind: AttentionKind, shifted: bool, size: tuple[int, int]
+) -> None:
     x = noise(2, 16, *size)
     made = block(kind, window=8, shifted=shifted)
     assert torch.allclose(made(x), among_themselves(made, x), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", WINDOWED)
-def test_padded_tokens_change_nothing(kind: str) -> None:
+def test_padded_tokens_change_nothing(kind: AttentionKind) -> None:
     """At the edges windows are cut off, and their tokens see each other as if there were no padding."""
     x = noise(2, 16, 6, 11)
     made = block(kind, window=4)
@@ -104,7 +108,7 @@ def test_padded_tokens_change_nothing(kind: str) -> None:
 @pytest.mark.parametrize("kind", WINDOWED)
 @pytest.mark.parametrize("size", [(8, 12), (6, 11)])
 def test_shifted_windows_are_cut_half_a_window_further_and_mix_no_ends_of_the_map(
-    kind: str, size: tuple[int, int]
+    kind: AttentionKind, size: tuple[int, int]
 ) -> None:
     x = noise(2, 16, *size)
     made = block(kind, window=4, shifted=True)
@@ -118,7 +122,7 @@ def test_shifted_windows_are_cut_half_a_window_further_and_mix_no_ends_of_the_ma
 
 @pytest.mark.parametrize("kind", WINDOWED)
 @pytest.mark.parametrize("shifted", [False, True])
-def test_the_weights_of_padded_tokens_are_zero(kind: str, shifted: bool) -> None:
+def test_the_weights_of_padded_tokens_are_zero(kind: AttentionKind, shifted: bool) -> None:
     made = block(kind, window=4, shifted=shifted)
     x = noise(1, 16, 6, 11)
     windows = made.windows(x)
@@ -131,14 +135,14 @@ def test_the_weights_of_padded_tokens_are_zero(kind: str, shifted: bool) -> None
 
 
 @pytest.mark.parametrize("kind", WINDOWED)
-def test_the_fused_path_and_that_with_weights_agree(kind: str) -> None:
+def test_the_fused_path_and_that_with_weights_agree(kind: AttentionKind) -> None:
     made = block(kind, shifted=True)
     x = noise(2, 16, 6, 11)
     assert torch.allclose(made.attend(x, False)[0], made.attend(x, True)[0], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", WINDOWED)
-def test_projections_go_to_muon_and_all_else_to_adamw(kind: str) -> None:
+def test_projections_go_to_muon_and_all_else_to_adamw(kind: AttentionKind) -> None:
     made = block(kind)
     groups = {name: o.param_groups[0]["params"] for name, o in build_optimisers(made, 1e-3, bf16=False).items()}
     names = {id(parameter): name for name, parameter in made.named_parameters()}
@@ -146,7 +150,7 @@ def test_projections_go_to_muon_and_all_else_to_adamw(kind: str) -> None:
     assert len(groups["muon"]) + len(groups["adamw"]) == len(names)
 
 
-def peak_gib(kind: str, batch: int, side: int) -> float:
+def peak_gib(kind: AttentionKind, batch: int, side: int) -> float:
     """Largest resident memory of a process that takes two training steps of configs/default.yaml, all of it counted:
     interpreter, libraries, weights and optimisers too."""
     script = (
@@ -168,7 +172,7 @@ def peak_gib(kind: str, batch: int, side: int) -> float:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ATTENTION)
-def test_a_training_step_fits_in_4_gib_at_batch_8_of_256_x_256(kind: str) -> None:
+def test_a_training_step_fits_in_4_gib_at_batch_8_of_256_x_256(kind: AttentionKind) -> None:
     assert peak_gib(kind, 8, 256) < 4
 
 

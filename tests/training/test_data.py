@@ -27,7 +27,7 @@ def load(folder: Path, **options: Any) -> list[Picture]:
 
 
 def kept(name: str, rgb: NDArray[Any]) -> Picture:
-    return Picture(Source(Path(name), name), "0" * 64, rgb.shape[:2], (rgb,))
+    return Picture(Source(Path(name), name), "0" * 64, (rgb.shape[0], rgb.shape[1]), (rgb,))
 
 
 def test_unreadable_pictures_are_counted_and_named_and_do_not_stop(pictures: Path) -> None:

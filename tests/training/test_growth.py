@@ -1,5 +1,6 @@
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -27,7 +28,7 @@ from attncodec.training.train import train
 from attncodec.training.train_state import TrainState
 
 BASE = TINY.model_copy(update={"widths": (8, 16, 24), "attention": AttentionConfig(analysis=("gated", "none"))})
-LARGER = {
+LARGER: dict[str, dict[str, Any]] = {
     "blocks": {"analysis_blocks": (1, 2, 3), "synthesis_blocks": (1, 2, 3)},
     "widths": {"widths": (10, 20, 36)},
     "channels of y": {"latent_channels": 30},
@@ -48,7 +49,7 @@ def losses(codec: HyperpriorCodec) -> list[float]:
     rgb, found = photo(150, 200), []
     for quality_index in (64, 128, 192):
         decoded, bits = codec.reconstruct(rgb, quality_index)
-        mse_255 = 255**2 * 10 ** (-psnr_db(rgb, decoded) / 10)
+        mse_255 = 255**2 * 10 ** (-(psnr_db(rgb, decoded) or 99) / 10)
         found.append(bits / (150 * 200) + rd_lambda_at(codec.config.rd_lambdas, quality_index) * mse_255)
     return found
 

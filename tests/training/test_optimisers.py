@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from conftest import make_codec
@@ -30,7 +32,11 @@ def test_orthogonalising_keeps_the_directions_and_evens_out_the_sizes(
 def test_muon_agrees_with_torch_s_own_on_a_matrix() -> None:
     start = torch.randn(12, 20, generator=torch.Generator().manual_seed(0))
     ours, theirs = nn.Parameter(start.clone()[..., None, None]), nn.Parameter(start.clone())
-    ours_too = {"momentum": optimisers.MOMENTUM, "nesterov": True, "ns_steps": 2 * optimisers.NEWTON_SCHULZ_PAIRS}
+    ours_too: dict[str, Any] = {
+        "momentum": optimisers.MOMENTUM,
+        "nesterov": True,
+        "ns_steps": 2 * optimisers.NEWTON_SCHULZ_PAIRS,
+    }
     reference = torch.optim.Muon([theirs], lr=0.01, weight_decay=0.0, adjust_lr_fn="match_rms_adamw", **ours_too)
     muon = Muon([ours], lr=0.01)
     for step in range(5):
@@ -45,7 +51,9 @@ def test_muon_agrees_with_torch_s_own_on_a_matrix() -> None:
 def test_a_step_told_of_on_the_device_that_its_gradient_is_bad_moves_nothing() -> None:
     codec = make_codec()
     optimisers = build_optimisers(codec, 1e-2, bf16=False)
-    optimisers["muon"].reuse = 1  # as on a GPU; a CPU looks at the gradient first, and takes no step
+    muon = optimisers["muon"]
+    assert isinstance(muon, Muon)
+    muon.reuse = 1  # as on a GPU; a CPU looks at the gradient first, and takes no step
 
     def step(gradient: float, found_inf: float) -> dict[str, torch.Tensor]:
         for number, parameter in enumerate(codec.parameters()):

@@ -40,7 +40,7 @@ def disturb(
 ) -> None:
     """Batches of NaN at those steps of the first generations; at one step, once, weights thirty times too large; at
     another a signal to stop."""
-    blown = []
+    blown = list[int]()
 
     def stepping(
         self: TrainState, step: int, lr: float, crops: torch.Tensor, rollback_count: int, whole: int
@@ -281,7 +281,18 @@ def test_a_run_killed_again_and_again_ends_as_an_unbroken_one(pictures: Path, tm
     environment = {**os.environ, "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}
 
     def begin(name: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "attncodec", "train", "--config", config, "--out", name, "--device", "cpu"]
+        command = [
+            sys.executable,
+            "-m",
+            "attncodec",
+            "train",
+            "--config",
+            str(config),
+            "--out",
+            name,
+            "--device",
+            "cpu",
+        ]
         return subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL)
 
     assert begin("whole").wait() == 0

@@ -7,6 +7,7 @@ from conftest import photo
 from attncodec.budget import Budget
 from attncodec.config import Config, DataConfig, ModelConfig, TrainConfig
 from attncodec.metrics import level_weight, ms_ssim
+from attncodec.pictures import RGB
 from attncodec.training import progress as progress_module
 from attncodec.training.progress import Clock, Progress
 from attncodec.training.validation import Schedule, mean_of, quality_indices_of, validate
@@ -64,7 +65,7 @@ def test_in_time_validations_are_measured(monkeypatch: pytest.MonkeyPatch) -> No
 def test_the_loss_of_a_validation_is_that_of_training() -> None:
     decoded = photo(64, 64, 1)
 
-    def reconstruct(rgb: object, quality_index: int) -> tuple[object, float]:
+    def reconstruct(rgb: RGB, quality_index: int) -> tuple[RGB, float]:
         return decoded, 64 * 64 * 0.5
 
     config = config_of(ms_ssim_share=0.0)

@@ -1,6 +1,6 @@
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -74,5 +74,5 @@ def test_steps_are_timed_once_they_are_as_fast_as_they_will_be(
 
     monkeypatch.setattr(dryrun.time, "perf_counter", lambda: now[0])
     crops = SimpleNamespace(batch_at=lambda step, side: None)
-    assert dryrun.settled_step_s(TrainState(), crops) == pytest.approx(1.0)
+    assert dryrun.settled_step_s(cast(Any, TrainState()), cast(Any, crops)) == pytest.approx(1.0)
     assert steps[0] == 10
