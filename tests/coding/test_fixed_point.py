@@ -18,6 +18,7 @@ from attncodec.coding.fixed_point import (
 from attncodec.coding.integer_context import Ranges, integer_tensors
 from attncodec.errors import CheckpointError
 from attncodec.networks.blocks import SLOPE, Up
+from attncodec.networks.context import ContextModel
 
 
 def bits(channels: int, count: int) -> torch.Tensor:
@@ -82,6 +83,7 @@ def test_weights_and_activations_are_two_int8_digits() -> None:
     low, high = torch.where(low == -128, 128, low), torch.where(low == -128, high - 1, high)
     assert high.abs().max() == 127 and low.abs().max() <= 128
     codec = make_codec()
+    assert isinstance(codec.prior, ContextModel)
     tensors = integer_tensors(codec.prior, codec.log2_gain, codec.log2_gain_z, Ranges.unknown(TINY))
     weights = [tensor for name, tensor in tensors.items() if name.endswith(".weight")]
     assert len(weights) == 14 and max(int(weight.abs().max()) for weight in weights) <= INTEGER_LIMIT

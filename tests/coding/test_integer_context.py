@@ -8,17 +8,20 @@ from attncodec.coding.fixed_point import (
 )
 from attncodec.coding.integer_context import IntegerContextModel, Ranges, dequantised, integer_tensors
 from attncodec.errors import CheckpointError
+from attncodec.networks.context import ContextModel
 from attncodec.quality import interpolate
 
 
 @pytest.fixture(scope="module")
 def tensors() -> dict[str, torch.Tensor]:
     codec = make_codec()
+    assert isinstance(codec.prior, ContextModel)
     return integer_tensors(codec.prior, codec.log2_gain, codec.log2_gain_z, Ranges.unknown(TINY))
 
 
 def test_the_integer_context_model_says_what_the_float_one_says(tensors: dict[str, torch.Tensor]) -> None:
     codec = make_codec()
+    assert isinstance(codec.prior, ContextModel)
     prior = IntegerContextModel(TINY, tensors)
     generator = torch.Generator().manual_seed(0)
     z_hat = torch.randn(1, 16, 2, 3, generator=generator).mul(3).round()
@@ -56,6 +59,7 @@ def test_integers_turned_back_into_floats_are_the_networks_that_they_came_from(
     tensors: dict[str, torch.Tensor],
 ) -> None:
     codec = make_codec()
+    assert isinstance(codec.prior, ContextModel)
     floats, names = dequantised(TINY, tensors), dict(codec.prior.named_parameters())
     for name, found in floats.named_parameters():
         assert torch.allclose(found, names[name], rtol=1e-3, atol=3e-3), name
