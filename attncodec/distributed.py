@@ -125,7 +125,7 @@ def process_group_of_torchrun(device: str = "cpu") -> Iterator[Distributed]:
             logging.getLogger("attncodec").setLevel(logging.CRITICAL)
         yield Distributed(rank, size, int(os.environ.get("LOCAL_WORLD_SIZE", "1")), control)
     except RuntimeError as error:
-        if "gloo" not in str(error):
+        if "gloo" not in str(error):  # nothing else tells what gloo raises from other errors of torch
             raise
         if rank:
             raise RankZeroFailedError(str(error)) from None

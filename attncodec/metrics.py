@@ -13,6 +13,7 @@ from torch.nn.functional import mse_loss
 from attncodec.pictures import RGB
 
 RD_LAMBDA_OF_WEIGHT_1 = 0.0130
+LOSSLESS_DB = 99.0  # what an equal picture counts as in a mean
 MS_SSIM_MIN_SIDE = 161  # five scales of an 11-pixel window
 MS_SSIM_SCALE = 1280.0  # CompressAI's lambdas for 1 - MS-SSIM (2.40 ... 220) over those for MSE, to 5 %
 
@@ -21,6 +22,12 @@ def psnr_db(a: RGB, b: RGB) -> float | None:
     """Compute the peak signal-to-noise ratio of two (H, W, 3) uint8 pictures; None where they are equal."""
     mse = float(np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2))
     return mse_to_psnr_db(mse) if mse > 0 else None
+
+
+def psnr_for_means_db(a: RGB, b: RGB) -> float:
+    """Compute the PSNR of two pictures such that means exist: equal ones count as 99 dB."""
+    quality_db = psnr_db(a, b)
+    return LOSSLESS_DB if quality_db is None else quality_db
 
 
 def mse_to_psnr_db(mse_255: float) -> float:

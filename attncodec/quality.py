@@ -11,6 +11,7 @@ import math
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
+    from numpy.random import Generator
     from torch import Tensor  # the configuration imports this module, and --help shall not wait for torch
 
 QUALITY_STEPS = 64  # between two levels
@@ -37,6 +38,22 @@ def quality_of_index(quality_index: int) -> float:
 def quality_indices(levels: int) -> range:
     """List all quality indices of a model with so many levels."""
     return range(LOWEST, QUALITY_STEPS * levels + 1)
+
+
+def index_at_share(share: float, levels: int) -> int:
+    """Return the quality index at a share, from 0 to 1, of the way from the first level to the last."""
+    return LOWEST + round(share * QUALITY_STEPS * (levels - 1))
+
+
+def draw_index(rng: Generator, levels: int) -> int:
+    """Draw a quality index at random.
+
+    What lies beyond the first and the last level, by half of one, counts as theirs: so all levels are drawn equally
+    often.
+    """
+    half, highest = QUALITY_STEPS // 2, index_of_level(levels)
+    drawn = LOWEST + int(rng.integers(-half, highest - LOWEST + half))
+    return min(max(drawn, LOWEST), highest)
 
 
 def split(quality_index: Index) -> tuple[Index, Index]:

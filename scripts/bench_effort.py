@@ -9,7 +9,6 @@ there is not done again.
 
 import argparse
 import json
-import math
 import time
 from pathlib import Path
 from statistics import fmean
@@ -23,7 +22,7 @@ from attncodec.coding.sealed import SealedCodec
 from attncodec.container import pack
 from attncodec.environment import versions
 from attncodec.files import write_atomic
-from attncodec.metrics import bd_rate, bpp, psnr_db
+from attncodec.metrics import bd_rate, bpp, psnr_for_means_db
 from attncodec.pictures import find_pictures, read_rgb
 
 NAMES = ("kodim01", "kodim05", "kodim08", "kodim15", "kodim20", "kodim23")
@@ -43,7 +42,7 @@ def measure(codec: SealedCodec, path: Path) -> dict[str, list[dict[str, float]]]
                 {
                     "quality": quality,
                     "bpp": bpp(len(pack(container)), rgb.shape[1], rgb.shape[0]),
-                    "psnr_db": psnr_db(rgb, PictureDecoder(codec, container).decode()) or math.inf,
+                    "psnr_db": psnr_for_means_db(rgb, PictureDecoder(codec, container).decode()),
                     "encode_s": spent_s,
                 }
             )

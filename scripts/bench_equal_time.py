@@ -27,7 +27,7 @@ from attncodec.coding.encoder import Target, compress
 from attncodec.coding.sealed import SealedCodec, load_sealed
 from attncodec.environment import versions
 from attncodec.files import write_atomic
-from attncodec.metrics import bpp, psnr_db
+from attncodec.metrics import bpp, psnr_for_means_db
 from attncodec.pictures import find_pictures, pad_edges, read_rgb, to_rgb, to_tensor
 
 BATCH, CROP, WORKERS = 16, 256, 2
@@ -56,7 +56,7 @@ def measure_theirs(net: torch.nn.Module, paths: list[Path]) -> dict[str, float]:
             coded = net.compress(pad_edges(to_tensor(rgb), 64))
             decoded = net.decompress(coded["strings"], coded["shape"])["x_hat"][..., :height, :width]
         rates_bpp.append(bpp(sum(len(string) for (string,) in coded["strings"]), width, height))
-        qualities_db.append(psnr_db(rgb, to_rgb(decoded)) or 99.0)
+        qualities_db.append(psnr_for_means_db(rgb, to_rgb(decoded)))
     return {"bpp": fmean(rates_bpp), "psnr_db": fmean(qualities_db)}
 
 
@@ -77,7 +77,7 @@ def measure_ours(codec: SealedCodec, quality: float, paths: list[Path]) -> dict[
         rgb = read_rgb(path)
         data = compress(codec, rgb, Target(quality=quality))
         rates_bpp.append(bpp(len(data), rgb.shape[1], rgb.shape[0]))
-        qualities_db.append(psnr_db(rgb, decompress(codec, data)) or 99.0)
+        qualities_db.append(psnr_for_means_db(rgb, decompress(codec, data)))
     return {"quality": quality, "bpp": fmean(rates_bpp), "psnr_db": fmean(qualities_db)}
 
 

@@ -31,7 +31,7 @@ from attncodec.container import pack
 from attncodec.environment import versions
 from attncodec.errors import ConfigError
 from attncodec.files import write_atomic
-from attncodec.metrics import psnr_db
+from attncodec.metrics import psnr_db, psnr_for_means_db
 from attncodec.networks.bottleneck import RoundBottleneck
 from attncodec.networks.hyperprior import HyperpriorCodec
 from attncodec.networks.priors import NUM_SCALES, SKIP_SCALE_INDEX, SideInfo, clamp_symbols
@@ -122,7 +122,7 @@ def smoothness(codec: SealedCodec, rgb: RGB) -> dict[str, float]:
         quality_index = codec.quality_index(float(quality))
         container = encoder.write(quality_index)
         decoded = PictureDecoder(codec, container).decode()
-        points.append((len(pack(container)), psnr_db(rgb, decoded) or math.inf))
+        points.append((len(pack(container)), psnr_for_means_db(rgb, decoded)))
     return {
         "worst_fall": max(1 - b[0] / a[0] for a, b in pairwise(points)),
         "worst_fall_db": max(a[1] - b[1] for a, b in pairwise(points)),

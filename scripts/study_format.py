@@ -27,7 +27,7 @@ from attncodec.coding.sealed import SealedCodec, load_sealed
 from attncodec.container import pack
 from attncodec.environment import versions
 from attncodec.files import write_atomic
-from attncodec.metrics import bd_rate, bpp, psnr_db
+from attncodec.metrics import bd_rate, bpp, psnr_for_means_db
 from attncodec.pictures import RGB, find_pictures, read_rgb
 from attncodec.quality import index_of_level
 
@@ -65,7 +65,7 @@ def measure(codec: SealedCodec, pictures: list[RGB]) -> list[dict[str, float]]:
             container = encoder.write(index_of_level(level + 1))
             decoded = PictureDecoder(codec, container).decode()
             rates.append(bpp(len(pack(container)), encoder.rgb.shape[1], encoder.rgb.shape[0]))
-            qualities.append(psnr_db(encoder.rgb, decoded) or float("inf"))
+            qualities.append(psnr_for_means_db(encoder.rgb, decoded))
         points.append({"quality": level + 1, "bpp": fmean(rates), "psnr_db": fmean(qualities)})
     return points
 

@@ -22,7 +22,7 @@ from attncodec.config_file import load_config
 from attncodec.console import log_to_stderr
 from attncodec.environment import git_commit, versions
 from attncodec.files import write_atomic
-from attncodec.metrics import bd_rate, bpp, psnr_db
+from attncodec.metrics import bd_rate, bpp, psnr_for_means_db
 from attncodec.networks.complexity import complexity
 from attncodec.pictures import RGB, read_rgb
 from attncodec.training.data import centre
@@ -106,7 +106,7 @@ def point(codec: SealedCodec, originals: list[RGB], quality: float) -> dict[str,
     for rgb in originals:
         data = compress(codec, rgb, Target(quality=quality))
         rates_bpp.append(bpp(len(data), rgb.shape[1], rgb.shape[0]))
-        qualities_db.append(psnr_db(rgb, decompress(codec, data)) or 99.0)
+        qualities_db.append(psnr_for_means_db(rgb, decompress(codec, data)))
     return {"quality": quality, "bpp": fmean(rates_bpp), "psnr_db": fmean(qualities_db)}
 
 

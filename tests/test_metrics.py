@@ -3,7 +3,7 @@ import pytest
 import torch
 from conftest import photo
 
-from attncodec.metrics import bd_rate, bpp, level_weight, ms_ssim, psnr_db, rd_loss
+from attncodec.metrics import bd_rate, bpp, level_weight, ms_ssim, psnr_db, psnr_for_means_db, rd_loss
 
 
 def test_psnr_of_a_difference_of_one_is_48_13_db() -> None:
@@ -78,3 +78,8 @@ def test_bd_rate_agrees_with_the_reference_software() -> None:
     assert bd_rate(reference, [(0.1, 27.4), (0.23, 30.2), (0.5, 32.8), (1.05, 35.9)]) == pytest.approx(
         -15.7297, abs=1e-3
     )
+
+
+def test_for_means_equal_pictures_count_as_99_db_and_opposite_ones_as_0() -> None:
+    black = np.zeros((2, 2, 3), np.uint8)
+    assert psnr_for_means_db(black, black) == 99 and psnr_for_means_db(black, ~black) == 0

@@ -1,7 +1,10 @@
+import numpy as np
 import pytest
 import torch
 
 from attncodec.quality import (
+    draw_index,
+    index_at_share,
     index_of_level,
     index_of_quality,
     interpolate,
@@ -44,3 +47,15 @@ def test_rows_are_interpolated_linearly_and_integers_rounded_down() -> None:
 
 def test_lambda_is_geometric_between_two_levels() -> None:
     assert [rd_lambda_at((0.01, 0.04), index) for index in (64, 96, 128)] == pytest.approx([0.01, 0.02, 0.04])
+
+
+def test_all_levels_are_drawn_equally_often() -> None:
+    rng = np.random.default_rng(0)
+    drawn = [draw_index(rng, 4) for _ in range(40_000)]
+    assert min(drawn) == 64 and max(drawn) == 256
+    shares = np.bincount([nearest_level(index) for index in drawn]) / len(drawn)
+    assert np.allclose(shares, 0.25, atol=0.01)
+
+
+def test_a_share_of_the_way_is_an_index() -> None:
+    assert [index_at_share(share, 8) for share in (0, 3 / 7, 1)] == [64, 256, 512] and index_at_share(0.5, 1) == 64

@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 from PIL import Image, features
 
-from attncodec.metrics import bpp, psnr_db
+from attncodec.metrics import bpp, psnr_for_means_db
 from attncodec.pictures import RGB
 
 QUALITIES = range(1, 101)
 CURVE_QUALITIES = (5, 20, 40, 60, 80, 92)
-LOSSLESS_DB = 99.0  # what an equal picture counts as in a mean
 
 Curve = list[tuple[float, float]]  # bpp and PSNR in dB, both rising
 
@@ -82,7 +81,7 @@ def smallest_file(codec: ClassicCodec, rgb: RGB, at_least_bytes: int) -> Classic
     that of the highest quality. Returns None where there is no file.
     """
     files = [_smallest(codec, rgb, at_least_bytes, options) for options in codec.variants]
-    return max((file for file in files if file), key=lambda file: _psnr_db(rgb, file.decoded), default=None)
+    return max((file for file in files if file), key=lambda file: psnr_for_means_db(rgb, file.decoded), default=None)
 
 
 def _smallest(codec: ClassicCodec, rgb: RGB, at_least_bytes: int, options: dict[str, Any]) -> ClassicFile | None:
@@ -133,12 +132,7 @@ def _point(codec: ClassicCodec, quality: int, options: dict[str, Any], rgb: RGB)
     data = codec.encode(rgb, quality, options)
     if data is None:
         return None
-    return bpp(len(data), rgb.shape[1], rgb.shape[0]), _psnr_db(rgb, codec.decode(data))
-
-
-def _psnr_db(a: RGB, b: RGB) -> float:
-    quality_db = psnr_db(a, b)
-    return LOSSLESS_DB if quality_db is None else quality_db
+    return bpp(len(data), rgb.shape[1], rgb.shape[0]), psnr_for_means_db(rgb, codec.decode(data))
 
 
 def _best(points: Curve) -> Curve:

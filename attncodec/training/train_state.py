@@ -20,7 +20,7 @@ from attncodec.networks.bottleneck import DEFAULT_ERROR_WEIGHT, EncoderRoundingB
 from attncodec.networks.hyperprior import HyperpriorCodec, build_codec
 from attncodec.networks.priors import SKIP_SCALE_INDEX
 from attncodec.pictures import RGB
-from attncodec.quality import LOWEST, QUALITY_STEPS, index_of_level, rd_lambda_at
+from attncodec.quality import draw_index, nearest_level, rd_lambda_at
 from attncodec.training.checkpoint import AVERAGE, MODEL, OPTIMISER, Checkpoint
 from attncodec.training.compilation import compile_networks
 from attncodec.training.data import Crops
@@ -153,17 +153,11 @@ class TrainState:
         return self.replay(inputs) if self.replay else self._train_step(inputs, len(crops) / count)
 
     def _draw(self, step: int, rollback_count: int, samples: Iterable[int]) -> tuple[list[int], list[int]]:
-        """Draw the quality index of each sample, and the seed of its noise.
-
-        What lies beyond the first and the last level, by half of one, counts as theirs: so all levels are drawn equally
-        often.
-        """
-        highest, half = index_of_level(len(self.config.model.rd_lambdas)), QUALITY_STEPS // 2
+        """Draw the quality index of each sample, and the seed of its noise."""
         quality_indices, seeds = [], []
         for sample in samples:
             rng = np.random.default_rng([self.config.train.seed, step, sample, rollback_count, LEVEL_AND_NOISE])
-            drawn = LOWEST + int(rng.integers(-half, highest - LOWEST + half))
-            quality_indices.append(min(max(drawn, LOWEST), highest))
+            quality_indices.append(draw_index(rng, len(self.config.model.rd_lambdas)))
             seeds.append(int(rng.integers(2**63)))
         return quality_indices, seeds
 
@@ -184,7 +178,7 @@ class TrainState:
         norm = torch.nn.utils.clip_grad_norm_(self.codec.parameters(), options.clip)
         taken = torch.isfinite(norm) & torch.isfinite(loss)
         self._apply_gradients(inputs.lr, inputs.average_weight, taken)
-        level = torch.round(inputs.quality_index / QUALITY_STEPS - 1)
+        level = nearest_level(inputs.quality_index).float()
         samples = torch.stack([level, result.rate_bpp.detach(), result.mse_255.detach()], dim=1)
         return StepResult(torch.stack([taken.float(), loss, norm]), samples)
 

@@ -10,15 +10,14 @@ import torch
 
 from attncodec.config import Config
 from attncodec.distributed import SINGLE_PROCESS, Distributed
-from attncodec.metrics import MS_SSIM_MIN_SIDE, level_weight, mixed_distortion, ms_ssim, psnr_db
+from attncodec.metrics import MS_SSIM_MIN_SIDE, level_weight, mixed_distortion, ms_ssim, psnr_for_means_db
 from attncodec.pictures import RGB
-from attncodec.quality import LOWEST, QUALITY_STEPS, quality_of_index, rd_lambda_at
+from attncodec.quality import index_at_share, quality_of_index, rd_lambda_at
 from attncodec.training.data import extend
 from attncodec.training.progress import Clock
 
 SIDE = 512  # pictures are cropped to this at the centre, so that a validation stays short
 QUALITIES = (0.0, 3 / 7, 1.0)  # of the way from the first level to the last: 1, 4 and 8 of 8
-LOSSLESS_DB = 99.0  # what an equal picture counts as in a mean
 
 Reconstruct = Callable[[RGB, int], tuple[RGB, float]]  # a picture, a quality index -> decoded picture, estimated bits
 
@@ -36,8 +35,7 @@ class Point:
 
 def quality_indices_of(config: Config) -> list[int]:
     """List the quality indices that are looked at."""
-    steps = QUALITY_STEPS * (len(config.model.rd_lambdas) - 1)
-    return sorted({LOWEST + round(share * steps) for share in QUALITIES})
+    return sorted({index_at_share(share, len(config.model.rd_lambdas)) for share in QUALITIES})
 
 
 def validate(
@@ -74,10 +72,8 @@ def validate(
 def _measure(config: Config, reconstruct: Reconstruct, rgb: RGB, quality_index: int) -> tuple[float, float, float, RGB]:
     """Measure bpp, distortion, PSNR and the decoded picture."""
     decoded, bits = reconstruct(rgb, quality_index)
-    quality_db = psnr_db(decoded, rgb)
     distortion = _distortion(rgb, decoded, config.train.ms_ssim_share)
-    rate_bpp = bits / math.prod(rgb.shape[:2])
-    return rate_bpp, distortion, LOSSLESS_DB if quality_db is None else quality_db, decoded
+    return bits / math.prod(rgb.shape[:2]), distortion, psnr_for_means_db(decoded, rgb), decoded
 
 
 def _distortion(rgb: RGB, decoded: RGB, ms_ssim_share: float) -> float:

@@ -16,7 +16,7 @@ from attncodec.coding.shipped import shipped
 from attncodec.config import AttentionConfig, Config
 from attncodec.config_file import dump_yaml, load_config
 from attncodec.errors import ConfigError
-from attncodec.metrics import psnr_db
+from attncodec.metrics import psnr_db, psnr_for_means_db
 from attncodec.networks.context import coding_order
 from attncodec.networks.hyperprior import HyperpriorCodec
 from attncodec.pictures import to_tensor
@@ -49,7 +49,7 @@ def losses(codec: HyperpriorCodec) -> list[float]:
     rgb, found = photo(150, 200), []
     for quality_index in (64, 128, 192):
         decoded, bits = codec.reconstruct(rgb, quality_index)
-        mse_255 = 255**2 * 10 ** (-(psnr_db(rgb, decoded) or 99) / 10)
+        mse_255 = 255**2 * 10 ** (-psnr_for_means_db(rgb, decoded) / 10)
         found.append(bits / (150 * 200) + rd_lambda_at(codec.config.rd_lambdas, quality_index) * mse_255)
     return found
 

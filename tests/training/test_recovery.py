@@ -36,9 +36,9 @@ def disturb(
     bad: set[int],
     blow_up: int | None = None,
     stop: int | None = None,
-    generations: int = 9,
+    rollbacks: int = 9,
 ) -> None:
-    """Batches of NaN at those steps of the first generations; at one step, once, weights thirty times too large; at
+    """Batches of NaN at those steps until so many rollbacks; at one step, once, weights thirty times too large; at
     another a signal to stop."""
     blown = list[int]()
 
@@ -53,7 +53,7 @@ def disturb(
         if step == stop:
             signal.raise_signal(signal.SIGTERM)
         with pytest.MonkeyPatch.context() as patch:
-            if step in bad and rollback_count < generations:
+            if step in bad and rollback_count < rollbacks:
                 patch.setattr(self, "to_float", lambda crops: torch.full(crops.shape, float("nan")))
             return original(self, step, lr, crops, rollback_count, whole)
 
@@ -100,11 +100,11 @@ def test_a_run_that_was_stopped_before_it_diverged_ends_as_an_unbroken_one(
     config, bad = changed(quick_config, budget="80", batch=4, phases=phases), set(range(40, 60))
     monkeypatch.setattr("attncodec.training.divergence.WINDOW", 16)
     monkeypatch.setattr("attncodec.training.divergence.SNAPSHOT_MIN", 32)
-    disturb(monkeypatch, bad, generations=1)
+    disturb(monkeypatch, bad, rollbacks=1)
     whole = run(config, tmp_path / "whole")
-    disturb(monkeypatch, bad, stop=43, generations=1)
+    disturb(monkeypatch, bad, stop=43, rollbacks=1)
     assert run(config, tmp_path / "broken").progress.step == 44
-    disturb(monkeypatch, bad, generations=1)
+    disturb(monkeypatch, bad, rollbacks=1)
     broken = run(config, tmp_path / "broken")
     for outcome in (whole, broken):
         assert outcome.progress.finished and outcome.progress.rollback_count == 1
