@@ -1,4 +1,4 @@
-"""What a program calls, and what the command line is made of.
+"""What a program calls.
 
 codec = attncodec.api.load()         # the shipped model; or load("model.safetensors")
 data = codec.compress(rgb)           # (H, W, 3) uint8 -> bytes of an .atc file

@@ -38,7 +38,7 @@ class Budget(BaseModel):
         return Budget(amount=self.amount + other.amount, unit=self.unit)
 
     def at_least(self, spent: float) -> "Budget":
-        """Or what was spent, where that is more: the last validation comes after the budget."""
+        """Return this budget, or what was spent, where that is more: the last validation comes after the budget."""
         return Budget(amount=max(self.amount, spent), unit=self.unit)
 
 

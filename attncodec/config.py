@@ -116,7 +116,8 @@ class DataConfig(Section):
     cache: Literal["auto", "ram", "device", "none"] = Field(
         default="auto",
         description="Decoded pictures: auto keeps as many as fit memory_share, on the GPU as far as they fit there, "
-        "ram all, device all on the GPU, none decodes for every crop. What is not kept is decoded ahead by threads; "
+        "ram all, device as many on the GPU as 80 % of its free memory hold, none decodes for every crop. What is not "
+        "kept is decoded ahead by threads; "
         "crops are the same.",
     )
     memory_share: float = Field(default=0.5, gt=0, lt=1, description="Of the memory that is free at the start.")

@@ -31,6 +31,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
         raise ConfigError(f"{path} holds no sections", "it begins with model:, data: or train:")
+    tree = {section: {} if values is None else values for section, values in tree.items()}  # a section may be empty
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:
@@ -62,9 +63,7 @@ def build_config(tree: dict[str, Any], source: str) -> Config:
 def _set(tree: dict[str, Any], key: str, value: Any) -> None:
     *sections, name = key.split(".")
     for section in sections:
-        if tree.get(section) is None:  # missing, or empty in the file
-            tree[section] = {}
-        tree = tree[section]
+        tree = tree.setdefault(section, {})
         if not isinstance(tree, dict):
             raise ConfigError(f"{key}: {section} is a value, not a section")
     tree[name] = value

@@ -3,7 +3,7 @@
     offset  size  field
          0     4  magic "ATNC"
          4     1  version, 0
-         5     1  flags: bit 0, elements below the model's skip level are not coded; the others are 0
+         5     1  flags: bit 0, elements below the skip threshold are not coded; the others are 0
          6     2  quality index: quality x 64, from 64 on
          8     4  width in pixels, at least 1
         12     4  height in pixels, at least 1

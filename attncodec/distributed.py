@@ -85,6 +85,14 @@ class Distributed:
         dist.all_reduce(values, group=self.control)
         return values
 
+    def collect(self, items: Sequence[T]) -> list[T]:
+        """Collect the items of all processes, in order of rank, however many each has."""
+        if self.control is None:
+            return list(items)
+        parts: list[Any] = [None] * self.size
+        dist.all_gather_object(parts, list(items), group=self.control)
+        return [item for part in parts for item in part]
+
     def gather(self, items: Sequence[T]) -> list[T]:
         """Collect the items of all processes, each in the place that `shard` took it from."""
         if self.control is None:

@@ -33,6 +33,7 @@ SUFFIXES = tuple(SAVE)
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "PPM", "GIF")  # no format that Pillow hands to another program
 # What Pillow's decoders raise on damaged data; their words say where.
 WRONG_VALUES = (SyntaxError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError)
+BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)  # a warning where it is made an error
 DAMAGE = (OSError, EOFError, struct.error, zlib.error, *WRONG_VALUES)
 
 
@@ -73,15 +74,15 @@ def decode_rgb(data: bytes, name: str) -> RGB:
             return _to_rgb(ImageOps.exif_transpose(image))
     except (ContainerError, ImageError) as error:
         raise ImageError(f"{name}: {error}", error.hint) from None
-    except (UnidentifiedImageError, *DAMAGE, Image.DecompressionBombError) as error:
+    except (UnidentifiedImageError, *DAMAGE, *BOMBS) as error:
         raise _unreadable(name, error) from None
 
 
 def _unreadable(name: str, error: Exception) -> ImageError:
     if isinstance(error, UnidentifiedImageError):
         return ImageError(f"{name} is not a picture that can be read")
-    if isinstance(error, Image.DecompressionBombError):  # Pillow's own limit lies above ours
-        return ImageError(f"{name} has more pixels than can be read", f"the area ends at {PIXEL_LIMIT} pixels")
+    if isinstance(error, BOMBS):  # Pillow's own limit; as an error it lies above ours
+        return ImageError(f"{name}: {error}", f"the area ends at {PIXEL_LIMIT} pixels")
     return ImageError(f"{name} is damaged: {error}")
 
 
@@ -93,7 +94,7 @@ def picture_size(data: bytes, name: str) -> tuple[int, int]:
             return image.size
     except ContainerError as error:
         raise ImageError(f"{name}: {error}", error.hint) from None
-    except (UnidentifiedImageError, *DAMAGE, Image.DecompressionBombError) as error:
+    except (UnidentifiedImageError, *DAMAGE, *BOMBS) as error:
         raise _unreadable(name, error) from None
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from numpy.random import Generator
-    from torch import Tensor  # the configuration imports this module, and --help shall not wait for torch
+    from torch import Tensor  # what needs numbers alone shall not wait for torch
 
 QUALITY_STEPS = 64  # between two levels
 LOWEST = QUALITY_STEPS  # the index of level 1
@@ -72,6 +72,7 @@ def interpolate(table: Tensor, quality_index: Tensor) -> Tensor:
     table: (L, K); quality_index: (B,) int64 -> (B, K), rounded down where the table holds integers.
     """
     low, part = split(quality_index)
+    low = low.clamp(0, table.shape[0] - 1)  # an index of no level shall not be that of another
     high, part = (low + 1).clamp_max(table.shape[0] - 1), part[:, None]
     mixed = table[low] * (QUALITY_STEPS - part) + table[high] * part
     return mixed / QUALITY_STEPS if table.is_floating_point() else mixed // QUALITY_STEPS

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from variants import Variant, compare
 
+from attncodec.coding import integer_context
 from attncodec.networks import context, transforms
 from attncodec.networks.hyperprior import HyperpriorCodec
 
@@ -43,7 +44,7 @@ def checkerboard() -> None:
         first, second, third, fourth = (4 * torch.arange(channels) + place for place in context.DIAGONAL)
         return [torch.cat([first, second]), torch.cat([third, fourth])]
 
-    context.coding_order = coding_order
+    context.coding_order = integer_context.coding_order = coding_order
 
 
 VARIANTS = {

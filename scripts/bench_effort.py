@@ -56,7 +56,9 @@ def table(pictures: dict[str, Any]) -> str:
         changes, seconds = [], []
         for points in pictures.values():
             curves = [[(p["bpp"], p["psnr_db"]) for p in points[key]] for key in ("0", str(effort))]
-            changes.append(bd_rate(*curves) or 0.0)
+            percent = bd_rate(*curves)
+            assert percent is not None, "no PSNR in common"
+            changes.append(percent)
             seconds += [p["encode_s"] for p in points[str(effort)]]
         rounds = REFINEMENT_SCHEDULES[effort].rounds
         lines.append(f"| {effort} | {rounds} | {fmean(seconds):.2f} | {max(seconds):.2f} | {fmean(changes):+.1f} % |")

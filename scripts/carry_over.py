@@ -23,6 +23,7 @@ from attncodec.coding.sealing import seal
 from attncodec.coding.tables import Tables
 from attncodec.coding.tensor_file import read_meta, read_tensors
 from attncodec.config import Config, DataConfig, ModelConfig, TrainConfig
+from attncodec.console import log_to_stderr
 from attncodec.errors import AttncodecError, CheckpointError
 from attncodec.files import check_writable
 from attncodec.networks.context import ContextModel
@@ -77,6 +78,7 @@ def main() -> None:
     parser.add_argument("--crops", type=int, default=64)
     parser.add_argument("--side", type=int, default=512)
     options = parser.parse_args()
+    log_to_stderr()
     try:
         check_writable([options.out], force=False)
         sealed = carry_over(options.old, training_crops(options.pictures, options.crops, options.side))

@@ -17,6 +17,7 @@ from attncodec.coding.sealed import load_sealed
 from attncodec.coding.shipped import shipped
 from attncodec.config import Config, DataConfig, ModelConfig, TrainConfig
 from attncodec.config_file import load_config
+from attncodec.console import log_to_stderr
 from attncodec.environment import versions
 from attncodec.files import write_atomic
 from attncodec.training import validation
@@ -51,6 +52,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=shipped())
     parser.add_argument("--out", type=Path, default=Path("results/growth.json"))
     options = parser.parse_args()
+    log_to_stderr()
     source = load_sealed(options.model).header
     data, train = DataConfig(train=str(options.pictures), cache="none"), TrainConfig(init=str(options.model))
     held_out = load_held_out(load_pictures(Config(data=data)))

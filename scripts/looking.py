@@ -53,7 +53,7 @@ class Place:
 
 @torch.inference_mode()
 def look(sealed: SealedCodec, rgb: RGB, quality_index: int, bottleneck: Bottleneck) -> list[Place]:
-    """Send a picture through the codec and the channel, and keep what came to each attention block on the way."""
+    """Send a picture through the codec and the bottleneck, and keep what came to each attention block on the way."""
     found: list[Place] = []
     hooks = []
     for transform in ("analysis", "synthesis"):

@@ -24,6 +24,7 @@ from attncodec.coding.decoder import PictureDecoder
 from attncodec.coding.encoder import PictureEncoder
 from attncodec.coding.model_file import OFFSETS, make_header, table_tensors
 from attncodec.coding.sealed import SealedCodec, load_sealed
+from attncodec.console import log_to_stderr
 from attncodec.container import pack
 from attncodec.environment import versions
 from attncodec.files import write_atomic
@@ -84,6 +85,7 @@ def main() -> None:
     parser.add_argument("--before", type=Path, default=Path("results/format_4/before.json"))
     parser.add_argument("--out", type=Path, default=Path("results/format_4"))
     options = parser.parse_args()
+    log_to_stderr()
     before = json.loads(options.before.read_text())
     pictures = [read_rgb(path) for path in find_pictures(options.test)]
     curve = [(point["bpp"], point["psnr_db"]) for point in before["points"]]

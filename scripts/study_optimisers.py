@@ -1,4 +1,4 @@
-"""How fast it learns: optimisers, rates of learning and batches, trained for equal time on the same pictures.
+"""How fast it learns: optimisers, learning rates and batches, trained for equal time on the same pictures.
 
     python scripts/study_optimisers.py PICTURES [--minutes 5] [--only NAME,NAME] [--out results/optimisers]
 

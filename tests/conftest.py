@@ -1,9 +1,10 @@
 """Seeded pictures and a tiny sealed codec: random weights, so that every path matters, but cheap."""
 
+import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,16 @@ def model_file(sealed: SealedCodec, tmp_path_factory: pytest.TempPathFactory) ->
     path = tmp_path_factory.mktemp("model") / "model.safetensors"
     sealed.save(path)
     return path
+
+
+@pytest.fixture(autouse=True)
+def _messages_as_they_were() -> Iterator[None]:
+    """The command line shows messages of attncodec; a test after it begins without."""
+    logger = logging.getLogger("attncodec")
+    level, handlers = logger.level, list(logger.handlers)
+    yield
+    logger.setLevel(level)
+    logger.handlers[:] = handlers
 
 
 @pytest.fixture

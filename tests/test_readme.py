@@ -1,9 +1,11 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, photo
+from PIL import Image
 
 from attncodec.coding.model_file import read_header
 from attncodec.coding.shipped import shipped
@@ -36,3 +38,12 @@ def test_the_bd_rates_of_the_shipped_model_are_those_that_were_found() -> None:
     readme = " ".join((ROOT / "README.md").read_text().split())
     said = re.findall(r"([\w-]+(?: 2000)?) ([+-][\d.]+) %", readme.split("published.json`]")[1].split(". ")[0])
     assert len(said) == 9 and all(found[name] == percent for name, percent in said)
+
+
+def test_the_python_example_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    example = (ROOT / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    Image.fromarray(photo(70, 50)).save(tmp_path / "img.png")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(example, names)
+    assert names["rgb"].shape == (70, 50, 3)

@@ -28,13 +28,13 @@ def evaluate(
     from attncodec.coding.find_model import choose_model, load_model
     from attncodec.distributed import process_group_of_torchrun
     from attncodec.evaluation import report
-    from attncodec.evaluation.evaluate import all_qualities, evaluate_folder
+    from attncodec.evaluation.evaluate import all_qualities, evaluate_pictures
     from attncodec.pictures import find_pictures
 
     def tell(path: Path, error: Exception) -> None:
         fail(as_user_error(error), str(path))
 
-    find_pictures(folder)  # refused before a model is loaded
+    paths = find_pictures(folder)  # refused before a model is loaded
     set_threads(threads)
     with process_group_of_torchrun() as distributed:
         chosen = distributed.run_on_rank0(lambda: choose_model(model))
@@ -44,7 +44,7 @@ def evaluate(
         target.mkdir(parents=True, exist_ok=True)  # before the work, not after it
         if distributed.is_rank0:
             say(f"model: {chosen}")
-        found = evaluate_folder(sealed, folder, qualities, effort, distributed, tell)
+        found = evaluate_pictures(sealed, folder, paths, qualities, effort, distributed, tell)
 
         def conclude() -> None:
             if not found.records:

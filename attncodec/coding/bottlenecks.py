@@ -51,7 +51,7 @@ class EncodeBottleneck:
 
     @property
     def skip_cost_db(self) -> float:
-        """About what skipping costs in PSNR: a step of the quantiser is as many pixel values in every channel."""
+        """About what skipping costs in PSNR: a step of the quantiser is about as many pixel values in every channel."""
         return 10 * math.log10(1 + self.skip_error / max(self.error, 1e-12))
 
     def send_z(self, prior: FactorisedPrior | None, z: Tensor | None, side: SideInfo) -> Tensor:

@@ -12,6 +12,7 @@ They depend on one another, so they are measured in turns.
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
@@ -56,13 +57,27 @@ class Sample:
             yield Sample(self.x[chosen], self.latents[chosen])
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread: sums of floats depend on their number, and what is measured shall not."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def spread_levels(levels: int, most: int) -> list[int]:
     """Choose at most so many whole levels, the first and the last among them -> their quality indices."""
     return sorted({index_of_level(1 + round(k * (levels - 1) / max(most - 1, 1))) for k in range(most)})
 
 
+@one_thread()
 def calibrate(sealed: SealedCodec, crops: Tensor, learned: LatentRounding) -> SealedCodec:
     """Measure tables, centres, offsets and error weights on crops -> the same codec with them.
+
+    It runs on one thread, so that what is measured does not depend on their number.
 
     crops: (N, 3, H, W) in [0, 1]. learned: how the latents were rounded from which the synthesis has learned last.
     """

@@ -1,4 +1,4 @@
-"""Symbols <-> bytes: constriction's range coder, driven by stored integer tables (tables.py).
+"""The range coder, constriction's, driven by stored integer tables (tables.py): symbols to bytes and back.
 
 A stream is a sequence of groups of symbols: z, then y step by step. In a group, in this order (the order is the
 format):
@@ -24,7 +24,7 @@ MAGNITUDE = categorical((1 << PRECISION - 1) >> np.minimum(np.arange(ESCAPE_BITS
 
 
 class SymbolWriter:
-    """Symbols -> one stream of bytes."""
+    """Writes symbols into one stream of bytes."""
 
     def __init__(self) -> None:
         self.encoder = constriction.stream.queue.RangeEncoder()
@@ -57,7 +57,7 @@ class SymbolWriter:
 
 
 class SymbolReader:
-    """One stream of bytes -> symbols, asked for as they were written. Raises ContainerError where it is no stream."""
+    """Reads symbols from a stream, asked for as they were written. Raises ContainerError where it is no stream."""
 
     def __init__(self, data: bytes) -> None:
         if len(data) % 4:

@@ -59,7 +59,7 @@ class SealedCodec:
         return quality_indices(len(self.header.config.rd_lambdas))
 
     def quality_index(self, quality: float) -> int:
-        """Quality, from 1 -> its index. Raises ConfigError for a quality that this model has not."""
+        """Return the index of a quality, from 1. Raises ConfigError for one that this model has not."""
         top = len(self.header.config.rd_lambdas)
         index = index_of_quality(quality)
         if index not in self.quality_indices:
@@ -69,7 +69,7 @@ class SealedCodec:
 
     @torch.inference_mode()
     def analyse(self, x: Tensor) -> Tensor:
-        """Map x (1, 3, H, W) in [0, 1] to latents (1, M, h, w)."""
+        """Map x (B, 3, H, W) in [0, 1] to latents (B, M, h, w)."""
         with self.stopwatch.part("transform"), self._precision():
             return self.codec.analyse(x)
 

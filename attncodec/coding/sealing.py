@@ -5,14 +5,13 @@ encoder weighs bits against error. What that changes is measured on crops of tra
 are the ranges of the activations of the integer networks.
 """
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from attncodec.coding.calibration import calibrate, spread_levels
+from attncodec.coding.calibration import calibrate, one_thread, spread_levels
 from attncodec.coding.integer_context import Ranges, activated, integer_tensors
 from attncodec.coding.model_file import float_tensors, make_header, table_tensors
 from attncodec.coding.sealed import SealedCodec
@@ -56,19 +55,7 @@ def seal(
     }
     info = {**training_info, "crops_measured": 0 if crops is None else len(crops)}
     sealed = SealedCodec(make_header(codec.config, tensors, info), tensors)
-    with one_thread():
-        return sealed if crops is None else calibrate(sealed, crops, learned)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Compute on one thread: sums of floats depend on their number, and what is measured shall not."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+    return sealed if crops is None else calibrate(sealed, crops, learned)
 
 
 @one_thread()

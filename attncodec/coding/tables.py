@@ -2,7 +2,7 @@
 
 A table is a row of integer weights that add up to 2^24: one for each symbol from `low` on, and a last one for the
 escape, which stands for all other symbols. constriction turns the weights w - 1 back into exactly w, so the coder does
-no rounding of its own. Tables of y, one for each scale index, are measured on photographs (sealing.py) or analytic.
+no rounding of its own. Tables of y, one for each scale index, are measured on photographs (calibration.py) or analytic.
 """
 
 import math

@@ -4,6 +4,7 @@ Published curves of VTM and others are for Kodak; on other pictures they would s
 """
 
 import io
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, features
 
-from attncodec.metrics import bpp, psnr_for_means_db
+from attncodec.metrics import bpp, psnr_db, psnr_for_means_db
 from attncodec.pictures import RGB
 
 QUALITIES = range(1, 101)
@@ -50,10 +51,13 @@ class ClassicCodec:
             return None
         return file.getvalue()
 
-    def decode(self, data: bytes) -> RGB:
-        """Read what `encode` wrote, (H, W, 3) uint8."""
-        with Image.open(io.BytesIO(data), formats=[self.format]) as image:
-            return np.array(image.convert("RGB"), dtype=np.uint8)
+    def decode(self, data: bytes) -> RGB | None:
+        """Read what `encode` wrote, (H, W, 3) uint8; None where the library cannot."""
+        try:
+            with Image.open(io.BytesIO(data), formats=[self.format]) as image:
+                return np.array(image.convert("RGB"), dtype=np.uint8)
+        except (OSError, ValueError):
+            return None
 
 
 JPEG = {"optimize": True, "progressive": True}
@@ -81,7 +85,12 @@ def smallest_file(codec: ClassicCodec, rgb: RGB, at_least_bytes: int) -> Classic
     that of the highest quality. Returns None where there is no file.
     """
     files = [_smallest(codec, rgb, at_least_bytes, options) for options in codec.variants]
-    return max((file for file in files if file), key=lambda file: psnr_for_means_db(rgb, file.decoded), default=None)
+    return max((file for file in files if file), key=lambda file: _psnr_db(rgb, file.decoded), default=None)
+
+
+def _psnr_db(a: RGB, b: RGB) -> float:
+    quality_db = psnr_db(a, b)
+    return math.inf if quality_db is None else quality_db
 
 
 def _smallest(codec: ClassicCodec, rgb: RGB, at_least_bytes: int, options: dict[str, Any]) -> ClassicFile | None:
@@ -103,7 +112,8 @@ def _smallest(codec: ClassicCodec, rgb: RGB, at_least_bytes: int, options: dict[
         else:
             low = middle + 1
     data = encode(low)
-    return None if data is None else ClassicFile(data, low, codec.decode(data))
+    decoded = None if data is None else codec.decode(data)
+    return None if data is None or decoded is None else ClassicFile(data, low, decoded)
 
 
 def classic_curves(pictures: Sequence[RGB], stopped: Callable[[], bool] = lambda: False) -> dict[str, Curve] | None:
@@ -130,9 +140,10 @@ def classic_curves(pictures: Sequence[RGB], stopped: Callable[[], bool] = lambda
 
 def _point(codec: ClassicCodec, quality: int, options: dict[str, Any], rgb: RGB) -> tuple[float, float] | None:
     data = codec.encode(rgb, quality, options)
-    if data is None:
+    decoded = None if data is None else codec.decode(data)
+    if data is None or decoded is None:
         return None
-    return bpp(len(data), rgb.shape[1], rgb.shape[0]), psnr_for_means_db(rgb, codec.decode(data))
+    return bpp(len(data), rgb.shape[1], rgb.shape[0]), psnr_for_means_db(rgb, decoded)
 
 
 def _best(points: Curve) -> Curve:

@@ -11,7 +11,6 @@ from attncodec.coding.sealed import SealedCodec
 from attncodec.distributed import SINGLE_PROCESS, Distributed
 from attncodec.errors import AttncodecError
 from attncodec.evaluation.records import Record, evaluate_picture
-from attncodec.pictures import find_pictures
 
 
 @dataclass(frozen=True)
@@ -31,20 +30,19 @@ def all_qualities(sealed: SealedCodec, wanted: Sequence[float] | None = None) ->
     return qualities
 
 
-def evaluate_folder(
+def evaluate_pictures(
     sealed: SealedCodec,
     folder: Path,
+    paths: Sequence[Path],
     qualities: Sequence[float],
     effort: int = 0,
     distributed: Distributed = SINGLE_PROCESS,
     on_failure: Callable[[Path, Exception], None] = lambda path, error: None,
 ) -> Evaluation:
-    """Measure all pictures under a folder; of several processes each does its part, and all know all records.
+    """Measure pictures under a folder; of several processes each does its part, and all know all records.
 
-    on_failure: called with each picture that cannot be measured, and the reason. Raises ConfigError where there are no
-    pictures.
+    paths: as `find_pictures` gives them. on_failure: called with each picture that cannot be measured, and the reason.
     """
-    paths = find_pictures(folder)
     shown = distributed.is_rank0 and sys.stderr.isatty()
 
     def measure(path: Path) -> list[Record]:

@@ -60,8 +60,7 @@ def as_json(sealed: SealedCodec, model: Path, records: Sequence[Record]) -> dict
 def save(folder: Path, sealed: SealedCodec, model: Path, pictures: Path, records: Sequence[Record]) -> None:
     """Write images.csv and run.json.
 
-    images.csv has a row for each picture and codec, run.json the points and what they were measured
-    with.
+    images.csv has a row for each picture and codec, run.json the points and what they were measured with.
     """
     folder.mkdir(parents=True, exist_ok=True)
     file = io.StringIO(newline="")

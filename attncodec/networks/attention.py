@@ -139,7 +139,7 @@ class Additive(nn.Module):
 
 
 def _additive_scores(queries: Tensor, keys: Tensor, weight: Tensor) -> Tensor:
-    """(heads, B, Lq, h), (heads, B, Lk, h), (heads, h, 1) -> (heads, B, Lq, Lk)."""
+    """Score pairs: (heads, B, Lq, h), (heads, B, Lk, h), (heads, h, 1) -> (heads, B, Lq, Lk)."""
     features = torch.tanh(queries[..., None, :] + keys[..., None, :, :])
     return (features.flatten(1, 3) @ weight).view(features.shape[:-1])
 

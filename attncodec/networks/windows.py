@@ -35,7 +35,7 @@ class Windows:
         return down, right
 
     def split(self, x: Tensor) -> Tensor:
-        """(B, C, height, width) -> (B * windows, L, C)."""
+        """Cut (B, C, height, width) into windows -> (B * windows, L, C)."""
         (rows, columns), (down, right) = self.sides, self.shifts
         x = F.pad(x, (0, -self.width % columns, 0, -self.height % rows))
         if down or right:

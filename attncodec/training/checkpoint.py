@@ -91,7 +91,7 @@ def peek(path: Path) -> tuple[int, int] | None:
     """
     try:
         progress = _progress(read_meta(path, FORMAT))
-    except (CheckpointError, KeyError, TypeError):
+    except (CheckpointError, KeyError, TypeError, ValueError):
         return None
     return progress.rollback_count, progress.step
 

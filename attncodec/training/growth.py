@@ -149,7 +149,7 @@ class Places:
         width, wider = source.config.context_width, grown.config.context_width
         known, known_before = [torch.arange(width)], wider
         for step, (old, new) in enumerate(zip(source.prior.order, grown.prior.order, strict=True)):
-            # What a step codes are latents, 4 * channel + position, in an order of its own.
+            # What a step codes are latents, 4 * channel + place, in an order of its own.
             place = {int(latent): number for number, latent in enumerate(new)}
             here = torch.tensor([place[int(4 * latent[at // 4] + at % 4)] for at in old])
             name = f"prior.networks.steps.{step}"

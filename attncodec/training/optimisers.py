@@ -130,7 +130,7 @@ class Muon(torch.optim.Optimizer):
         return "update" not in state or int(state["turn"]) % self.reuse == 0
 
     def _move_momenta(self, parameters: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """-> gradients and momenta, after their move."""
+        """Move the momenta -> gradients and momenta."""
         for parameter in parameters:
             if "momentum" not in self.state[parameter]:
                 self.state[parameter]["momentum"] = torch.zeros_like(parameter)
@@ -175,7 +175,7 @@ def set_found_inf(optimisers: Optimisers, found_inf: Tensor) -> None:
 
 
 def set_learning_rate(optimisers: Optimisers, lr: Tensor) -> None:
-    """That of the convolutions; other parameters have theirs by a factor."""
+    """Set the learning rate of the convolutions; other parameters have theirs by a factor."""
     for optimiser in optimisers.values():
         for group in optimiser.param_groups:
             rate = lr * group.get("factor", 1.0)

@@ -71,7 +71,7 @@ class Picture:
 
     @property
     def boxes(self) -> list[Box]:
-        """Of the pieces, as many and as large whichever way the picture is turned."""
+        """The boxes of the pieces, as many and as large whichever way the picture is turned."""
         return boxes_of(*self.size, self.sha256)
 
     def read(self) -> RGB:
@@ -118,7 +118,7 @@ def find_sources(folder: Path) -> list[Source]:
 
 
 def _in_shard(path: Path, name: str) -> list[Source]:
-    """Only the headers of its members are read; of a shard that was cut short, those that are there."""
+    """Find the pictures in a shard by the headers of its members; of one that was cut short, those that are there."""
     sources = []
     try:
         with tarfile.open(path, "r:") as shard, suppress(tarfile.ReadError):

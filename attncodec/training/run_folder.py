@@ -171,7 +171,7 @@ class RunFolder:
         best, names = peek(self.best), tuple(MetricsRow.__dataclass_fields__)
 
         def stays(row: Sequence[str]) -> bool:
-            values = dict(zip(names, row, strict=True))
+            values = dict(zip(names, row, strict=False))
             when = (int(values["rollback_count"]), int(values["step"]))
             of_best = values["kind"] == "validation" and when == best and when[0] < rollback_count
             return when[1] <= step or of_best
@@ -184,7 +184,7 @@ class RunFolder:
                 if found and not self.metrics.read_bytes().endswith(b"\n"):
                     found.pop()
                 rows = [row for row in found if stays(row)]
-            except (ValueError, csv.Error) as error:
+            except (ValueError, KeyError, csv.Error) as error:
                 raise CheckpointError(f"{self.metrics} is damaged: {error}", "move it away to go on") from None
         with writing(self.metrics):
             write_atomic(self.metrics, _csv(names, rows).encode())

@@ -42,7 +42,7 @@ def train(
     In a process group all processes call it with the same arguments; rank 0 alone writes.
 
     Raises ConfigError (no pictures; another configuration or other pictures than the run began with), CheckpointError,
-    and TrainingError (the loss keeps jumping; a full disk).
+    and TrainingError (the loss keeps diverging; a full disk).
     """
     np.finfo(np.float32), np.finfo(np.float64)  # numpy takes stock once, and warns where denormals are gone already
     torch.set_flush_denormal(True)  # denormals are slow, and mean nothing here

@@ -227,7 +227,7 @@ class TrainState:
         torch._foreach_add_(averages, list(torch._foreach_mul(weights, average_weight)))
 
     def to_float(self, crops: Tensor) -> Tensor:
-        """uint8 -> [0, 1] on the device, channels last."""
+        """Turn uint8 crops (B, 3, H, W) into floats in [0, 1] on the device, channels last."""
         return to_device(crops, self.device).contiguous(memory_format=torch.channels_last).float().div_(255)
 
     def tensors(self) -> dict[str, Tensor]:

@@ -63,8 +63,6 @@ class Trainer:
         self.distributed = distributed
         self.config = state.config
         self.rollback_checkpoints = RollbackCheckpoints(folder.good, folder.good_before)
-        self.clock = Clock(budget, progress)
-        self.schedule = Schedule(self.clock, self.config, held_out)
         self.means = Means(len(self.config.model.rd_lambdas))
         self.read_every, self.report_every = READ_EVERY[state.device.type], REPORT_EVERY[state.device.type]
         self.unread: list[StepResult] = []
@@ -74,6 +72,8 @@ class Trainer:
 
     def fit(self) -> None:
         """Train. It ends with a checkpoint where the budget is spent (`progress.finished`), or a stop is asked for."""
+        self.clock = Clock(self.budget, self.progress)
+        self.schedule = Schedule(self.clock, self.config, self.held_out)
         self.display = Display(self.budget, self.clock.spent(), quiet=not self.distributed.is_rank0)
         self.state.enter(self.progress.phase, self.progress.phase)
         try:
@@ -195,9 +195,10 @@ class Trainer:
 
     def _report(self) -> None:
         """Write down what the steps since the last report came to, over all processes."""
-        for problem in list(self.crops.problems.values())[self.problems_told :]:
+        problems = list(self.crops.problems.values())
+        for problem in self.distributed.collect(problems[self.problems_told :]):
             logger.warning("left out from now on: %s", problem)
-            self.problems_told += 1
+        self.problems_told = len(problems)
         self.means.share(self.distributed)
         point, self.crops_per_s, self.gradient_norm = self.means.mean()
         if self.recorder:

@@ -4,13 +4,13 @@ import pytest
 
 from attncodec.coding.sealed import SealedCodec
 from attncodec.errors import ConfigError
-from attncodec.evaluation.evaluate import all_qualities, evaluate_folder
+from attncodec.evaluation.evaluate import all_qualities, evaluate_pictures
 
 
 def test_a_folder_is_measured_from_python_and_what_fails_is_told(sealed: SealedCodec, pictures: Path) -> None:
     (pictures / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnonsense")
     failed: list[str] = []
-    found = evaluate_folder(
+    found = evaluate_pictures(
         sealed, pictures, [1.0], on_failure=lambda path, error: failed.append(f"{path.name}: {error}")
     )
     assert (found.pictures, found.failed) == (5, 1) and len(failed) == 1 and "broken.png" in failed[0]

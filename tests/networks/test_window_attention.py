@@ -156,13 +156,13 @@ def peak_gib(kind: AttentionKind, batch: int, side: int) -> float:
     script = (
         "import torch\n"
         "from pathlib import Path\n"
-        "from attncodec.config import load_config\n"
-        "from attncodec.training.learner import TrainState\n"
+        "from attncodec.config_file import load_config\n"
+        "from attncodec.training.train_state import TrainState\n"
         f"config = load_config(Path('configs/default.yaml'), ['model.attention.kind={kind}'])\n"
-        "learner = TrainState.build(config, torch.device('cpu'))\n"
+        "state = TrainState.build(config, torch.device('cpu'))\n"
         f"crops = torch.randint(256, ({batch}, 3, {side}, {side}), dtype=torch.uint8)\n"
         "for step in range(2):\n"
-        "    learner.step(step, 1e-3, crops)\n"
+        "    state.step(step, 1e-3, crops)\n"
         "print(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"
     )
     command = [sys.executable, "-W", "ignore", "-c", script]

@@ -16,12 +16,14 @@ from conftest import TINY
 from test_trainer import changed, rows_of, run, stop_at
 
 from attncodec.budget import Budget
+from attncodec.coding.tensor_file import canonical_json, read_meta, read_tensors, sha256_of, to_bytes
 from attncodec.config import ENCODER_PARTS, Config, Phase
 from attncodec.config_file import dump_yaml
 from attncodec.errors import CheckpointError, ConfigError, TrainingError
 from attncodec.networks.hyperprior import HyperpriorCodec
 from attncodec.training import checkpoint as checkpoint_module
-from attncodec.training.checkpoint import INCOMING, load_checkpoint
+from attncodec.training.checkpoint import FORMAT, INCOMING, load_checkpoint, peek
+from attncodec.training.init_from import load_initial
 from attncodec.training.run_folder import RunFolder
 from attncodec.training.train_state import TrainState
 
@@ -114,6 +116,35 @@ def test_a_run_that_was_stopped_before_it_diverged_ends_as_an_unbroken_one(
 def assert_same_end(*runs: Path) -> None:
     whole, broken = (load_checkpoint(RunFolder(path).last).tensors for path in runs)
     assert whole.keys() == broken.keys() and all(torch.equal(whole[name], broken[name]) for name in whole)
+
+
+def as_before(path: Path) -> None:
+    """Write a checkpoint anew as it was written before keys and tensors had the names that they have now."""
+    meta, tensors = read_meta(path, FORMAT), read_tensors(path)
+    del meta["file_sha256"]
+    meta["progress"]["generation"] = meta["progress"].pop("rollback_count")
+    tensors = {name.replace("latent_std", "unit"): tensor for name, tensor in tensors.items()}
+    meta["check"] = sha256_of(tensors, canonical_json(meta)).hexdigest()
+    path.write_bytes(to_bytes(tensors, meta))
+
+
+def test_a_run_whose_checkpoints_have_names_of_before_goes_on(
+    quick_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(quick_config, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        stop_at(patch, 3)
+        run(quick_config, tmp_path / "parts")
+    for path in (tmp_path / "parts" / "checkpoints").iterdir():
+        as_before(path)
+    assert peek(RunFolder(tmp_path / "parts").last) == (0, 4)
+    assert run(quick_config, tmp_path / "parts").progress.finished
+    assert_same_end(tmp_path / "whole", tmp_path / "parts")
+    best = RunFolder(tmp_path / "whole").best
+    found = load_initial(changed(quick_config, init=str(best))).codec.state_dict()
+    as_before(best)
+    again = load_initial(changed(quick_config, init=str(best))).codec.state_dict()
+    assert all(torch.equal(tensor, again[name]) for name, tensor in found.items())
 
 
 def test_where_the_last_checkpoint_is_damaged_the_one_before_is_used(

@@ -38,7 +38,7 @@ def changed(config: Config, **train: Any) -> Config:
 
 
 def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, number: signal.Signals = signal.SIGINT) -> None:
-    """Send this process a signal once the learner has begun that step."""
+    """Send this process a signal once the training state has begun that step."""
     original = TrainState.step
 
     def stepping(self: TrainState, now: int, *rest: Any) -> object:
