@@ -18,6 +18,7 @@ from attncodec.cli import main
 from attncodec.coding.sealed import SealedCodec
 from attncodec.coding.sealing import seal
 from attncodec.config import AttentionConfig, Config, DataConfig, ModelConfig, TrainConfig
+from attncodec.config_file import dump_yaml
 from attncodec.networks.context import ContextModel
 from attncodec.networks.hyperprior import HyperpriorCodec, build_codec
 from attncodec.networks.priors import LearnedPrior, SideInfo
@@ -179,3 +180,12 @@ def assert_refused(result: Result, *words: str, code: int = 2) -> None:
     assert len(errors) == len(hints) == 1, stderr
     for word in words:
         assert word in stderr
+
+
+def write_config(place: Path, pictures: Path, budget: str) -> Path:
+    """The configuration file of a tiny codec that trains on `pictures`."""
+    path = place / "tiny.yaml"
+    data = f"data: {{train: {pictures}, crop: 64}}\ntrain: {{budget: {budget}, batch: 2}}\n"
+    model = "\n".join("  " + line for line in dump_yaml(TINY).splitlines())
+    path.write_text(f"model:\n{model}\n{data}")
+    return path

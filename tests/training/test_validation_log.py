@@ -4,9 +4,8 @@ from typing import Any, cast
 
 import pytest
 import torch
-from conftest import TINY, Cli
+from conftest import TINY, Cli, write_config
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from test_cli_train import write_config
 from test_trainer import CPU, changed, run
 
 from attncodec.config import Config

@@ -10,11 +10,10 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import TINY, Cli, assert_refused
+from conftest import Cli, assert_refused, write_config
 
 from attncodec.coding.model_file import OFFSETS
 from attncodec.coding.sealed import load_sealed
-from attncodec.config_file import dump_yaml
 
 
 def test_training_mistakes_have_their_own_lines(place: Path, cli: Cli, pictures: Path) -> None:
@@ -38,14 +37,6 @@ def test_training_mistakes_have_their_own_lines(place: Path, cli: Cli, pictures:
     assert "no configuration file" in refused(config=place / "none.yaml")
     assert "no finished run to extend" in refused(f"data.train={pictures}", "--extend", "2h")
     assert not (place / "runs").exists()
-
-
-def write_config(place: Path, pictures: Path, budget: str) -> Path:
-    path = place / "tiny.yaml"
-    data = f"data: {{train: {pictures}, crop: 64}}\ntrain: {{budget: {budget}, batch: 2}}\n"
-    model = "\n".join("  " + line for line in dump_yaml(TINY).splitlines())
-    path.write_text(f"model:\n{model}\n{data}")
-    return path
 
 
 def test_train_seal_compress_from_start_to_end(place: Path, cli: Cli, pictures: Path) -> None:
