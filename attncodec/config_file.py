@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from attncodec.config import Config, Section
 from attncodec.errors import ConfigError
 
-# Keys of before, for those who still write them.
+# Older configurations have these keys, and their errors name what replaced them.
 RENAMED = {
     "model.levels": "model.rd_lambdas",
     **dict.fromkeys(("train.constant", "train.final_share", "data.final_crop"), "train.phases"),

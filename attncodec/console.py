@@ -22,7 +22,7 @@ from attncodec.errors import AttncodecError, CheckError, RankZeroFailedError
 if TYPE_CHECKING:
     from attncodec.distributed import Distributed  # it imports torch, and --help shall answer at once
 
-# ClickException, of Typer's own click or of the one beside it: both versions have it two above BadParameter.
+# This is ClickException of the click that Typer uses, its own or an installed one: two classes above BadParameter.
 USAGE_ERROR = cast(type[Exception], typer.BadParameter.__mro__[2])
 DONE, FAILURES, REFUSED, INTERRUPTED = 0, 1, 2, 130
 
@@ -80,12 +80,12 @@ def run(app: typer.Typer) -> NoReturn:
         if debug:
             traceback.print_exc()
         if isinstance(error, OSError) and error.filename is None:
-            # stdout is full or closed: Python would try, and complain, again at exit
+            # stdout is full or closed, and Python would try and complain again at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = fail(as_user_error(error))
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        # What torch leaves of a process group aborts, now and then, a process that ends in the usual way ("terminate
-        # called without an active exception"), and torchrun takes that for a failure of work that is done.
+        # The remains of torch's process group sometimes abort a process that ends in the usual way ("terminate called
+        # without an active exception"), and torchrun would take that for a failure of finished work.
         try:
             sys.stdout.flush()
         except OSError as error:

@@ -123,7 +123,7 @@ def process_group_of_torchrun(device: str = "cpu") -> Iterator[Distributed]:
         return
     store, rank, size = next(rendezvous("env://", timeout=PATIENCE))
     if os.environ.get("GROUP_WORLD_SIZE") == "1":
-        # torchrun keeps the store when it starts processes again, and in it the addresses of those that are gone.
+        # torchrun keeps the store when it restarts processes, and the store keeps the addresses of the old ones.
         store = PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
     backend = "nccl" if device == "cuda" else "gloo"
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
@@ -133,7 +133,7 @@ def process_group_of_torchrun(device: str = "cpu") -> Iterator[Distributed]:
             logging.getLogger("attncodec").setLevel(logging.CRITICAL)
         yield Distributed(rank, size, int(os.environ.get("LOCAL_WORLD_SIZE", "1")), control)
     except RuntimeError as error:
-        if "gloo" not in str(error):  # nothing else tells what gloo raises from other errors of torch
+        if "gloo" not in str(error):  # only the text tells errors of gloo from other errors of torch
             raise
         if rank:
             raise RankZeroFailedError(str(error)) from None

@@ -19,7 +19,7 @@ from attncodec.files import STREAM, find_files, read_input
 
 RGB = NDArray[np.uint8]  # (H, W, 3)
 
-# How a decoded picture is saved: losslessly wherever the format can.
+# A decoded picture is saved with these options: losslessly wherever the format can.
 SAVE: dict[str, tuple[str, dict[str, Any]]] = {
     ".png": ("PNG", {}),
     ".jpg": ("JPEG", {"quality": 95, "subsampling": 0}),
@@ -31,7 +31,7 @@ SAVE: dict[str, tuple[str, dict[str, Any]]] = {
 SUFFIXES = tuple(SAVE)
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "PPM", "GIF")  # no format that Pillow hands to another program
-# What Pillow's decoders raise on damaged data; their words say where.
+# Pillow's decoders raise these on damaged data, and their texts say where.
 WRONG_VALUES = (SyntaxError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError)
 BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)  # a warning where it is made an error
 DAMAGE = (OSError, EOFError, struct.error, zlib.error, *WRONG_VALUES)
@@ -151,4 +151,4 @@ def pad_edges(x: Tensor, multiple: int) -> Tensor:
     """Pad (B, C, H, W) to the next multiples of H and W, the last row and column repeated."""
     height, width = x.shape[-2:]
     beyond = (0, -width % multiple, 0, -height % multiple)
-    return F.pad(x, beyond, mode="replicate") if any(beyond) else x  # which would be copied, and not fast
+    return F.pad(x, beyond, mode="replicate") if any(beyond) else x  # padding by nothing would still copy it

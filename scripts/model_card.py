@@ -19,8 +19,8 @@ from attncodec.files import write_atomic
 from attncodec.metrics import bd_rate
 from attncodec.networks.complexity import complexity
 
-# What weights come under that are made of pictures under these, the strictest first: the first that is among them. Each
-# begins with a word that licences of its kind begin with.
+# Weights take the first of these licences that is among those of their pictures; the strictest comes first. Each key is
+# a word that licences of its kind begin with.
 FOLLOWS = {
     "unknown": "no licence that we could name: not all of the pictures' are known",
     "CC BY-NC": "no free licence: that of some pictures forbids commercial use",

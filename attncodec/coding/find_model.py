@@ -12,7 +12,7 @@ from attncodec.errors import CheckpointError
 
 MODELS_VARIABLE = "ATTNCODEC_MODELS"
 RUNS_PATTERN = "runs/*/model.safetensors"
-# Models that were shipped once, and are no longer read: decoder_id -> what it was, and the last commit that reads it.
+# These models were shipped once and are no longer read: decoder_id -> the model, and the last commit that reads it.
 RETIRED = {bytes.fromhex("03e0c2589e47e682"): ("the shipped model of format 3", "2b2ed70")}
 
 

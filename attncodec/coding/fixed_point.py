@@ -42,7 +42,7 @@ EXP2_ONE = 1 << 14
 POWER_MAX = 48
 POWERS = torch.tensor([2.0**k for k in range(-POWER_MAX, POWER_MAX + 1)], dtype=torch.float64)
 
-# weight int16 (out, in, k, k), shift uint8 (out,), bias int32 (out,), fraction uint8 (out,)
+# A layer is weight int16 (out, in, k, k), shift uint8 (out,), bias int32 (out,) and fraction uint8 (out,).
 ConvTensors = dict[str, Tensor]
 
 
@@ -116,7 +116,7 @@ class IntegerConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (B, in, H, W) to (B, out, H, W)."""
-        # To the nearest integer: a kernel that transforms (Winograd, FFT) may be off by a little, never by a half.
+        # Sums are rounded: a kernel that transforms (Winograd, FFT) may be off by a little, but never by a half.
         sums = F.conv2d(x, self.weight, padding=self.padding).round()
         return torch.floor(sums * self.scale + self.bias).clamp(-OUTPUT_LIMIT, OUTPUT_LIMIT)
 

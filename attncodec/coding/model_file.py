@@ -56,7 +56,7 @@ DECODER_PARTS = (
     "reconstruction.",
 )
 TABLE_FIELDS = ("weights", "sizes", "lows")
-# The least and the largest that makes sense of what is measured: quantiser steps, and a weight.
+# Measured values outside these ranges make no sense: quantiser steps, and an error weight.
 MEASURED_RANGES = {OFFSETS: (-8.0, 8.0), CENTRES: (-8.0, 8.0), ERROR_WEIGHT: (1e-6, 1e6)}
 MEASURED_MAGNITUDES = 16  # of symbols, in `reconstruction.` and `rounding.`; the last stands for all larger ones
 DIGEST_BYTES = 8
@@ -156,7 +156,7 @@ def expected_tensors(config: ModelConfig) -> dict[str, tuple[Shape, str]]:
     expected: dict[str, tuple[Shape, str]] = {**integer_shapes(config)}
     for name, tensor in _transform_tensors(codec).items():
         expected[name] = (list(tensor.shape), "F16" if tensor.dim() == 4 else "F32")
-    # Of z there is a table for each channel, or for each level and channel: read_model looks at their number.
+    # z has a table for each channel, or for each level and channel; read_model looks at their number.
     for latent, tables in (("z", None), ("y", [NUM_SCALES])):
         expected[f"tables.{latent}.weights"] = (None, "I32")
         expected[f"tables.{latent}.sizes"] = expected[f"tables.{latent}.lows"] = (tables, "I32")

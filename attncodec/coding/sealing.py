@@ -86,7 +86,7 @@ def measure_ranges(codec: HyperpriorCodec, crops: Tensor) -> Ranges:
                 y_peaks = torch.maximum(y_peaks, codec.remove_gain(y_hat, at).abs().amax((0, 2, 3)))
                 step = torch.exp2(-interpolate(codec.log2_gain_z, at))[..., None, None]
                 z_peaks = torch.maximum(z_peaks, (clamp_symbols(z / step) * step).abs().amax((0, 2, 3)))
-    # What the steps take is the features of z and a bias for each quality.
+    # The steps read the features of z and a bias for each quality.
     bias = prior.quality_bias.detach().abs().amax(0).cpu()
     peaks[last_of_hyper] = peaks[last_of_hyper] + bias
     return Ranges(peaks, y_peaks, z_peaks)

@@ -35,13 +35,13 @@ TABLE_MAX = 8192
 TAIL_SIGMAS = 5  # a table of y ends there, and escapes begin
 Z_REACH = 255  # symbols of z further from zero are escapes
 MAGNITUDES = 2048  # magnitudes of symbols that are counted one by one; the last stands for all larger ones
-# Measured tables: so many symbols of the Gaussian, times one more than its scale, are added to those that were counted,
-# and this share of it is mixed in, for pictures unlike those that were.
+# A measured table adds this many symbols of the Gaussian, times one more than its scale, to the symbols that were
+# counted, and mixes in this share of the Gaussian, for pictures unlike those that were measured.
 SMOOTHING = 200
 GAUSSIAN_SHARE = 1 / 16
 
 Symbols = NDArray[np.int32]
-# The number of each symbol's table. At most 16 bits: numpy then sorts by radix, 300 million a second for 8 bits.
+# This is the number of each symbol's table. numpy sorts integers of at most 16 bits by radix, which is fast.
 TableIndex = NDArray[np.uint8] | NDArray[np.uint16]
 
 

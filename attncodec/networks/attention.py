@@ -98,10 +98,10 @@ class Kernel(nn.Module):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, need_weights: bool = True) -> Pooled:
         """See `Scorer`."""
-        with full_precision(q):  # differences of squares: bf16 has too few digits
+        with full_precision(q):  # bf16 has too few digits for differences of squares
             q, k = _at_least_float32(q), _at_least_float32(k)
             precision = torch.exp(-2 * self.log_sigma)[:, None, None]  # 1 / sigma^2
-            # Without -|q|^2 / 2 sigma^2, which is the same for every key and cancels in the softmax.
+            # The term -|q|^2 / 2 sigma^2 is left out: it is the same for every key and cancels in the softmax.
             scores = (q * precision) @ k.mT - (precision / 2) * k.square().sum(-1)[..., None, :]
         return weighted_sum(scores, v, mask)
 
@@ -124,7 +124,7 @@ class Additive(nn.Module):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, need_weights: bool = True) -> Pooled:
         """See `Scorer`."""
-        queries = q.transpose(0, 1) @ self.query[:, None]  # heads first: one product for each has w in it
+        queries = q.transpose(0, 1) @ self.query[:, None]  # heads come first: w is in one product a head
         keys = k.transpose(0, 1) @ self.key[:, None]
         rows = max(1, ADDITIVE_CHUNK // max(1, keys.numel()))
         chunks = torch.split(queries, rows, dim=2)

@@ -40,7 +40,7 @@ def fold(x: Tensor, layer: nn.Conv2d, factor: int) -> Tensor:
     h, w = height // factor, width // factor
     rows = x.permute(0, 2, 3, 1).reshape(batch, h, factor, w, factor * channels)
     patches = rows.transpose(2, 3).reshape(batch, h, w, factor**2 * channels).permute(0, 3, 1, 2)
-    # The first permute changes nothing but the gradient's strides, which are to be the weight's.
+    # The first permute only gives the gradient the strides of the weight.
     weight = layer.weight.permute(0, 2, 3, 1).reshape(-1, channels, factor, factor).permute(0, 2, 3, 1).flatten(1)
     return conv2d(patches, weight[..., None, None], layer.bias)
 

@@ -17,7 +17,7 @@ def _fused_attention(query: torch.Size, key: torch.Size, value: torch.Size, *_: 
     return 2 * batch * heads * queries * key[2] * (width + value[3])
 
 
-# torch counts the fused attention of GPUs only
+# torch counts only the fused attention of GPUs.
 CPU_ATTENTION = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _fused_attention}
 
 

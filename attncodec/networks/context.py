@@ -29,7 +29,7 @@ DIAGONAL = (0, 3, 1, 2)  # the places of a cell, in raster order, as they take t
 
 def coding_order(kind: str, channels: int) -> list[Tensor]:
     """List for each step the channels of the unshuffled latents (4 * channel + place) that it codes, in order."""
-    # In numpy: models are loaded on torch's meta device, where such operations drag in seconds of imports.
+    # This is numpy because models are loaded on torch's meta device, where such operations import for seconds.
     channel = np.arange(channels)
     quarter = channel * 4 // channels
     steps = {

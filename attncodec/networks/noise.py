@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-# Those of SplitMix64 (Steele, Lea & Flood 2014, doi 10.1145/2660193.2660195), as int64, whose products wrap around.
+# The constants are SplitMix64's (Steele, Lea & Flood 2014, doi 10.1145/2660193.2660195), as int64, which wraps around.
 GAMMA = 0x9E3779B97F4A7C15 - (1 << 64)
 MIX_1, MIX_2 = 0xBF58476D1CE4E5B9 - (1 << 64), 0x94D049BB133111EB - (1 << 64)
 STREAM_BITS = 40  # numbers in a stream, at most 2^40

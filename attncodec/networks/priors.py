@@ -62,7 +62,7 @@ def gaussian_bits(residual: Tensor, scale_index: Tensor) -> Tensor:
     residual, scale_index: one shape, float32; 22 indices to an octave, 70 is a scale of one step.
     """
     scale = scale_of_index(lower_bound(scale_index, 0.0).clamp_max(NUM_SCALES - 1))
-    distance = residual.abs()  # by symmetry: differences of small numbers, not of numbers near 1
+    distance = residual.abs()  # symmetry gives differences of small numbers, not of numbers near 1
     upper = torch.special.erfc((distance - 0.5) / (scale * math.sqrt(2)))
     lower = torch.special.erfc((distance + 0.5) / (scale * math.sqrt(2)))
     gaussian = 0.5 * (upper - lower)
@@ -101,7 +101,7 @@ class LearnedPrior(nn.Module):
         super().__init__()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # compressai's imports warn, and we cannot mend them
-            # Here and not above: it takes seconds to import, and files are written and read without it.
+            # compressai takes seconds to import, and files are written and read without it, so it is imported here.
             from compressai.entropy_models import EntropyBottleneck
 
         self.bottleneck = EntropyBottleneck(channels, init_scale=4)
@@ -113,7 +113,7 @@ class LearnedPrior(nn.Module):
         def rows(z: Tensor) -> Tensor:
             return z.expand(side.shape).transpose(0, 1).flatten(1)[:, None]  # (N, 1, B h w)
 
-        with torch.autocast(z.device.type, enabled=False):  # differences of probabilities: bf16 has too few digits
+        with torch.autocast(z.device.type, enabled=False):  # bf16 has too few digits for differences of probabilities
             step = torch.exp2(-side.gain.float())
             lower, upper = (
                 self.bottleneck._logits_cumulative(rows((z.float() + edge) * step), stop_gradient=False)

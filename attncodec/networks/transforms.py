@@ -39,7 +39,7 @@ def dct_basis(channels: int) -> Tensor:
         rows[0] /= math.sqrt(2)
         return rows
 
-    # In numpy: a model file is loaded on torch's meta device, where each operation drags in seconds of imports.
+    # This is numpy because a model file is loaded on torch's meta device, where an operation imports for seconds.
     basis = np.einsum("ac,uy,vx->auvcyx", dct(3), dct(STRIDE), dct(STRIDE)).reshape(3 * STRIDE**2, -1)
     u, v = np.arange(STRIDE)[:, None], np.arange(STRIDE)[None]
     frequency = np.array([1.0, 3.0, 3.0])[:, None, None] * np.sqrt((u + 1.0) ** 2 + (v + 1.0) ** 2)
@@ -115,7 +115,7 @@ class SynthesisTransform(nn.Module):
 
     def forward(self, y: Tensor) -> Tensor:
         """Map latents to x."""
-        y = y.contiguous(memory_format=torch.channels_last)  # as its gradient: of mixed formats products are slow
+        y = y.contiguous(memory_format=torch.channels_last)  # as its gradient: mixed formats are slow
         features = self.network(y)
         correction = self.head(features)
         with full_precision(y):

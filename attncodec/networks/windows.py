@@ -63,6 +63,6 @@ class Windows:
             return None
         below = torch.arange(self.height, device=device) >= down
         beside = torch.arange(self.width, device=device) >= right
-        # Four pieces of the map are 1 to 4, and padding 0: it sees itself, so that every row has a key.
+        # The four pieces of the map are numbered 1 to 4. Padding is 0 and sees itself, so that every row has a key.
         pieces = self.split((1 + 2 * below[:, None] + beside)[None, None])
         return (pieces == pieces.mT)[:, None]

@@ -14,14 +14,14 @@ def compile_networks(codec: HyperpriorCodec, device: torch.device) -> None:
     """Compile the networks, in place; where it does not work they stay as they are, which is said."""
     try:
         torch.compile(lambda x: x.sin() + 1)(torch.ones(8, device=device))
-    except Exception as error:  # a compiler is missing, most often, or too old: each backend raises its own
+    except Exception as error:  # most often a compiler is missing or too old, and each backend raises its own error
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         logger.warning("torch.compile does not work here, so training goes without it: %s", reason)
         return
     torch._dynamo.config.suppress_errors = True  # a network that does not compile runs as it is; torch says which
-    torch._dynamo.config.recompile_limit = 64  # that of one piece of code, which the context networks share
+    torch._dynamo.config.recompile_limit = 64  # the context networks share one piece of code
     assert isinstance(codec.prior, ContextModel)
     context = codec.prior.networks
-    # Not the hyper analysis: it pads by repeating edges, whose backward pass torch 2.14 does not compile.
+    # The hyper analysis is left out: torch 2.14 does not compile the backward pass of its edge padding.
     for network in (codec.analysis, codec.synthesis, context.hyper, *context.steps):
         network.compile(dynamic=False)

@@ -96,7 +96,7 @@ class Crops:
             except ImageError as error:
                 self.problems.setdefault(self.pieces[number][0].name, str(error))
                 continue
-            # Of the picture: `side`, or as much more as is reduced to it.
+            # The side in the picture is `side`, or more where it is reduced to `side`.
             wanted = side if rng.random() < 0.5 else round(side / rng.uniform(REDUCTION_MIN, 1))
             wanted = min(wanted, max(side, min(piece.shape[:2])))
             top = int(rng.integers(piece.shape[0] - wanted + 1))
@@ -120,7 +120,7 @@ class Crops:
         data = self.config.data
         if data.cache not in ("auto", "device"):
             return {}
-        # The step needs memory, too: the state of what learns, and the activations.
+        # The step needs memory, too, for the optimisers' state and the activations.
         share = data.memory_share if data.cache == "auto" else DEVICE_SHARE
         memory_budget = MemoryBudget(share * torch.cuda.mem_get_info(device)[0])
         return {

@@ -15,8 +15,8 @@ from attncodec.training.phases import learning_rate, place_at
 from attncodec.training.setup import load_held_out, load_pictures, set_up
 from attncodec.training.train_state import TrainState
 
-# Some steps are timed together, again and again, until one takes as long as it did the time before, but for this share:
-# the first ones are slow, for kernels are chosen, caches fill, and on a GPU a step is captured (replay.py).
+# Groups of steps are timed until one group takes as long as the one before, to within this share. The first steps are
+# slow: kernels are chosen, caches fill, and on a GPU a step is captured (replay.py).
 TIMED_STEPS = {"cpu": 2, "cuda": 64}  # at least so many, and so many seconds
 TIMED_S = 2.0
 SETTLED = 0.03

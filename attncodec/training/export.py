@@ -21,7 +21,7 @@ from attncodec.training.train_state import load_weights
 
 logger = logging.getLogger(__name__)
 
-# Of the crops that tables are measured on: a minute's work for configs/default.yaml on two cores.
+# The number of crops that tables are measured on: a minute's work for configs/default.yaml on two cores.
 MEASURED_PIXELS, MEASURED_CROPS_MIN, MEASURED_CROPS_MAX = 1 << 21, 8, 48
 
 

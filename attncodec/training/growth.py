@@ -29,7 +29,7 @@ GROWS = ("latent_channels", "hyper_channels", "context_width", "widths", "analys
 ATTENTION = "attention."
 Transform = Literal["analysis", "synthesis"]
 TRANSFORMS: tuple[Transform, ...] = ("analysis", "synthesis")
-# What takes y_hat and z_hat, where new channels are always zero.
+# These read y_hat and z_hat, whose new channels are always zero.
 READ_SILENCE = ("synthesis.linear.weight", "synthesis.network.0.weight", "prior.networks.hyper.0.0.weight")
 
 
@@ -149,7 +149,7 @@ class Places:
         width, wider = source.config.context_width, grown.config.context_width
         known, known_before = [torch.arange(width)], wider
         for step, (old, new) in enumerate(zip(source.prior.order, grown.prior.order, strict=True)):
-            # What a step codes are latents, 4 * channel + place, in an order of its own.
+            # A step codes the latents 4 * channel + place in an order of its own.
             place = {int(latent): number for number, latent in enumerate(new)}
             here = torch.tensor([place[int(4 * latent[at // 4] + at % 4)] for at in old])
             name = f"prior.networks.steps.{step}"

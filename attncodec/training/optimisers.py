@@ -16,7 +16,7 @@ from torch import Tensor, nn
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 NEWTON_SCHULZ_PAIRS = 2  # four steps, of Jordan's five; the last costs much, and changes the smallest singular values
 MOMENTUM = 0.9
-# A CPU, where making them is a good part of a step, uses orthogonalised matrices for so many steps.
+# A CPU uses its orthogonalised matrices for this many steps, because making them is a good part of a step.
 ORTHOGONALISE_EVERY = 2
 ADAMW_LR_MULTIPLIER = 3.0  # the learning rate of gains, biases and the prior of z, over that of the convolutions
 ADAM_RMS = 0.2  # the usual root mean square of an Adam step, in learning rates

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-BEFORE = 3  # steps that are taken as they come: they compile, choose kernels, and make the optimisers' state
+BEFORE = 3  # steps before the capture, which compile, choose kernels, and make the optimisers' state
 
 Given = TypeVar("Given", bound="DataclassInstance")
 Found = TypeVar("Found", bound="DataclassInstance")
@@ -35,7 +35,7 @@ class Replay(Generic[Given, Found]):
 
     def __init__(self, take: Callable[[Given], Found], device: torch.device) -> None:
         self.take = take
-        # A capture wants a stream of its own, and what it repeats must have begun there.
+        # A capture needs a stream of its own, and the steps that it repeats must have begun there.
         self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self.works = True
         self.forget()
@@ -71,17 +71,17 @@ class Replay(Generic[Given, Found]):
     def _capture(self, inputs: Given) -> None:
         before, mine, graph = torch.cuda.current_stream(), _copy(inputs), torch.cuda.CUDAGraph()
         try:
-            # Other threads may cut crops meanwhile, and allocate memory for them.
+            # Other threads may cut crops meanwhile and allocate memory for them.
             with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
                 result = self.take(mine)
-        except Exception as error:  # of the driver, of a compiled network, of what a step calls
+        except Exception as error:  # the driver, a compiled network or anything that a step calls may raise it
             self.works = False
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             logger.warning("steps cannot be captured as a CUDA graph here, so training goes without it: %s", reason)
         else:
             self.graph, self.inputs, self.result = graph, mine, result
         finally:
-            torch.cuda.set_stream(before)  # a capture that fails leaves its own behind
+            torch.cuda.set_stream(before)  # a capture that fails leaves its own stream behind
 
 
 def _tensors(of: "DataclassInstance") -> list[Tensor]:

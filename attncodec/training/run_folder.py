@@ -27,7 +27,8 @@ from attncodec.training.picture_set import PictureSet
 
 logger = logging.getLogger(__name__)
 
-# A folder that moved (its pictures are compared by name and SHA-256 instead), and what changes no crop.
+# A resumed run may change these: a folder may have moved (pictures are compared by name and SHA-256), and the others
+# change no crop.
 IGNORED_CHANGES = ("data.train", "data.cache", "data.memory_share")
 
 
@@ -129,7 +130,7 @@ class RunFolder:
                 raise ConfigError(f"{self.path} is not empty, and holds no run", "--out names another folder")
             self._clear()
             self.path.mkdir(parents=True, exist_ok=True)
-            write_atomic(self.config, dump_yaml(config).encode())  # first of all: by it the folder is known for a run's
+            write_atomic(self.config, dump_yaml(config).encode())  # comes first: it marks the folder as a run's
             self.last.parent.mkdir(exist_ok=True)
         for place in (self.path, self.last.parent):
             remove_unfinished(place)

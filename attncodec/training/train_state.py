@@ -37,9 +37,9 @@ from attncodec.training.replay import Replay
 from attncodec.training.step_result import StepResult
 
 INITIALISATION_CROPS = 32
-LEVEL_AND_NOISE = 1  # what tells their randomness from that of the crops
+LEVEL_AND_NOISE = 1  # sets their random numbers apart from those of the crops
 EVERYTHING = Phase(share=1.0)  # nothing is frozen
-# What the names of the parameters of each part begin with.
+# The names of the parameters of each part begin with these.
 PARTS: dict[Part, str] = {
     "analysis": "analysis.",
     "gains": "log2_gain",
@@ -83,7 +83,7 @@ class TrainState:
         """Build what learns, with weights from the seed; `initialise`, `begin_from` or `restore` must follow."""
         torch.manual_seed(config.train.seed)
         torch.backends.cudnn.benchmark = True  # crops have one shape
-        torch.backends.cudnn.allow_tf32 = False  # what is not in bf16 needs all of float32: see blocks.full_precision
+        torch.backends.cudnn.allow_tf32 = False  # what is not in bf16 needs full float32: see blocks.full_precision
         codec = build_codec(config.model)
         codec.to(device).to(memory_format=torch.channels_last)
         averaged = copy.deepcopy(codec).requires_grad_(False)
@@ -94,7 +94,8 @@ class TrainState:
         state = cls(
             config, device, codec, averaged, optimisers, in_process_group(codec, distributed), bf16, distributed
         )
-        # Gradients of several processes meet while they are made, and MS-SSIM copies its window to the GPU each step.
+        # A step is not captured where gradients of several processes are averaged within it, nor with MS-SSIM, which
+        # copies its window to the GPU each step.
         if device.type == "cuda" and distributed.size == 1 and not config.train.ms_ssim_share:
             state.replay = Replay(state._train_step, device)
         return state
@@ -211,7 +212,7 @@ class TrainState:
         if self.device.type == "cpu":
             if not taken:
                 return
-        else:  # a GPU is not waited for: its kernels look at the flag
+        else:  # the GPU's kernels look at the flag, so that nobody waits for it
             average_weight = average_weight * taken
             set_found_inf(self.optimisers, (~taken).float())
         set_learning_rate(self.optimisers, lr)

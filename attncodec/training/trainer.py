@@ -36,8 +36,8 @@ class NextMove(IntEnum):
 
     STEP = 0
     VALIDATE = 1
-    FINISH = 2  # the budget is spent: the last validation
-    STOP = 3  # somebody asked for it
+    FINISH = 2  # the budget is spent, and the last validation follows
+    STOP = 3  # a signal asked for it
 
 
 class Trainer:
@@ -94,7 +94,7 @@ class Trainer:
             self.clock.spent()
             if self.progress.finished and self.distributed.is_rank0:
                 self.folder.model.unlink(missing_ok=True)  # of an earlier stop: a kill before sealing must show
-            # And not where an error ended the loop: a step may be half done, and the last checkpoint is whole.
+            # Nothing is saved where an error ended the loop: a step may be half done, and the last checkpoint is whole.
             self._save()
         finally:
             self.display.close()
@@ -120,7 +120,7 @@ class Trainer:
         batch = self.crops.batch_at(progress.step, progress.rollback_count, side)
         count = self.crops.count(side)
         self.unread.append(state.step(progress.step, self.lr, batch, progress.rollback_count, count))
-        # Elsewhere than on a CPU this was a launch, or the compiler; `_read_results` knows better.
+        # On a GPU this timed a launch, or the compiler; `_read_results` measures the steps themselves.
         self.clock.tick(timed=self.read_every == 1)
         reporting = progress.step % self.report_every == 0
         reading = progress.step % self.read_every == 0
