@@ -1,6 +1,6 @@
 """What each kind of attention is worth, untrained inside the shipped model: trained for equal time.
 
-    python scripts/study_attention_inside.py PICTURES --minutes 15 [--only NAMES]
+    python scripts/study_attention_inside.py PICTURES --minutes 9 [--only NAMES]
 
 The shipped model loses its attention, gets that of each kind, which begins as the identity, and everything learns on.
 Loss and files are of the pictures that the runs held out; the models are sealed with measured tables. Nothing should
