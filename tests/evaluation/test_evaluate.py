@@ -5,14 +5,17 @@ import pytest
 from attncodec.coding.sealed import SealedCodec
 from attncodec.errors import ConfigError
 from attncodec.evaluation.evaluate import all_qualities, evaluate_pictures
+from attncodec.pictures import find_pictures
 
 
 def test_a_folder_is_measured_from_python_and_what_fails_is_told(sealed: SealedCodec, pictures: Path) -> None:
     (pictures / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnonsense")
     failed: list[str] = []
-    found = evaluate_pictures(
-        sealed, pictures, [1.0], on_failure=lambda path, error: failed.append(f"{path.name}: {error}")
-    )
+
+    def on_failure(path: Path, error: Exception) -> None:
+        failed.append(f"{path.name}: {error}")
+
+    found = evaluate_pictures(sealed, pictures, find_pictures(pictures), [1.0], on_failure=on_failure)
     assert (found.pictures, found.failed) == (5, 1) and len(failed) == 1 and "broken.png" in failed[0]
     ours = [record.name for record in found.records if record.codec == "attncodec"]
     assert ours == ["a.png", "b.webp", "c.png", "more/d.png"]
