@@ -9,6 +9,7 @@ and is what a set that fits no memory costs. Nothing should run beside it.
 import argparse
 import time
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -16,7 +17,7 @@ from attncodec.config import Config, DataConfig, TrainConfig
 from attncodec.training.data import Crops
 from attncodec.training.picture_set import find_sources, read_pictures, split_pictures
 
-MODES = ("ram", "none")
+MODES: tuple[Literal["ram", "none"], ...] = ("ram", "none")
 
 
 def main() -> None:
