@@ -46,7 +46,17 @@ def test_rows_are_interpolated_linearly_and_integers_rounded_down() -> None:
 
 
 def test_lambda_is_geometric_between_two_levels() -> None:
-    assert [rd_lambda_at((0.01, 0.04), index) for index in (64, 96, 128)] == pytest.approx([0.01, 0.02, 0.04])
+    lambdas = (0.01, 0.04, 0.64)
+    assert [rd_lambda_at(lambdas, index) for index in (64, 96, 128, 160)] == pytest.approx([0.01, 0.02, 0.04, 0.16])
+
+
+def test_an_index_beyond_the_levels_takes_the_nearest_row() -> None:
+    table = torch.tensor([[1.0], [3.0], [9.0]])
+    assert interpolate(table, torch.tensor([0, 256, 1024])).flatten().tolist() == [1, 9, 9]
+
+
+def test_levels_of_integers_are_integers() -> None:
+    assert isinstance(nearest_level(96), int) and nearest_level(96) == 1
 
 
 def test_all_levels_are_drawn_equally_often() -> None:
