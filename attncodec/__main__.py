@@ -1,4 +1,4 @@
-"""`python -m attncodec` is the console script."""
+"""`python -m attncodec` runs the console script."""
 
 from attncodec.cli import main
 

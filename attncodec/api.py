@@ -1,7 +1,7 @@
-"""What a program calls.
+"""Programs use the codec through this module.
 
-codec = attncodec.api.load()         # the shipped model; or load("model.safetensors")
-data = codec.compress(rgb)           # (H, W, 3) uint8 -> bytes of an .atc file
+codec = attncodec.api.load()         # this loads the shipped model; load("model.safetensors") loads another one
+data = codec.compress(rgb)           # rgb is (H, W, 3) uint8, and data has the bytes of an .atc file
 rgb = codec.decompress(data)
 """
 
@@ -32,37 +32,40 @@ class Codec:
         self.sealed = sealed
 
     def compress(self, rgb: RGB, target: Target | None = None, effort: int = 0) -> bytes:
-        """Encode (H, W, 3) uint8, any size, to an .atc file of the quality, size or PSNR that is asked for.
+        """Encode rgb (H, W, 3) uint8, of any size, to an .atc file with the given quality, size or PSNR.
 
-        Effort, 0 to 3, buys smaller or better files with the encoder's time. Raises ConfigError for a quality out of
-        range, or a target that cannot be reached.
+        A higher effort, 0 to 3, gives smaller or better files and takes the encoder longer. Raises ConfigError if the
+        quality is out of range or the target cannot be reached.
         """
         return compress(self.sealed, rgb, target, effort)
 
     def decompress(self, data: bytes) -> RGB:
-        """Decode the bytes of an .atc file to (H, W, 3) uint8. Raises ContainerError, also for another model's file."""
+        """Decode the bytes of an .atc file to (H, W, 3) uint8.
+
+        Raises ContainerError if the file is damaged, or if another model wrote it.
+        """
         return decompress(self.sealed, data)
 
 
 def load(model: str | os.PathLike[str] | None = None, fast: bool = False) -> Codec:
-    """Load a model: a file, a run folder, or a shipped model by name; the default one if none is given.
+    """Load a model from a file, a run folder, or the name of a shipped model, or else load the default one.
 
-    fast: transforms in bfloat16. Raises CheckpointError.
+    If `fast`, the transforms run in bfloat16. Raises CheckpointError if there is no such model or it is damaged.
     """
     return Codec(load_model(choose_model(None if model is None else Path(model)), fast))
 
 
 def set_threads(threads: int | None) -> None:
-    """Set how many CPU threads to use; None: as many as torch takes by itself."""
+    """Set the number of CPU threads; None keeps torch's default."""
     if threads is not None:
         torch.set_num_threads(threads)
 
 
 @dataclass(frozen=True)
 class Compressed:
-    """What came of compressing a picture file.
+    """The result of compressing a picture file.
 
-    psnr_db: of what was written, if it was verified; infinite where it is lossless.
+    `psnr_db` is that of the written file if it was verified, infinite if it is lossless, and None otherwise.
     """
 
     bytes: int
@@ -76,8 +79,8 @@ def compress_file(
 ) -> Compressed:
     """Compress a picture file into an .atc file; `-` is stdin or stdout.
 
-    verify: what was written is decoded and compared. Raises AttncodecError: ImageError for the picture, ConfigError for
-    a target that cannot be reached, CheckError where the file is not what it should be.
+    If `verify`, the written file is decoded and compared. Raises an AttncodecError: ImageError for the picture,
+    ConfigError if the target cannot be reached, and CheckError if the file does not decode as it should.
     """
     rgb = read_rgb(source)
     encoder = PictureEncoder(sealed, rgb, effort)
@@ -99,7 +102,7 @@ def compress_file(
 
 @dataclass(frozen=True)
 class Decompressed:
-    """What came of decompressing an .atc file, and the model that wrote it."""
+    """The result of decompressing an .atc file, and the model that wrote the file."""
 
     width: int
     height: int
@@ -107,9 +110,10 @@ class Decompressed:
 
 
 def decompress_file(models: ModelCache, source: Path, out: Path) -> Decompressed:
-    """Decompress an .atc file into a picture file, PNG where the name does not say another format; `-` is a stream.
+    """Decompress an .atc file into a picture file, PNG unless the suffix names another format; `-` is a stream.
 
-    Raises ContainerError, CheckpointError where there is no model for it, and ImageError where it cannot be written.
+    Raises ContainerError, CheckpointError if there is no model for the file, and ImageError if the picture cannot be
+    written.
     """
     container = unpack(read_input(source))
     sealed = models.model_for(container)
@@ -119,7 +123,7 @@ def decompress_file(models: ModelCache, source: Path, out: Path) -> Decompressed
 
 
 def latents_sha256(data: bytes, models: ModelCache) -> str:
-    """Compute SHA-256, in hex, of the integer latents that an .atc file decodes to: the same on every machine."""
+    """Return the SHA-256, in hex, of the integer latents of an .atc file. It is the same on every machine."""
     container = unpack(data)
     decoder = PictureDecoder(models.model_for(container), container)
     decoder.read_latents()
@@ -127,7 +131,7 @@ def latents_sha256(data: bytes, models: ModelCache) -> str:
 
 
 def describe_file(path: Path) -> dict[str, object]:
-    """Say what stands in an .atc or a model file, by name.
+    """Return what is in an .atc file or a model file, by name.
 
     Raises ContainerError or CheckpointError if it is neither.
     """

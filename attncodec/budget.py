@@ -1,4 +1,4 @@
-"""How long to train."""
+"""A budget says how long to train."""
 
 import re
 from typing import Literal
@@ -11,7 +11,7 @@ UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 class Budget(BaseModel):
-    """So many steps, or so many seconds."""
+    """A number of training steps or of seconds."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -20,7 +20,7 @@ class Budget(BaseModel):
 
     @classmethod
     def parse(cls, text: str) -> "Budget":
-        """`5000` is steps; `90s`, `20m`, `1.5h` and `1h30m` are time. Raises ValueError otherwise."""
+        """Parse a number of steps (`5000`) or a time (`90s`, `20m`, `1.5h`, `1h30m`). Raises ValueError otherwise."""
         text = text.strip()
         if re.fullmatch(r"[0-9]+", text) and int(text) > 0:
             return cls(amount=int(text), unit="steps")
@@ -38,12 +38,12 @@ class Budget(BaseModel):
         return Budget(amount=self.amount + other.amount, unit=self.unit)
 
     def at_least(self, spent: float) -> "Budget":
-        """Return this budget, or what was spent, where that is more: the last validation comes after the budget."""
+        """Return this budget, or what was spent if that is more, because the last validation comes after the budget."""
         return Budget(amount=max(self.amount, spent), unit=self.unit)
 
 
 def budget_of_option(option: str, text: str | None) -> Budget | None:
-    """Read an option of the command line, if it is given. Raises ConfigError that names the option."""
+    """Parse an option of the command line, if it is given. Raises a ConfigError that names the option."""
     try:
         return Budget.parse(text) if text else None
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""What can be set: frozen models with one sentence for each field (config_file.py reads and writes them)."""
+"""All settings are fields of frozen models, described in a sentence each (config_file.py reads and writes them)."""
 
 from typing import Annotated, Literal, get_args
 
@@ -15,7 +15,7 @@ def _budget_text(text: str) -> str:
 
 
 class Section(BaseModel):
-    """A section of the configuration: frozen, and without other keys than its fields."""
+    """A section of the configuration, which is frozen and has no keys other than its fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -28,7 +28,7 @@ WINDOWED = ("dot", "additive", "kernel")
 
 
 class AttentionConfig(Section):
-    """Attention in the transforms."""
+    """Settings of the attention in the transforms."""
 
     kind: AttentionKind = Field(default="gated", description="Attention in the analysis and synthesis transforms.")
     strides: tuple[Literal[8, 16], ...] = Field(
@@ -45,7 +45,7 @@ class AttentionConfig(Section):
     hidden: int = Field(default=16, ge=1, le=256, description="Hidden width of the additive score, in each head.")
 
     def kinds(self, transform: Literal["analysis", "synthesis"]) -> tuple[AttentionKind, AttentionKind]:
-        """Return the kinds at strides 8 and 16."""
+        """Return the kinds of attention at strides 8 and 16."""
         chosen = self.analysis if transform == "analysis" else self.synthesis
         return chosen or (self._at(8), self._at(16))
 
@@ -54,7 +54,7 @@ class AttentionConfig(Section):
 
 
 class ModelConfig(Section):
-    """Everything that decides the shape of the networks."""
+    """All settings that determine the shape of the networks."""
 
     latent_channels: int = Field(default=256, ge=1, le=768, description="Channels of the latent y, at stride 16.")
     hyper_channels: int = Field(
@@ -105,7 +105,7 @@ Factor = Annotated[float, Field(ge=0, le=10)]
 
 
 class DataConfig(Section):
-    """The pictures, and how crops are cut from them."""
+    """Settings of the pictures, and of how crops are cut from them."""
 
     train: str = Field(default="", description="Folder of pictures to train on, searched to the bottom.")
     crop: Crop = Field(default=256, description="Side of the training crops, in pixels, where train.phases says none.")
@@ -132,7 +132,7 @@ LatentRounding = Literal["nearest", "encoder"]
 
 
 class Phase(Section):
-    """A part of a training run."""
+    """A part of a training run, with its own settings."""
 
     share: float = Field(gt=0, le=1, description="Share of the budget; those of all phases add up to 1.")
     crop: Crop | None = Field(
@@ -162,7 +162,7 @@ class Phase(Section):
 
 
 class TrainConfig(Section):
-    """How the codec learns."""
+    """Settings of how the codec is trained."""
 
     budget: Annotated[str, BeforeValidator(str), AfterValidator(_budget_text)] = Field(
         default="2h", description="Steps (5000) or time (90s, 20m, 2h), which train.phases share."

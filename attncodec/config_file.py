@@ -1,4 +1,4 @@
-"""Configurations from YAML and `key=value` overrides, and back."""
+"""Configurations are read from YAML and `key=value` overrides here, and written back."""
 
 import difflib
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from attncodec.config import Config, Section
 from attncodec.errors import ConfigError
 
-# Older configurations have these keys, and their errors name what replaced them.
+# Older configurations have these keys, and the error about one names what replaced it.
 RENAMED = {
     "model.levels": "model.rd_lambdas",
     **dict.fromkeys(("train.constant", "train.final_share", "data.final_crop"), "train.phases"),
@@ -21,7 +21,8 @@ RENAMED = {
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     """Read a YAML file and apply overrides such as `train.budget=20m` on top.
 
-    Raises ConfigError that names the key: unknown (with the nearest valid one), not a valid value, or a broken file.
+    Raises a ConfigError that names the key if it is unknown (with the nearest valid key) or has an invalid value, and
+    one that names the file if it is broken.
     """
     if not path.is_file():
         raise ConfigError(f"there is no configuration file {path}", "shipped ones lie in configs/")
@@ -46,7 +47,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def build_config(tree: dict[str, Any], source: str) -> Config:
-    """Check a nested dict. Raises ConfigError that names `source`, the key and the reason."""
+    """Check a nested dict and build the configuration. Raises a ConfigError that names the key or `source`, and why."""
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
@@ -70,7 +71,7 @@ def _set(tree: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _keys(section: type[BaseModel], prefix: str = "") -> dict[str, Any]:
-    """Dotted keys -> their types."""
+    """Return the types of all fields by their dotted keys."""
     keys: dict[str, Any] = {}
     for name, field in section.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
@@ -100,6 +101,6 @@ def nest(flat: dict[str, Any]) -> dict[str, Any]:
 
 
 def dump_yaml(config: BaseModel) -> str:
-    """Write the resolved configuration as YAML that `load_config` reads back to an equal one."""
+    """Return the resolved configuration as YAML that `load_config` reads back to an equal one."""
     text: str = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, default_flow_style=None)
     return text

@@ -1,7 +1,7 @@
-"""What a terminal sees: log messages, errors as one `error:` line and a `hint:` on stderr, and exit codes.
+"""The terminal gets log messages and errors, an `error:` and a `hint:` line each, on stderr, and an exit code.
 
-Exit codes: 0 done; 1 finished, but some files failed or a check did not hold; 2 could not be done as asked; 130
-interrupted.
+The exit code is 0 if all was done, 1 if the command finished but some files failed or a check did not hold, 2 if it
+could not be done as asked, and 130 if it was interrupted.
 """
 
 import io
@@ -20,19 +20,20 @@ import typer
 from attncodec.errors import AttncodecError, CheckError, RankZeroFailedError
 
 if TYPE_CHECKING:
-    from attncodec.distributed import Distributed  # it imports torch, and --help shall answer at once
+    from attncodec.distributed import Distributed  # it imports torch, and --help should answer at once
 
-# This is ClickException of the click that Typer uses, its own or an installed one: two classes above BadParameter.
+# This is the ClickException of the click that Typer uses, its own copy or an installed one. It is two classes above
+# BadParameter.
 USAGE_ERROR = cast(type[Exception], typer.BadParameter.__mro__[2])
 DONE, FAILURES, REFUSED, INTERRUPTED = 0, 1, 2, 130
 
 
 class StderrHandler(logging.Handler):
-    """Writes messages to stderr as they are, and so that they do not garble a progress bar."""
+    """A handler that writes messages to stderr as they are, without garbling a progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one message."""
-        if "tqdm" in sys.modules:  # else there is no bar, and no need to wait for its import
+        if "tqdm" in sys.modules:  # otherwise there is no bar, and we save its import
             from tqdm import tqdm
 
             tqdm.write(record.getMessage(), file=sys.stderr)
@@ -41,7 +42,7 @@ class StderrHandler(logging.Handler):
 
 
 def log_to_stderr() -> None:
-    """Show the messages of attncodec, once, from the level of `info` on."""
+    """Show each message of attncodec once, from level `info` on."""
     logger = logging.getLogger("attncodec")
     if not any(isinstance(handler, StderrHandler) for handler in logger.handlers):
         logger.addHandler(StderrHandler())
@@ -49,19 +50,19 @@ def log_to_stderr() -> None:
 
 
 def run(app: typer.Typer) -> NoReturn:
-    """Run the command line: every outcome is an exit code, every error one line and a hint."""
-    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]  # wherever it stands
+    """Run the command line. Every outcome becomes an exit code, and every error one line and a hint."""
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]  # --debug may be anywhere
     debug = len(arguments) < len(sys.argv) - 1
     for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
-            signal.signal(number, signal.default_int_handler)  # what is half-written goes, as with Ctrl-C
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP
+            signal.signal(number, signal.default_int_handler)  # half-written files are removed, as with Ctrl-C
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:  # closed by the caller
-            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - for as long as the process lives
+        if getattr(sys, name) is None:  # the caller closed it
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - it stays open until the process ends
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # names of files need not be valid text
-    # Pillow warns of pictures that our own limit, which is checked before a pixel is decoded, allows.
+            stream.reconfigure(errors="backslashreplace")  # file names need not be valid text
+    # Pillow warns about pictures that our own limit allows. We check ours before any pixel is decoded.
     warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
     log_to_stderr()
     try:
@@ -80,12 +81,12 @@ def run(app: typer.Typer) -> NoReturn:
         if debug:
             traceback.print_exc()
         if isinstance(error, OSError) and error.filename is None:
-            # stdout is full or closed, and Python would try and complain again at exit.
+            # stdout is full or closed, and Python would try to flush it again at exit and print another error.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = fail(as_user_error(error))
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        # The remains of torch's process group sometimes abort a process that ends in the usual way ("terminate called
-        # without an active exception"), and torchrun would take that for a failure of finished work.
+        # Leftovers of torch's process group sometimes abort a process that exits normally ("terminate called without an
+        # active exception"), and torchrun would take this for a failure although the work is done.
         try:
             sys.stdout.flush()
         except OSError as error:
@@ -95,7 +96,7 @@ def run(app: typer.Typer) -> NoReturn:
 
 
 def as_user_error(error: BaseException) -> AttncodecError:
-    """Turn what the machine refused (space, the right to write, memory) into one of our errors."""
+    """Convert an error of the machine (no space, no permission to write, no memory) to an AttncodecError."""
     if isinstance(error, AttncodecError):
         return error
     if isinstance(error, OSError):
@@ -105,12 +106,12 @@ def as_user_error(error: BaseException) -> AttncodecError:
 
 
 def say(text: str) -> None:
-    """Print a line for the user; stdout is for results."""
+    """Print a line for the user on stderr, because stdout is for results."""
     print(text, file=sys.stderr, flush=True)
 
 
 def fail(error: AttncodecError, name: str = "") -> int:
-    """Print the `error:` and `hint:` lines -> the exit code."""
+    """Print the `error:` and `hint:` lines and return the exit code."""
     say(f"error: {name + ': ' if name and name not in str(error) else ''}{error}")
     say(f"hint: {error.hint}")
     return FAILURES if isinstance(error, CheckError) else REFUSED
@@ -119,10 +120,11 @@ def fail(error: AttncodecError, name: str = "") -> int:
 def process_files(
     inputs: Sequence[Path], outputs: Sequence[Path], run: Callable[[Path, Path], str], distributed: "Distributed"
 ) -> None:
-    """Run on each file, and tell of each.
+    """Call `run` for each file, and print its summary or its error.
 
-    One that fails is named and the others go on, exit 1; where the only one or all of them fail, exit 2. Of several
-    processes each takes its share, and all wait for the last.
+    If a file fails, the others are still processed. The exit code is then 1, or 2 if all files fail. If there is only
+    one file and one process, the error is raised. Each of several processes takes its share of the files, and all wait
+    for the last one.
     """
     failed = 0
     to_stdout = any(str(target) == "-" for target in outputs)

@@ -1,9 +1,9 @@
-"""The .atc file, version 0: a header of 40 bytes, then the latents. Little-endian throughout.
+"""An .atc file of version 0 is a header of 40 bytes, then the latents. All numbers are little-endian.
 
     offset  size  field
          0     4  magic "ATNC"
          4     1  version, 0
-         5     1  flags: bit 0, elements below the skip threshold are not coded; the others are 0
+         5     1  flags: if bit 0 is set, elements below the skip threshold are not coded; the other bits are 0
          6     2  quality index: quality x 64, from 64 on
          8     4  width in pixels, at least 1
         12     4  height in pixels, at least 1
@@ -15,8 +15,8 @@
         40     -  the latents: one stream (coding/range_coder.py) of z, (N, ceil(height / 64), ceil(width / 64)), then
                   of y, (M, ceil(height / 16), ceil(width / 16)), step by step (networks/context.py)
 
-Width times height, each taken up to a multiple of 64, is at most PIXEL_LIMIT. Version 0 carries no promise: a later
-build may refuse it.
+Width times height, each rounded up to a multiple of 64, is at most PIXEL_LIMIT. Version 0 is not stable: a later build
+may refuse it.
 """
 
 import struct
@@ -27,7 +27,7 @@ from attncodec.errors import ContainerError
 
 MAGIC = b"ATNC"
 VERSION = 0
-PIXEL_LIMIT = 1 << 27  # after both sides are taken up to whole units of 64, as the networks see them
+PIXEL_LIMIT = 1 << 27  # both sides are first rounded up to multiples of 64, as the networks see them
 UNIT = 64
 HEADER = struct.Struct("<4sBBHII8sIII")
 CHECK = struct.Struct("<I")
@@ -36,7 +36,7 @@ HEADER_BYTES = HEADER.size + CHECK.size
 
 @dataclass(frozen=True)
 class Container:
-    """What a .atc file says."""
+    """The contents of an .atc file."""
 
     width: int
     height: int
@@ -66,9 +66,10 @@ def pack(container: Container) -> bytes:
 
 
 def unpack(data: bytes) -> Container:
-    """Read a file, and check everything that can be checked without the model.
+    """Parse the bytes of a file, and check everything that can be checked without the model.
 
-    Raises ContainerError that says which: not an .atc, another version, cut short, damaged, or a size out of bounds.
+    Raises a ContainerError that says whether it is not an .atc file, has another version, is cut short or damaged, or
+    has a size out of bounds.
     """
     if not data:
         raise ContainerError("the file is empty")

@@ -1,7 +1,7 @@
-"""Processes that share one piece of work, as torchrun starts them; without it there is one, which does everything.
+"""Processes that torchrun starts share one piece of work. Without torchrun, one process does everything.
 
-Rank 0 decides, writes and speaks. What it decides reaches the others over gloo, which needs no GPU; gradients go over
-nccl where the devices are GPUs.
+Rank 0 decides, writes files and prints messages. Its decisions reach the other ranks over gloo, which needs no GPU;
+gradients go over nccl if the devices are GPUs.
 """
 
 import logging
@@ -20,32 +20,32 @@ from torch.distributed.rendezvous import rendezvous
 
 from attncodec.errors import AttncodecError, RankZeroFailedError
 
-PATIENCE = timedelta(hours=2)  # for rank 0, which may seal or validate while the others wait
+PATIENCE = timedelta(hours=2)  # rank 0 may seal or validate while the others wait
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Distributed:
-    """This process among `size`, of which `local_size` are on its machine."""
+    """The place of this process among `size` processes, of which `local_size` are on its machine."""
 
     rank: int = 0
     size: int = 1
     local_size: int = 1
-    control: Any = None  # the group that decisions go over; None where this process is the only one
+    control: Any = None  # decisions go over this process group; None means that this process is the only one
 
     @property
     def is_rank0(self) -> bool:
-        """Whether this is the process that decides, writes and speaks."""
+        """Return whether this is the process that decides, writes files and prints messages."""
         return self.rank == 0
 
     def shard(self, items: Sequence[T]) -> Sequence[T]:
-        """Take this process's part: every `size`-th item."""
+        """Return the share of this process, which is every `size`-th item."""
         return items[self.rank :: self.size]
 
     def run_on_rank0(self, work: Callable[[], T]) -> T:
-        """Run `work` on rank 0, and return what it gives in every process.
+        """Run `work` on rank 0, and return its result in every process.
 
-        What it raises is raised there, and RankZeroFailedError elsewhere.
+        If `work` raises an error, rank 0 raises it, and the other ranks raise RankZeroFailedError.
         """
         if self.control is None:
             return work()
@@ -62,7 +62,7 @@ class Distributed:
         return told[0]
 
     def broadcast_floats(self, *figures: float) -> tuple[float, ...]:
-        """Return the figures of rank 0 in every process: for what is decided at every step."""
+        """Return the figures of rank 0 in every process, for decisions that are made at every step."""
         if self.control is None:
             return figures
         said = torch.tensor(figures, dtype=torch.float64)
@@ -70,15 +70,15 @@ class Distributed:
         return tuple(said.tolist())
 
     def any(self, flag: bool) -> bool:
-        """Say whether a flag is set in one of the processes."""
+        """Return whether the flag is set in any of the processes."""
         return flag if self.control is None else self.sum(int(flag)) > 0
 
     def sum(self, count: int) -> int:
-        """Add up a count over the processes."""
+        """Return the sum of a count over the processes."""
         return int(self.all_reduce_sum(torch.tensor(count)))
 
     def all_reduce_sum(self, values: Tensor) -> Tensor:
-        """Add up a tensor on the CPU over the processes, element by element."""
+        """Return the sum of a CPU tensor over the processes, element by element."""
         if self.control is None:
             return values
         values = values.clone()
@@ -86,7 +86,7 @@ class Distributed:
         return values
 
     def collect(self, items: Sequence[T]) -> list[T]:
-        """Collect the items of all processes, in order of rank, however many each has."""
+        """Return the items of all processes in order of rank; each process may have any number of them."""
         if self.control is None:
             return list(items)
         parts: list[Any] = [None] * self.size
@@ -94,7 +94,7 @@ class Distributed:
         return [item for part in parts for item in part]
 
     def gather(self, items: Sequence[T]) -> list[T]:
-        """Collect the items of all processes, each in the place that `shard` took it from."""
+        """Return the items of all processes, each in the place that `shard` took it from."""
         if self.control is None:
             return list(items)
         parts: list[Any] = [None] * self.size
@@ -113,10 +113,10 @@ def restarts_of_torchrun() -> int:
 
 @contextmanager
 def process_group_of_torchrun(device: str = "cpu") -> Iterator[Distributed]:
-    """Join the process group that torchrun started this process in, by its environment.
+    """Join the process group that torchrun describes in the environment of this process.
 
-    Without it there is one process. Log messages come from rank 0 alone. device: cpu or cuda, that of the gradients.
-    Raises AttncodecError on rank 0, and RankZeroFailedError elsewhere, where another process is gone.
+    Without torchrun, this process is the only one. Only rank 0 shows log messages. `device`, cpu or cuda, is that of
+    the gradients. If another process is gone, rank 0 raises AttncodecError, and the other ranks RankZeroFailedError.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield SINGLE_PROCESS

@@ -1,4 +1,4 @@
-"""What a figure depends on besides the configuration: software, machine, and the state of the source."""
+"""Results depend on more than the configuration: on software, on the machine, and on the state of the source."""
 
 import os
 import platform
@@ -14,7 +14,7 @@ PACKAGES = ("torch", "numpy", "compressai", "constriction", "pillow", "safetenso
 
 
 def versions(device: str) -> dict[str, object]:
-    """Collect versions and facts by name, ready for JSON; `git_commit` is null outside a checkout."""
+    """Return versions and facts about the machine by name, ready for JSON; `git_commit` is null outside a checkout."""
     return {
         "attncodec": __version__,
         "git_commit": git_commit(),
@@ -29,12 +29,12 @@ def versions(device: str) -> dict[str, object]:
 
 
 def git_commit() -> str | None:
-    """Find the commit of this source, `-dirty` behind it where it was changed.
+    """Return the commit of this source, followed by `-dirty` if the source was changed since.
 
-    Returns None outside a checkout, or without git.
+    It is None outside a checkout, or without git.
     """
     source = Path(__file__).parent.parent
-    if not (source / ".git").exists():  # installed somewhere inside another project's checkout, perhaps
+    if not (source / ".git").exists():  # we may be installed inside another project's checkout
         return None
     command = ["git", "-C", str(source), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
@@ -44,11 +44,11 @@ def git_commit() -> str | None:
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Say whether the hardware multiplies bfloat16 itself: elsewhere it is emulated, and slower than float32."""
+    """Return whether the hardware multiplies bfloat16 itself; elsewhere it is emulated, and slower than float32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512", "DEFAULT"):
-        # Newer torch has public names for neither; an older one without them trains in float32.
+        # Newer torch has both functions, but under private names; with an older one without them we train in float32.
         checks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
         return any(check is not None and check() for check in checks)
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

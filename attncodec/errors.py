@@ -2,7 +2,7 @@
 
 
 class AttncodecError(Exception):
-    """What went wrong, in one line, and what to do about it: `hint`, or what holds for all errors of the kind."""
+    """An error with a message of one line and a `hint` about what to do, by default that of its class."""
 
     default_hint = "attncodec COMMAND --help says what can be given"
 
@@ -12,7 +12,7 @@ class AttncodecError(Exception):
 
 
 class ConfigError(AttncodecError):
-    """The configuration, or what was asked on the command line, cannot be carried out."""
+    """The configuration or the command line asks for something that cannot be done."""
 
 
 class ImageError(AttncodecError):
@@ -34,11 +34,11 @@ class CheckpointError(AttncodecError):
 
 
 class RankZeroFailedError(AttncodecError):
-    """Rank 0 of several processes cannot go on, and says why: this one has nothing to add."""
+    """Rank 0 of several processes cannot continue and says why, so this process prints nothing."""
 
 
 class TrainingError(AttncodecError):
-    """Training cannot go on."""
+    """Training cannot continue."""
 
 
 class CheckError(AttncodecError):

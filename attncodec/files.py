@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and the names that outputs get."""
+"""This module writes files whole or not at all, and chooses the names of outputs."""
 
 import os
 import sys
@@ -9,15 +9,15 @@ from pathlib import Path
 
 from attncodec.errors import AttncodecError, ConfigError
 
-UNFINISHED = ".attncodec-", ".tmp"  # how the name of a file begins and ends that is not whole yet
-STREAM = Path("-")  # stdin as an input, stdout as an output
+UNFINISHED = ".attncodec-", ".tmp"  # the name of an unfinished file begins and ends with these
+STREAM = Path("-")  # this means stdin as an input and stdout as an output
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write `data` beside `path` under a temporary name, then rename.
+    """Write `data` beside `path` under a temporary name, then rename it.
 
-    Readers never see half a file, and neither an error nor Ctrl-C leaves one behind. What is no regular file (a device,
-    a pipe) is written to as it is.
+    Readers never see half a file, and neither an error nor Ctrl-C leaves one behind. If `path` is not a regular file (a
+    device, a pipe), it is written to directly.
     """
     path = path.resolve()  # a link stays a link
     if path.exists() and not path.is_file():
@@ -44,7 +44,7 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what a process that was killed left half-written."""
+    """Remove the half-written files that a killed process left behind."""
     for path in folder.glob("*".join(UNFINISHED)):
         path.unlink(missing_ok=True)
 
@@ -52,7 +52,7 @@ def remove_unfinished(folder: Path) -> None:
 def read_input(path: Path) -> bytes:
     """Read the bytes of `path`, or of stdin for `-`.
 
-    Raises AttncodecError where there is no such file, or it is a folder.
+    Raises AttncodecError if there is no such file, or if it is a folder.
     """
     if path == STREAM:
         return sys.stdin.buffer.read()
@@ -73,7 +73,7 @@ def write_output(path: Path, data: bytes) -> None:
 
 
 def find_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
-    """Find the files under `folder` with such suffixes, in any case, in order of their relative names."""
+    """Find the files under `folder` with one of the suffixes, in upper or lower case, in order of relative names."""
     found = (path for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
 
@@ -81,16 +81,16 @@ def find_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
 def plan_outputs(
     inputs: Sequence[Path], out: str | None, kinds: Collection[str], suffix: str, force: bool
 ) -> tuple[list[Path], list[Path], list[str]]:
-    """Plan which files to read, one output for each, and notes for the user.
+    """Return the files to read, one output for each, and notes for the user.
 
-    Nothing is written, but the folders under OUT are made.
+    No file is written, but the folders under `out` are created.
 
-    Of a folder among the inputs all files of those kinds are read, to its bottom. An output lies beside its input, or
-    in the folder `out`, where what a folder holds lies in the same folders as there; inputs that would share one keep
-    their own suffix. Where the output of a decoding is there already, it takes the name `x.decoded.png`, so that a
-    round trip keeps the original.
+    All files of the given kinds under a folder among the inputs are read, at any depth. An output lies beside its
+    input, or in the folder `out`, in the same subfolders as in the input folder. Inputs that would share an output keep
+    their own suffix in its name. If the output of a decoding already exists, it gets the name `x.decoded.png` instead,
+    so that a round trip keeps the original.
 
-    Raises ConfigError if a folder has no such files, two inputs share an output all the same, or an output exists and
+    Raises ConfigError if a folder has no such files, if two inputs still share an output, or if an output exists and
     `force` is not set.
     """
     files, places = _expand(inputs, kinds)
@@ -117,7 +117,7 @@ def plan_outputs(
 
 
 def _expand(inputs: Sequence[Path], kinds: Collection[str]) -> tuple[list[Path], list[Path]]:
-    """Find the files to read, and the folder of each within the one that was given."""
+    """Find the files to read, and the subfolder of each within the given folder."""
     if not inputs:
         raise ConfigError("no input given", "name one or more files, or - for stdin")
     files, places = list[Path](), list[Path]()
@@ -131,7 +131,7 @@ def _expand(inputs: Sequence[Path], kinds: Collection[str]) -> tuple[list[Path],
 
 
 def _outputs_in(folders: Sequence[Path | None], files: Sequence[Path], suffix: str) -> tuple[list[Path], list[str]]:
-    """Name the output of each file, in its folder (None: stdout), and say notes."""
+    """Return the output of each file, in its folder (None stands for stdout), and notes for the user."""
     stems = ["stdin" if path == STREAM else path.stem for path in files]
     short = [folder / (stem + suffix) if folder else STREAM for folder, stem in zip(folders, stems, strict=True)]
     counts = Counter(short)
@@ -148,7 +148,7 @@ def _outputs_in(folders: Sequence[Path | None], files: Sequence[Path], suffix: s
 
 
 def check_writable(outputs: Iterable[Path], force: bool) -> None:
-    """Raise ConfigError if two outputs are one file, or one exists (as a folder, or at all unless `force`)."""
+    """Raise ConfigError if two outputs are the same file, or if one is a folder or exists without `force`."""
     counts = Counter(output.resolve() for output in outputs if output != STREAM)
     for output, count in counts.items():
         if count > 1:

@@ -1,4 +1,4 @@
-"""Figures of merit: pure functions, the unit in each name."""
+"""The metrics are pure functions with the unit in each name."""
 
 import math
 from collections.abc import Sequence
@@ -13,32 +13,32 @@ from torch.nn.functional import mse_loss
 from attncodec.pictures import RGB
 
 RD_LAMBDA_OF_WEIGHT_1 = 0.0130
-LOSSLESS_DB = 99.0  # what an equal picture counts as in a mean
-MS_SSIM_MIN_SIDE = 161  # five scales of an 11-pixel window
-MS_SSIM_SCALE = 1280.0  # CompressAI's lambdas for 1 - MS-SSIM (2.40 ... 220) over those for MSE, to 5 %
+LOSSLESS_DB = 99.0  # equal pictures count as this in a mean
+MS_SSIM_MIN_SIDE = 161  # five scales of an 11-pixel window need this
+MS_SSIM_SCALE = 1280.0  # this is CompressAI's lambda for 1 - MS-SSIM (2.40 ... 220) over that for MSE, to 5 %
 
 
 def psnr_db(a: RGB, b: RGB) -> float | None:
-    """Compute the peak signal-to-noise ratio of two (H, W, 3) uint8 pictures; None where they are equal."""
+    """Compute the peak signal-to-noise ratio of two (H, W, 3) uint8 pictures, or return None if they are equal."""
     mse = float(np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2))
     return mse_to_psnr_db(mse) if mse > 0 else None
 
 
 def psnr_for_means_db(a: RGB, b: RGB) -> float:
-    """Compute the PSNR of two pictures such that means exist: equal ones count as 99 dB."""
+    """Compute the PSNR of two pictures for use in a mean, in which equal pictures count as 99 dB."""
     quality_db = psnr_db(a, b)
     return LOSSLESS_DB if quality_db is None else quality_db
 
 
 def mse_to_psnr_db(mse_255: float) -> float:
-    """Turn an MSE on the scale of 0 to 255, above 0, into dB."""
+    """Convert an MSE above 0, on the scale of 0 to 255, to dB."""
     return 10 * math.log10(255**2 / mse_255)
 
 
 def ms_ssim(a: RGB, b: RGB) -> float | None:
     """Compute the multi-scale structural similarity (Wang et al. 2003) of two (H, W, 3) uint8 pictures, in [0, 1].
 
-    None where a side is under 161 pixels: five scales do not fit.
+    Returns None if a side is under 161 pixels, because five scales do not fit.
     """
     if min(a.shape[:2]) < MS_SSIM_MIN_SIDE:
         return None
@@ -49,17 +49,18 @@ def ms_ssim(a: RGB, b: RGB) -> float | None:
 
 
 def bpp(file_bytes: int, width: int, height: int) -> float:
-    """Compute the bits of the whole file, header included, for each pixel."""
+    """Compute the bits per pixel of the whole file, header included."""
     return 8 * file_bytes / (width * height)
 
 
 def bd_rate(reference: Sequence[tuple[float, float]], test: Sequence[tuple[float, float]]) -> float | None:
     """Compute Bjøntegaard's mean difference in rate at equal PSNR (VCEG-M33, 2001), in percent.
 
-    Where it is negative, `test` needs less.
+    If it is negative, `test` needs less rate.
 
-    Curves are (bpp, psnr_db) points, at least two, PSNR rising with the rate; log rate over PSNR is interpolated by
-    monotone cubics (Fritsch & Carlson), as the reference software does. None where they have no PSNR in common.
+    A curve has at least two (bpp, psnr_db) points, and its PSNR rises with the rate. Log rate over PSNR is interpolated
+    by monotone cubics (Fritsch & Carlson), as the reference software does. Returns None if the curves have no PSNR in
+    common.
     """
     from scipy.interpolate import PchipInterpolator
 
@@ -73,7 +74,7 @@ def bd_rate(reference: Sequence[tuple[float, float]], test: Sequence[tuple[float
 
 @dataclass(frozen=True)
 class RDLoss:
-    """What a step minimises (`loss`, differentiable, one number) and its parts, (B,), of each picture."""
+    """The loss that a training step minimises, a differentiable scalar, and its parts, (B,), for each picture."""
 
     loss: Tensor
     rate_bpp: Tensor
@@ -81,10 +82,10 @@ class RDLoss:
 
 
 def rd_loss(x: Tensor, x_hat: Tensor, bits: Tensor, rd_lambda: Tensor, ms_ssim_share: float = 0.0) -> RDLoss:
-    """Compute bpp + rd_lambda * distortion, each picture weighted by `level_weight`.
+    """Compute bpp + rd_lambda * distortion, with each picture weighted by `level_weight`.
 
-    The distortion is 255^2 * MSE, the convention of CompressAI, or `mixed_distortion`. x, x_hat: (B, 3, H, W) float, x
-    in [0, 1]; sides of at least 161 for MS-SSIM. bits, rd_lambda: (B,), of each picture.
+    The distortion is 255^2 * MSE, the convention of CompressAI, or `mixed_distortion`. x and x_hat are (B, 3, H, W)
+    float, with x in [0, 1]; MS-SSIM needs sides of at least 161. `bits` and `rd_lambda` are (B,), one per picture.
     """
     rate_bpp = bits / (x.shape[-2] * x.shape[-1])
     mse_255 = distortion = mse_loss(x_hat.float(), x, reduction="none").sum((1, 2, 3)) * (255**2 / x[0].numel())
@@ -103,15 +104,15 @@ T = TypeVar("T", float, Tensor)
 def mixed_distortion(mse_255: T, ms_ssim: T, ms_ssim_share: float) -> T:
     """Compute a weighted sum of 255^2 * MSE and 1280 * (1 - MS-SSIM).
 
-    CompressAI trains for bpp + lambda * (1 - MS-SSIM) with lambdas of 2.40 to 220; with the factor a level's lambda for
-    MSE means about the same for both.
+    CompressAI trains for bpp + lambda * (1 - MS-SSIM) with lambdas of 2.40 to 220. Because of the factor, a level's
+    lambda for MSE means about the same for both.
     """
     return (1 - ms_ssim_share) * mse_255 + ms_ssim_share * MS_SSIM_SCALE * (1 - ms_ssim)
 
 
 def level_weight(rd_lambda: Tensor) -> Tensor:
-    """Return what the loss of a picture counts, by its lambda.
+    """Return the weight of a picture's loss, which depends on its lambda.
 
-    Losses grow with about the root of lambda, and no level shall drown the others.
+    Losses grow with about the square root of lambda, and the weight keeps one level from dominating the others.
     """
     return (rd_lambda / RD_LAMBDA_OF_WEIGHT_1).rsqrt()

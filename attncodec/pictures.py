@@ -1,4 +1,4 @@
-"""Between picture files and uint8 RGB, and between uint8 and float: rounding happens here only."""
+"""Pictures are converted here between files and uint8 RGB, and between uint8 and float. No other module rounds them."""
 
 import io
 import struct
@@ -19,7 +19,7 @@ from attncodec.files import STREAM, find_files, read_input
 
 RGB = NDArray[np.uint8]  # (H, W, 3)
 
-# A decoded picture is saved with these options: losslessly wherever the format can.
+# A decoded picture is saved with these options, which are lossless if the format can be.
 SAVE: dict[str, tuple[str, dict[str, Any]]] = {
     ".png": ("PNG", {}),
     ".jpg": ("JPEG", {"quality": 95, "subsampling": 0}),
@@ -30,17 +30,17 @@ SAVE: dict[str, tuple[str, dict[str, Any]]] = {
 }
 SUFFIXES = tuple(SAVE)
 
-FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "PPM", "GIF")  # no format that Pillow hands to another program
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "PPM", "GIF")  # Pillow passes none of these to another program
 # Pillow's decoders raise these on damaged data, and their texts say where.
 WRONG_VALUES = (SyntaxError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError)
-BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)  # a warning where it is made an error
+BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)  # warnings may be turned into errors
 DAMAGE = (OSError, EOFError, struct.error, zlib.error, *WRONG_VALUES)
 
 
 def find_pictures(folder: Path, enough: bool = False) -> list[Path]:
     """Find all picture files under `folder`, in order of their relative names.
 
-    Raises ConfigError where there is no folder, and where there are none, unless there is `enough` without them.
+    Raises ConfigError if there is no folder, or if it has no pictures and the caller does not have `enough` without it.
     """
     if not folder.exists():
         raise ConfigError(f"there is no folder {folder}", "check the name, or the folder you are in")
@@ -56,15 +56,18 @@ def find_pictures(folder: Path, enough: bool = False) -> list[Path]:
 
 
 def read_rgb(path: Path) -> RGB:
-    """Read a picture file, or stdin for `-`, as `decode_rgb` does. Raises ImageError, or AttncodecError for no file."""
+    """Read a picture file, or stdin for `-`, as `decode_rgb` does.
+
+    Raises ImageError, or AttncodecError if there is no file.
+    """
     return decode_rgb(read_input(path), "stdin" if path == STREAM else str(path))
 
 
 def decode_rgb(data: bytes, name: str) -> RGB:
     """Decode the bytes of a picture file to (H, W, 3) uint8, turned upright as its EXIF orientation says.
 
-    Grey, palette, CMYK and 16-bit pictures are converted; transparency is dropped, the colours behind it stay.
-    Raises ImageError with `name` where the bytes are no picture, are damaged, or hold more pixels than the limit.
+    Grey, palette, CMYK and 16-bit pictures are converted. Transparency is dropped, and the colours behind it stay.
+    Raises an ImageError with `name` if the bytes are not a picture, are damaged, or hold more pixels than the limit.
     """
     if not data:
         raise ImageError(f"{name} is empty")
@@ -81,13 +84,13 @@ def decode_rgb(data: bytes, name: str) -> RGB:
 def _unreadable(name: str, error: Exception) -> ImageError:
     if isinstance(error, UnidentifiedImageError):
         return ImageError(f"{name} is not a picture that can be read")
-    if isinstance(error, BOMBS):  # Pillow's own limit; as an error it lies above ours
+    if isinstance(error, BOMBS):  # Pillow has its own limit, and its errors start above ours
         return ImageError(f"{name}: {error}", f"the area ends at {PIXEL_LIMIT} pixels")
     return ImageError(f"{name} is damaged: {error}")
 
 
 def picture_size(data: bytes, name: str) -> tuple[int, int]:
-    """Read width and height in a picture's header, as stored: EXIF may turn it. Raises ImageError."""
+    """Read width and height from a picture's header, as stored, before EXIF may turn them. Raises ImageError."""
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             check_size(*image.size)
@@ -99,7 +102,7 @@ def picture_size(data: bytes, name: str) -> tuple[int, int]:
 
 
 def _to_rgb(image: Image.Image) -> RGB:
-    if image.mode.startswith(("I", "F")):  # 16 bits and more: Pillow's own conversion would clip at 255
+    if image.mode.startswith(("I", "F")):  # these have 16 bits or more, and Pillow's own conversion would clip at 255
         values = np.asarray(image, dtype=np.float64)
         if not np.isfinite(values).all():
             raise ImageError("a sample is not a number, or infinite")
@@ -107,8 +110,8 @@ def _to_rgb(image: Image.Image) -> RGB:
         grey = (values * (255 / top)).round().clip(0, 255).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
     if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")  # else Pillow warns about palette entries with transparency
-    return np.array(image.convert("RGB"), dtype=np.uint8)  # a copy: torch wants writable memory
+        image = image.convert("RGBA")  # otherwise Pillow warns about palette entries with transparency
+    return np.array(image.convert("RGB"), dtype=np.uint8)  # this copies, because torch wants writable memory
 
 
 def check_suffix(path: Path) -> None:
@@ -118,9 +121,9 @@ def check_suffix(path: Path) -> None:
 
 
 def encode_rgb(rgb: RGB, suffix: str) -> bytes:
-    """Encode (H, W, 3) uint8 as a picture file of that suffix, one of SUFFIXES; none is PNG.
+    """Encode (H, W, 3) uint8 as a picture file with the given suffix, one of SUFFIXES; an empty one means PNG.
 
-    Raises ImageError where the format has no pictures of that size.
+    Raises ImageError if the format does not allow pictures of that size.
     """
     kind, options = SAVE[suffix.lower() or ".png"]
     file = io.BytesIO()
@@ -132,7 +135,7 @@ def encode_rgb(rgb: RGB, suffix: str) -> bytes:
 
 
 def to_tensor(rgb: RGB) -> Tensor:
-    """Turn (H, W, 3) uint8 into (1, 3, H, W) float in [0, 1]."""
+    """Convert (H, W, 3) uint8 to (1, 3, H, W) float in [0, 1]."""
     return torch.from_numpy(rgb).permute(2, 0, 1)[None].float().div(255)
 
 
@@ -142,13 +145,13 @@ def to_uint8(x: Tensor) -> Tensor:
 
 
 def to_rgb(x: Tensor) -> RGB:
-    """Turn (1, 3, H, W) float into (H, W, 3) uint8."""
+    """Convert (1, 3, H, W) float to (H, W, 3) uint8."""
     rgb: RGB = to_uint8(x[0]).permute(1, 2, 0).contiguous().cpu().numpy()
     return rgb
 
 
 def pad_edges(x: Tensor, multiple: int) -> Tensor:
-    """Pad (B, C, H, W) to the next multiples of H and W, the last row and column repeated."""
+    """Pad (B, C, H, W) by repeating the last row and column until H and W are multiples of `multiple`."""
     height, width = x.shape[-2:]
     beyond = (0, -width % multiple, 0, -height % multiple)
     return F.pad(x, beyond, mode="replicate") if any(beyond) else x  # padding by nothing would still copy it

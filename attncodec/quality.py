@@ -1,8 +1,8 @@
-"""Qualities: what users say, what files store, and what lies between two levels.
+"""Qualities are converted here between what users give and what files store, and interpolated between levels.
 
-A model has levels of quality, 1 to L, each with a lambda of its own. Between two levels there are 64 steps, so a
-*quality index*, 64 times a quality, is an integer: 64 is level 1, 96 lies half way to level 2. It stands in every .atc
-file. Functions take an index as an int, or a tensor of them, and no other module converts one.
+A model has quality levels 1 to L, each with its own lambda. Between two levels there are 64 steps, so a *quality
+index*, 64 times a quality, is an integer: 64 is level 1, and 96 is half way to level 2. It is stored in every .atc
+file. Functions take an index as an int or as a tensor of indices, and no other module converts one.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from numpy.random import Generator
-    from torch import Tensor  # what needs numbers alone shall not wait for torch
+    from torch import Tensor  # callers that need only numbers should not wait for torch
 
-QUALITY_STEPS = 64  # between two levels
-LOWEST = QUALITY_STEPS  # the index of level 1
+QUALITY_STEPS = 64  # steps between two levels
+LOWEST = QUALITY_STEPS  # this is the index of level 1
 
 Index = TypeVar("Index", "int", "Tensor")
 
 
 def index_of_level(level: int) -> int:
-    """Return the quality index of a level, from 1."""
+    """Return the quality index of a level, which counts from 1."""
     return QUALITY_STEPS * level
 
 
 def index_of_quality(quality: float) -> int:
-    """Return the nearest quality index; 0, which no model has, for what is not finite."""
+    """Return the nearest quality index, or 0, which no model has, if the quality is not finite."""
     return round(quality * QUALITY_STEPS) if math.isfinite(quality) else 0
 
 
@@ -36,7 +36,7 @@ def quality_of_index(quality_index: int) -> float:
 
 
 def quality_indices(levels: int) -> range:
-    """List all quality indices of a model with so many levels."""
+    """Return all quality indices of a model with this number of levels."""
     return range(LOWEST, QUALITY_STEPS * levels + 1)
 
 
@@ -48,8 +48,8 @@ def index_at_share(share: float, levels: int) -> int:
 def draw_index(rng: Generator, levels: int) -> int:
     """Draw a quality index at random.
 
-    What lies beyond the first and the last level, by half of one, counts as theirs: so all levels are drawn equally
-    often.
+    The range extends by half a level beyond the first and the last one and is clamped to them, so that all levels are
+    drawn equally often.
     """
     half, highest = QUALITY_STEPS // 2, index_of_level(levels)
     drawn = LOWEST + int(rng.integers(-half, highest - LOWEST + half))
@@ -62,17 +62,17 @@ def split(quality_index: Index) -> tuple[Index, Index]:
 
 
 def nearest_level(quality_index: Index) -> Index:
-    """Return the number of the nearest level, from 0; of two that are equally near, the higher one."""
+    """Return the number of the nearest level, from 0, and the higher one if two are equally near."""
     return (quality_index + QUALITY_STEPS // 2) // QUALITY_STEPS - 1
 
 
 def interpolate(table: Tensor, quality_index: Tensor) -> Tensor:
-    """Interpolate the rows of a table, one a level, linearly.
+    """Interpolate linearly between the rows of a table, which has one row for each level.
 
-    table: (L, K); quality_index: (B,) int64 -> (B, K), rounded down where the table holds integers.
+    `table` is (L, K) and `quality_index` is (B,) int64. Returns (B, K), rounded down if the table holds integers.
     """
     low, part = split(quality_index)
-    low = low.clamp(0, table.shape[0] - 1)  # an index of no level shall not be that of another
+    low = low.clamp(0, table.shape[0] - 1)  # an index below level 1 must not wrap to the last row
     high, part = (low + 1).clamp_max(table.shape[0] - 1), part[:, None]
     mixed = table[low] * (QUALITY_STEPS - part) + table[high] * part
     return mixed / QUALITY_STEPS if table.is_floating_point() else mixed // QUALITY_STEPS

@@ -1,10 +1,10 @@
-"""What each part of the codec is worth: variants of a configuration, trained for equal time on the same pictures.
+"""Measure what each part of the codec is worth, by variants trained for equal time on the same pictures.
 
     python scripts/ablate.py PICTURES [--minutes 5] [--out results/ablation]
 
 A variant is one change to configs/default.yaml, trained into runs/ablate-NAME and measured on the pictures that its run
-held out of training, through real files. The BD-rate is against the default, of the mean over pictures; negative: less
-rate at equal PSNR. Nothing should run beside it. A variant whose figures are there is not done again.
+held out of training, through real files. The BD-rate is against the default, of the mean over pictures; a negative one
+means less rate at equal PSNR. Nothing should run beside it. A variant whose figures exist is not trained again.
 """
 
 import math
@@ -20,13 +20,13 @@ from attncodec.networks.hyperprior import HyperpriorCodec
 
 
 def usual_start() -> None:
-    """No DCT: the linear path starts at zero, and the networks' last layers as torch starts them."""
+    """Start without the DCT: the linear path is zero, and torch initialises the networks' last layers."""
     transforms.dct_basis = lambda channels: torch.zeros(channels, 3 * transforms.STRIDE**2)
     transforms._zero = lambda layer: layer
 
 
 def latents_as_they_are() -> None:
-    """Latents are not divided by their standard deviations: the networks see DCT coefficients as they are."""
+    """Do not divide latents by their standard deviations, so that the networks see DCT coefficients as they are."""
 
     def initialise(codec: HyperpriorCodec, x: Tensor) -> None:
         with torch.no_grad():
@@ -38,7 +38,7 @@ def latents_as_they_are() -> None:
 
 
 def checkerboard() -> None:
-    """Two steps of context in place of four: the latents of one colour of the board, then those of the other."""
+    """Use two context steps in place of four: first the latents of one colour of the board, then those of the other."""
 
     def coding_order(kind: str, channels: int) -> list[Tensor]:
         first, second, third, fourth = (4 * torch.arange(channels) + place for place in context.DIAGONAL)

@@ -1,10 +1,11 @@
-"""How fast files are written and read, beside CompressAI's codecs on the same machine.
+"""Measure how fast files are written and read, beside CompressAI's codecs on the same machine.
 
     python scripts/bench_codec.py MODEL PICTURES [--out results/bench_codec.json] [--repeats 3] [--ours]
 
-CPU, 2 threads, warm: pixels to file and back, medians over repeats of the mean over pictures. CompressAI's models have
-random weights (N = 128), said so: their time hardly depends on them. Also the coder alone, on the unskipped symbols of
-the highest quality, sorting and scattering included, on one thread. --ours leaves CompressAI's out.
+It times pixels to file and back on the CPU, warm, with 2 threads: medians over repeats of the mean over pictures.
+CompressAI's models (N = 128) have random weights, because their time hardly depends on them. It also times the coder
+alone, on the unskipped symbols of the highest quality, sorting and scattering included, on one thread. --ours leaves
+CompressAI's models out.
 """
 
 import argparse
@@ -79,7 +80,7 @@ def timed(
 
 
 class Recorder(BitCounter):
-    """Keeps what would be coded."""
+    """A bit counter that keeps the symbols that would be coded."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -90,7 +91,7 @@ class Recorder(BitCounter):
 
 
 def time_coder(codec: SealedCodec, rgb: RGB, repeats: int) -> dict[str, float]:
-    """Millions of symbols a second, both ways."""
+    """Measure how many millions of symbols a second the coder writes and reads."""
     torch.set_num_threads(1)
     encoder = PictureEncoder(codec, rgb)
     at = torch.tensor([codec.quality_indices[-1]])

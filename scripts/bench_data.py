@@ -1,9 +1,9 @@
-"""The data side of training alone: crops a second for each way to keep pictures, without a model.
+"""Measure the data side of training alone: crops a second for each way to keep pictures, without a model.
 
     python scripts/bench_data.py PICTURES [--seconds 10] [--batch 8] [--crop 256]
 
 `ram` cuts crops from decoded pictures; `none` decodes a picture for every crop, on as many threads as there are cores,
-and is what a set that fits no memory costs. Nothing should run beside it.
+which is what a data set costs that does not fit into memory. Nothing should run beside it.
 """
 
 import argparse

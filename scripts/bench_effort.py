@@ -1,10 +1,10 @@
-"""What effort buys: seconds to encode, and BD-rate against effort 0, through real files.
+"""Measure what effort gains: seconds to encode, and BD-rate against effort 0, through real files.
 
     python scripts/bench_effort.py PICTURES [--model MODEL] [--names kodim01 ...] [--out results/effort]
 
-At qualities 2, 4 and 6 of each named picture, each encoded anew at each effort, seconds from pixels to file. The
-BD-rate of a picture is over its own three points; the table holds means over pictures. A picture whose figures are
-there is not done again.
+Each named picture is encoded at qualities 2, 4 and 6, from the start for each effort, and the seconds are those from
+pixels to file. The BD-rate of a picture is over its own three points; the table holds means over pictures. A picture
+whose figures exist is not measured again.
 """
 
 import argparse
@@ -50,7 +50,7 @@ def measure(codec: SealedCodec, path: Path) -> dict[str, list[dict[str, float]]]
 
 
 def table(pictures: dict[str, Any]) -> str:
-    """Markdown."""
+    """Format the results as a Markdown table."""
     lines = ["| effort | rounds | seconds a picture | at most | BD-rate |", "| ---: | ---: | ---: | ---: | ---: |"]
     for effort in range(len(REFINEMENT_SCHEDULES)):
         changes, seconds = [], []

@@ -1,14 +1,14 @@
-"""Equal time against CompressAI's mbt2018-mean: the same minutes, pictures and cores, real files of the test pictures.
+"""Compare with CompressAI's mbt2018-mean at equal time, on the same pictures and cores, by files of the test pictures.
 
     python scripts/bench_equal_time.py PICTURES TEST_PICTURES [--minutes 20] [--out results/equal_time]
 
-Trains one after the other, nothing beside them:
+It trains one after the other, and nothing should run beside them:
   theirs        compressai's mbt2018-mean (N = 128, M = 192), lambda 0.0130, in a loop like its example script
                 (usual_loop.py), batch 16 of 256 x 256, 2 workers
   ours          configs/default.yaml with the same budget in time
   equal_crops   configs/default.yaml with a budget in steps that shows it as many crops as theirs has seen
-and writes the points of each, and our PSNR at their mean bpp, interpolated on our curve and never extrapolated. Their
-files are counted without a header. A step that is done already (its JSON or its run is there) is not done again.
+It writes the points of each, and our PSNR minus theirs at their mean bpp, interpolated on our curve and never
+extrapolated. Their files are counted without a header. A step whose JSON or run exists is not done again.
 """
 
 import argparse
@@ -35,7 +35,7 @@ CONFIG = "configs/default.yaml"
 
 
 def train_theirs(paths: list[Path], seconds: float) -> tuple[torch.nn.Module, int]:
-    """Until the time is out -> model, crops seen."""
+    """Train until the time is out, and return the model and the number of crops that it saw."""
     from compressai.zoo import image_models
 
     torch.manual_seed(0)
@@ -45,7 +45,7 @@ def train_theirs(paths: list[Path], seconds: float) -> tuple[torch.nn.Module, in
 
 
 def measure_theirs(net: torch.nn.Module, paths: list[Path]) -> dict[str, float]:
-    """Mean bpp and PSNR over pictures: compress to strings and back."""
+    """Measure mean bpp and PSNR over pictures, which are compressed to strings and decompressed."""
     net.eval()
     net.update(force=True)
     rates_bpp, qualities_db = [], []
@@ -71,7 +71,7 @@ def ours(name: str, budget: str, pictures: Path, test: list[Path]) -> list[dict[
 
 
 def measure_ours(codec: SealedCodec, quality: float, paths: list[Path]) -> dict[str, float]:
-    """Mean bpp and PSNR over pictures: the bytes of whole files, header included, and back."""
+    """Measure mean bpp and PSNR over pictures, by the bytes of whole files, header included."""
     rates_bpp, qualities_db = [], []
     for path in paths:
         rgb = read_rgb(path)
@@ -82,7 +82,7 @@ def measure_ours(codec: SealedCodec, quality: float, paths: list[Path]) -> dict[
 
 
 def gain_db(curve: list[dict[str, float]], point: dict[str, float]) -> float | None:
-    """Our PSNR above theirs at their bpp, on a curve over log bpp; None where it would be extrapolated."""
+    """Return our PSNR minus theirs at their bpp, on a curve over log bpp, or None where it would be extrapolated."""
     rates_bpp = np.array([p["bpp"] for p in curve])
     if not rates_bpp[0] <= point["bpp"] <= rates_bpp[-1]:
         return None

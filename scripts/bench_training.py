@@ -1,19 +1,19 @@
-"""How many crops a second training sees: the usual loop, the same module through ours, and our default codec.
+"""Measure how many crops a second training sees: the usual loop, its module in our loop, and our default codec.
 
     python scripts/bench_training.py PICTURES [--seconds 60] [--pairs 3] [--device cuda] [--out FILE]
 
-Batch 8 of 256 x 256, the same pictures of at most a megapixel. The usual loop (usual_loop.py, 4 workers) trains
-compressai's Cheng2020Attention(N = 128), unchanged; `same module` is that very module through our data, precision,
-memory format and optimisers, on a GPU as one CUDA graph (our codecs need no auxiliary loss); `default` is
-configs/default.yaml through `TrainState`. They take turns, each in a process of its own; medians over the pairs. The
-first time each also trains on one batch, over and over, which leaves the data side out.
+All train in batches of 8 crops of 256 x 256, on the same pictures up to a megapixel. The usual loop (usual_loop.py, 4
+workers) trains compressai's Cheng2020Attention(N = 128), unchanged; `same module` trains that module with our data,
+precision, memory format and optimisers, on a GPU as one CUDA graph (our codecs need no auxiliary loss); `default`
+trains configs/default.yaml by `TrainState`. They take turns, each in a process of its own, and the results are medians
+over the pairs. The first time, each also trains on one batch again and again, which leaves the data side out.
 
-Beside `same module` stand the multiplications of its step, forward and backward, and how many a second a large matrix
-product reaches on this machine, which no training can pass.
+`same module` also counts the multiplications of its step, forward and backward, and measures how many a second a large
+matrix product reaches on this machine, which no training can exceed.
 
-On a GPU also the share of the wall time in which its kernels run: what they take in a step, the mean over 20 as torch's
-profiler sees them, by what a step takes, the mean over 200 without the profiler, which slows the launches. And
-`default` in a larger batch.
+On a GPU it also measures the share of the wall time in which kernels run: their time in a step (the mean over 20 steps
+in torch's profiler) over the time of a step (the mean over 200 without the profiler, which slows the launches). And it
+trains `default` in a larger batch.
 """
 
 import argparse
@@ -49,12 +49,12 @@ BATCH, CROP, WORKERS = 8, 256, 4
 MEGAPIXEL = 1 << 20
 WARM_STEPS = {"cpu": 2, "cuda": 20}
 BUSY_STEPS, PROFILED_STEPS = 200, 20
-LARGER = 32  # a batch that a GPU has room for
+LARGER = 32  # a GPU has room for this batch
 MATRIX = 4096
 
 
 def small_pictures(folder: Path) -> list[Path]:
-    """Those of at most a megapixel."""
+    """Return the paths of pictures of at most a megapixel."""
     return [path for path in find_pictures(folder) if read_rgb(path).size <= 3 * MEGAPIXEL]
 
 
@@ -77,20 +77,20 @@ def cheng2020() -> nn.Module:
 
 @dataclass(frozen=True)
 class Trial:
-    """What a process measures."""
+    """The measurement that one process makes."""
 
     folder: Path
     seconds: float
     device: torch.device
     batch: int
-    brief: bool  # only with the data side
+    brief: bool  # measure only with the data side
 
 
 Figures = dict[str, float]
 
 
 def arithmetic(net: nn.Module, device: torch.device) -> Figures:
-    """Multiplications of a step for each crop, in billions, and what matrix products reach here in a second."""
+    """Measure the multiplications of a step for each crop, and of matrix products in a second, in billions."""
     with FlopCounterMode(display=False) as counter:
         out = net(torch.rand(1, 3, CROP, CROP, device=device))
         sum(tensor.sum() for tensor in (out["x_hat"], *out["likelihoods"].values())).backward()
@@ -122,10 +122,10 @@ def usual(trial: Trial) -> Figures:
 
 
 def capturable(net: nn.Module) -> nn.Module:
-    """Replace two lines of the module, which a CUDA graph cannot hold, by equal ones.
+    """Replace two operations of the module, which a CUDA graph cannot capture, by equivalent ones.
 
-    The prior of z permutes by a tensor, for whose numbers the GPU is waited for, and a masked convolution puts its
-    weights into another place in every step.
+    The prior of z permutes by a tensor, and reading its values waits for the GPU; a masked convolution puts its weights
+    into another place in memory in every step.
     """
     bottleneck = net.entropy_bottleneck
 
@@ -147,14 +147,14 @@ def capturable(net: nn.Module) -> nn.Module:
 
 @dataclass(frozen=True)
 class Crop:
-    """What a step is given."""
+    """The input of a step."""
 
     x: Tensor  # (B, 3, H, W) uint8
 
 
 @dataclass(frozen=True)
 class Loss:
-    """What a step gives."""
+    """The output of a step."""
 
     loss: Tensor
 
@@ -162,7 +162,7 @@ class Loss:
 def same_module(trial: Trial) -> Figures:
     device = trial.device
     bf16, on_gpu = has_bf16(device), device.type == "cuda"
-    # On a CPU contiguous: oneDNN under torch 2.14 corrupts the heap with this module in channels_last.
+    # A CPU uses contiguous memory: oneDNN under torch 2.14 corrupts the heap with this module in channels_last.
     form = torch.channels_last if on_gpu else torch.contiguous_format
     net = cheng2020().to(device).to(memory_format=form).train()
     figures = {} if trial.brief else arithmetic(net, device)
@@ -198,7 +198,7 @@ def default(trial: Trial) -> Figures:
 
 
 def timed(step: Callable[[int, Tensor], object], crops: Crops, trial: Trial) -> Figures:
-    """After the first steps."""
+    """Measure the crops a second after the first steps."""
     steps = itertools.count()
 
     def take(batch: Tensor | None = None) -> None:
@@ -231,7 +231,7 @@ def wait(device: torch.device) -> None:
 
 
 def busy_share(take: Callable[[], None]) -> float:
-    """All kernels run in one stream, one after the other, so that their times add up."""
+    """Measure the share of time in which kernels run; all run one after another in one stream, so times add up."""
     from torch.profiler import ProfilerActivity, profile
 
     def take_s(steps: int) -> float:
@@ -272,7 +272,7 @@ def main() -> None:
     runs: dict[str, list[Figures]] = {name: [] for name in CONTENDERS}
 
     def measure(name: str, kind: str, *flags: str) -> None:
-        """One more, and all so far into the file: a machine may be lent for less than the whole takes."""
+        """Measure once more and save all so far, because a machine may be lent for less time than the whole takes."""
         command = [sys.executable, "-W", "ignore", __file__, str(options.pictures), "--seconds", str(options.seconds)]
         command += ["--device", options.device, "--one", kind, *flags]
         found = json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)

@@ -4,7 +4,7 @@
 
 The weights are those of the old file; those of the integer networks are rounded again, to the range of format 4. The
 tables of z stay as they are. What format 4 measures is measured on crops of PICTURES, the folder that the model was
-trained on. Files that the old model wrote need a build from before: the new model has another identity.
+trained on. Files that the old model wrote need an earlier build, because the new model has another decoder_id.
 """
 
 import argparse
@@ -36,7 +36,7 @@ OLD_BIAS_BITS = 20
 
 
 def read_old(path: Path) -> tuple[HyperpriorCodec, Tables, dict[str, Any]]:
-    """The codec in floats, its tables of z, and how it was trained. Raises CheckpointError."""
+    """Read the codec in floats, its tables of z, and how it was trained. Raises CheckpointError."""
     meta, tensors = read_meta(path, OLD_FORMAT), read_tensors(path)
     fields = dict(meta["config"])
     codec = build_codec(ModelConfig.model_validate({"rd_lambdas": fields.pop("levels"), **fields}))
@@ -55,7 +55,7 @@ def read_old(path: Path) -> tuple[HyperpriorCodec, Tables, dict[str, Any]]:
 
 
 def training_crops(pictures: Path, count: int, side: int) -> Tensor:
-    """Crops of the pictures that a run on this folder trains on, (count, 3, side, side) in [0, 1]."""
+    """Return crops of the pictures that a run on this folder trains on, (count, 3, side, side) in [0, 1]."""
     data = DataConfig(train=str(pictures), crop=side)
     config = Config(data=data, train=TrainConfig(batch=count))
     crops = Crops(load_pictures(config).train, config, torch.device("cpu"))

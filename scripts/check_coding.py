@@ -1,12 +1,12 @@
-"""Does a sealed codec cost what its float networks promise, smoothly over all qualities, and are targets met?
+"""Check that a sealed codec costs what its float networks promise, smoothly over all qualities, and meets targets.
 
     python scripts/check_coding.py RUN PICTURES [--out results/coding.json]
 
-RUN is a run folder: its model, and the checkpoint that the model was sealed from. Of all pictures at qualities 1, 4 and
-8 (or what the model has): the bytes of the file against the ideal code length of the same latents under the float
-networks, and the part of the difference that integers and tables make; how often a clamp acted. Of four pictures: the
-worst fall of rate and PSNR from one step of 0.1 in quality to the next, how far targets are missed, and what it costs
-that half way between two levels z is coded by the tables of the nearest one.
+RUN is a run folder with a model, and the checkpoint that the model was sealed from. For all pictures, at qualities 1, 4
+and 8 (or those that the model has), the script compares the bytes of the file with the ideal code length of the same
+latents under the float networks, finds the part of the difference that integers and tables make, and counts how often a
+clamp acted. For four pictures it measures the worst fall of rate and PSNR from one step of 0.1 in quality to the next,
+how far targets are missed, and what it costs that half way between two levels z is coded by the tables of the nearest.
 """
 
 import argparse
@@ -47,7 +47,7 @@ SMOOTH_PICTURES = 4
 
 
 class Clamps:
-    """Counts elements at the ends of their ranges, in the exact networks of a codec."""
+    """Counts elements at the ends of their ranges, in the integer networks of a codec."""
 
     def __init__(self, codec: SealedCodec) -> None:
         self.activations = self.lowest_scales = self.highest_scales = self.elements = 0
@@ -73,7 +73,7 @@ class Clamps:
 
 @torch.inference_mode()
 def code_lengths(codec: SealedCodec, floats: HyperpriorCodec, rgb: RGB, quality: float) -> dict[str, float]:
-    """Bits of the same latents: in the file, by the integers and their tables, by the float networks."""
+    """Measure the bits of the same latents in the file, by the integers and their tables, and by the float networks."""
     encoder, at = PictureEncoder(codec, rgb), torch.tensor([codec.quality_index(quality)])
     container = encoder.write(int(at))
     skip_below = SKIP_SCALE_INDEX if container.skip else 0
@@ -81,10 +81,10 @@ def code_lengths(codec: SealedCodec, floats: HyperpriorCodec, rgb: RGB, quality:
     latents = encoder.latents.y
     z = codec.codec.hyper_analysis(latents)
     bottleneck = EncodeBottleneck(counter, codec.z_tables, codec.y_tables, skip_below, codec.rounding(int(at)))
-    offsets, codec.codec.offsets = codec.codec.offsets, None  # the symbols alone
+    offsets, codec.codec.offsets = codec.codec.offsets, None  # y_hat must hold the symbols alone
     y_hat = codec.codec.transmit(bottleneck, at, codec.codec.apply_gain(latents, at))
     codec.codec.offsets = offsets
-    # Scale indices of floats go below 0, and are coded then.
+    # The scale indices of the float networks may be below 0; where nothing is skipped, those are coded, too.
     ideal = RoundBottleneck(SKIP_SCALE_INDEX if container.skip else -math.inf)
     floats.transmit(ideal, at, y_hat.float(), z)
     return {
@@ -98,7 +98,7 @@ def code_lengths(codec: SealedCodec, floats: HyperpriorCodec, rgb: RGB, quality:
 
 @torch.inference_mode()
 def z_between_levels(codec: SealedCodec, floats: HyperpriorCodec, rgb: RGB) -> dict[str, float]:
-    """Bits half way between levels: of z, by the tables of the nearest level and by the density itself, and of all."""
+    """Measure bits half way between levels: of z by the nearest level's tables and by the density, and of the file."""
     encoder, found = PictureEncoder(codec, rgb), {"table_bits": 0.0, "density_bits": 0.0, "file_bits": 0.0}
     z = codec.codec.hyper_analysis(encoder.latents.y)
     assert codec.codec.z_prior is not None and floats.z_prior is not None
@@ -115,7 +115,7 @@ def z_between_levels(codec: SealedCodec, floats: HyperpriorCodec, rgb: RGB) -> d
 
 
 def smoothness(codec: SealedCodec, rgb: RGB) -> dict[str, float]:
-    """The worst falls over all steps of 0.1, and the least rises over whole levels."""
+    """Measure the worst falls over all steps of 0.1, and the least rises over whole levels."""
     encoder, top = PictureEncoder(codec, rgb), len(codec.header.config.rd_lambdas)
     points = []
     for quality in np.arange(1, top + 0.05, 0.1):
@@ -134,7 +134,7 @@ def smoothness(codec: SealedCodec, rgb: RGB) -> dict[str, float]:
 def misses(codec: SealedCodec, rgb: RGB) -> dict[str, float]:
     """Measure how far the files are from targets between the qualities.
 
-    They are bytes, in parts of the target and less the allowance, and dB. Negative would be over the target.
+    Misses of bytes are shares of the target, and those of PSNR are in dB. A negative one would not meet the target.
     """
     encoder = PictureEncoder(codec, rgb)
     missed, missed_db = [], []
@@ -159,7 +159,7 @@ def misses(codec: SealedCodec, rgb: RGB) -> dict[str, float]:
 
 
 def verdict(result: dict[str, Any]) -> dict[str, bool]:
-    """Which bars hold."""
+    """Return which of the requirements hold."""
     rows = [row for rows in result["code_lengths"].values() for row in rows]
     smooth, targets = result["smoothness"].values(), result["targets"].values()
     return {

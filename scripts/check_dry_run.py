@@ -1,9 +1,9 @@
-"""Does `train --dry-run` promise as many steps as training takes?
+"""Check that `train --dry-run` promises as many steps as training takes.
 
     python scripts/check_dry_run.py PICTURES [--config configs/default.yaml] [--budget 60s] [--out results/dry_run.json]
 
-Runs the dry run, then trains for the budget, each in a process of its own, and compares the steps. Fails where they
-differ by more than a tenth.
+The script does the dry run, then trains for the budget, each in a process of its own, and compares the steps. It fails
+if they differ by more than a tenth.
 """
 
 import argparse

@@ -1,13 +1,13 @@
-"""Do files decode to the encoder's latents under other kernels, thread counts and instruction sets?
+"""Check that files decode to the encoder's latents under other kernels, thread counts and instruction sets.
 
     python scripts/check_exact.py MODEL PICTURES [--out results/exact.json] [--python OTHER_PYTHON ...] [--files FOLDER]
 
-Writes every picture at qualities 1, 4 and 8 (or what the model has), with 25 pictures of noise and 25 of text and flat
-graphics besides, then reads the latents of all of them again in a process of its own for each variant; where there is a
-GPU, on that too. A file holds a checksum of the encoder's latents, so a mismatch is noticed by the decoder itself.
---python adds variants: interpreters of other environments, with another torch. --files keeps the files in a folder;
-where it has them already, from another machine, they are read here, on the CPU and the GPU. The control puts the float
-networks in place of the integers: it must show mismatches, or the test would test nothing.
+The script writes every picture at qualities 1, 4 and 8 (or those that the model has), and 25 pictures of noise and 25
+of text and flat graphics, then reads the latents of all of them in a process of its own for each variant, also on a GPU
+if there is one. A file holds a checksum of the encoder's latents, so the decoder itself notices a mismatch. --python
+adds variants: interpreters of other environments, with another torch. --files keeps the files in a folder; if it has
+them already, from another machine, they are read here, on the CPU and the GPU. The control puts the float networks in
+place of the integers; it must show mismatches, otherwise the check shows nothing.
 """
 
 import argparse
@@ -57,7 +57,7 @@ SYNTHETIC = 25
 
 
 class FloatControl(ContextModel):
-    """The control: the float networks that the stored integers stand for, scale indices to the nearest."""
+    """The control, which runs the float networks that the stored integers stand for and rounds their scale indices."""
 
     def __init__(self, sealed: SealedCodec) -> None:
         super().__init__(sealed.header.config)
@@ -78,7 +78,7 @@ class FloatControl(ContextModel):
 
 
 class OnGPU(nn.Module):
-    """A prior whose networks run on a GPU, between tensors that do not live there."""
+    """A prior that runs its networks on a GPU; its inputs and outputs are on the CPU."""
 
     def __init__(self, prior: nn.Module) -> None:
         super().__init__()
@@ -106,7 +106,7 @@ def load(model: Path, control: bool) -> SealedCodec:
 
 
 def synthetic() -> dict[str, RGB]:
-    """Noise, and text on flat colours."""
+    """Make pictures of noise, and of text on flat colours."""
     rng = np.random.default_rng(0)
     pictures: dict[str, RGB] = {}
     for number in range(SYNTHETIC):
@@ -123,7 +123,7 @@ def synthetic() -> dict[str, RGB]:
 
 
 def write_all(codec: SealedCodec, pictures: dict[str, RGB], folder: str) -> None:
-    """Every picture at every quality that is looked at."""
+    """Write every picture at every quality that is checked."""
     Path(folder).mkdir(parents=True)
     levels = len(codec.header.config.rd_lambdas)
     qualities = sorted({1, min(4, levels), levels})
@@ -135,7 +135,7 @@ def write_all(codec: SealedCodec, pictures: dict[str, RGB], folder: str) -> None
 
 
 def read_all(model: Path, folder: Path, control: bool) -> None:
-    """In a process of its own: print how many files are refused, and the torch that read them."""
+    """Print how many files are refused, and the torch version that read them; this runs in a process of its own."""
     if "CHECK_THREADS" in os.environ:
         torch.set_num_threads(int(os.environ["CHECK_THREADS"]))
     setattr(torch.backends.mkldnn, "enabled", os.environ.get("CHECK_ONEDNN") != "0")  # noqa: B010 - torch types it wrong
@@ -155,7 +155,7 @@ def read_all(model: Path, folder: Path, control: bool) -> None:
 
 
 def read(python: str, model: Path, folder: str, variant: dict[str, str], control: bool = False) -> dict[str, Any]:
-    """How many files another process refuses, and its torch."""
+    """Return how many files another process refuses, and its torch version."""
     command = [python, __file__, str(model), folder, "--read", *(["--control"] if control else [])]
     result = subprocess.run(command, env={**os.environ, **variant}, capture_output=True, text=True, check=True)
     mismatches, torch_version = result.stdout.split()

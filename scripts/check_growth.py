@@ -1,10 +1,9 @@
-"""Does a model that has grown start at the loss of its source?
+"""Check that a model that has grown starts at the loss of its source.
 
     python scripts/check_growth.py PICTURES [--model MODEL] [--out results/growth.json]
 
-The model, the shipped one if none is given, grows by `train.init` in each way that there is, and is validated as the
-first validation of a run would validate it, on the pictures that a run on PICTURES holds out. A difference of more than
-0.1 % is an error.
+The model (the shipped one by default) grows by `train.init` in each possible way, and is validated as in the first
+validation of a run, on the pictures that a run on PICTURES holds out. A difference of more than 0.1 % is an error.
 """
 
 import argparse
@@ -28,7 +27,7 @@ LIMIT = 0.001
 
 
 def kinds(model: ModelConfig) -> dict[str, ModelConfig]:
-    """Larger networks, by what they have more."""
+    """Return larger networks, by what they have more of."""
     w4, w8, w16 = model.widths
     more = tuple(count + 1 for count in model.analysis_blocks)
     changes: dict[str, dict[str, Any]] = {

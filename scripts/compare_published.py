@@ -1,11 +1,11 @@
-"""BD-rates of an evaluation against published curves.
+"""Compute BD-rates of an evaluation against published curves.
 
     python scripts/compare_published.py results/shipped/kodak/run.json CURVES.json [--out FILE]
 
-The first file is what `attncodec eval` wrote. The second holds {"curves": {NAME: {"title", "source", "bpp": [...],
-"psnr_db": [...]}}}, means over the same pictures; figures from CompressAI's repository (results/image/kodak) are easily
-put in that form. The BD-rate is over the PSNR that both curves reach; negative: fewer bits than the published codec at
-equal PSNR.
+`attncodec eval` wrote the first file. The second holds {"curves": {NAME: {"title", "source", "bpp": [...],
+"psnr_db": [...]}}}, with means over the same pictures; figures from CompressAI's repository (results/image/kodak) are
+easily put in that form. The BD-rate is over the PSNR that both curves reach; a negative one means fewer bits than the
+published codec at equal PSNR.
 """
 
 import argparse

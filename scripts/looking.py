@@ -1,4 +1,4 @@
-"""What the attention of a sealed codec does with a picture; for show_attention.py and study_attention.py."""
+"""Look at what the attention of a sealed codec does with a picture, for show_attention.py and study_attention.py."""
 
 from dataclasses import dataclass
 
@@ -24,13 +24,13 @@ class Place:
 
     @torch.inference_mode()
     def weights(self) -> Tensor:
-        """(windows, heads, L, L), of a windowed block."""
+        """Return the weights of a windowed block, (windows, heads, L, L)."""
         found: Tensor = self.block.attend(self.x)[1]
         return found
 
     @torch.inference_mode()
     def seen_from(self, row: int, column: int) -> Tensor:
-        """What an element of the map looks at: its weights on the whole map, means over heads, (H, W)."""
+        """Return what an element of the map looks at: its weights on the whole map, averaged over heads, (H, W)."""
         height, width = self.x.shape[-2:]
         windows = self.block.windows(self.x)
         places = torch.arange(1, height * width + 1).reshape(1, 1, height, width)  # 0 is padding
@@ -41,19 +41,19 @@ class Place:
 
     @torch.inference_mode()
     def mask(self) -> Tensor:
-        """What a gated block lets through, between 0 and 1, means over channels, (H, W)."""
+        """Return what a gated block lets through, between 0 and 1, averaged over channels, (H, W)."""
         return torch.sigmoid(self.block.mask(self.x))[0].mean(0)
 
     @torch.inference_mode()
     def added(self) -> float:
-        """How much the block adds to its input: the ratio of their root mean squares."""
+        """Return how much the block adds to its input, as the ratio of their root mean squares."""
         difference = self.block(self.x) - self.x
         return float(difference.square().mean().sqrt() / self.x.square().mean().sqrt())
 
 
 @torch.inference_mode()
 def look(sealed: SealedCodec, rgb: RGB, quality_index: int, bottleneck: Bottleneck) -> list[Place]:
-    """Send a picture through the codec and the bottleneck, and keep what came to each attention block on the way."""
+    """Send a picture through the codec and the bottleneck, and keep the input of each attention block."""
     found: list[Place] = []
     hooks = []
     for transform in ("analysis", "synthesis"):
@@ -74,7 +74,7 @@ def look(sealed: SealedCodec, rgb: RGB, quality_index: int, bottleneck: Bottlene
 
 
 def learned(sealed: SealedCodec, rgb: RGB, quality_index: int) -> str:
-    """A line about what the attention blocks have come to do, the least to the most over their places."""
+    """Describe in a line what the attention blocks have learned to do, from the least to the most over their places."""
     places = look(sealed, rgb, quality_index, RoundBottleneck())
     if not places:
         return "-"

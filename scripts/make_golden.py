@@ -1,10 +1,10 @@
-"""Make the golden files: a small sealed model, three files that it wrote, and what they decode to.
+"""Make the golden files: a small sealed model, three files that it wrote, and the pictures that they decode to.
 
     python scripts/make_golden.py SAMPLES [--model MODEL] [--out tests/data]
 
 SAMPLES is the folder that scripts/samples.py made. The golden files were made once for model format 4, and those in
-tests/data/levels when it had got gains of z. They are made again only for a format that cannot
-read them: the tests decode the ones that are committed.
+tests/data/levels after it got gains of z. They are made again only for a format that cannot read them, because the
+tests decode the ones that are committed.
 """
 
 import argparse
@@ -38,11 +38,11 @@ MODEL = ModelConfig(
     context_width=32,
     rd_lambdas=(0.0018, 0.0130, 0.0932),
 )
-FREE = ("astronaut.png", "chelsea.png", "rocket.png")  # in the public domain, or CC0, as coffee is
+FREE = ("astronaut.png", "chelsea.png", "rocket.png")  # they are in the public domain or CC0, as coffee is
 
 
 def graphic() -> RGB:
-    """Flat colours, lines and dots: nothing that a photograph has."""
+    """Draw flat colours and lines, which no photograph has."""
     image = Image.new("RGB", (150, 90), (250, 250, 250))
     draw = ImageDraw.Draw(image)
     draw.rectangle((10, 10, 60, 50), fill=(200, 30, 40))
@@ -59,7 +59,7 @@ def read_back(image: Image.Image) -> RGB:
 
 
 def trained(samples: Path) -> SealedCodec:
-    """A minute of training."""
+    """Train a model for a minute, and seal it."""
     with tempfile.TemporaryDirectory() as folder:
         for name in FREE:
             shutil.copy(samples / "train" / name, folder)
@@ -91,7 +91,7 @@ def main() -> None:
     latents = {}
     for name, (rgb, target, effort) in pictures.items():
         encoder = PictureEncoder(codec, rgb.copy(), effort)
-        if name == "graphic":  # what is certain to be zero is coded, too, as where skipping it would cost too much
+        if name == "graphic":  # nothing is skipped here, as where skipping would cost too much
             encoder.latents = replace(encoder.latents, skip_below=0)
         container = encoder.encode(target)
         data, decoder = pack(container), PictureDecoder(codec, container)

@@ -1,9 +1,10 @@
-"""Write the model card of a shipped model, from the files that its training and evaluation left.
+"""Write the model card of a shipped model, from the files that its training and evaluation wrote.
 
     python scripts/model_card.py NETWORKS RESULTS PICTURES
 
-NETWORKS names it, default or large; RESULTS is what scripts/train_shipped wrote; PICTURES is what it was trained on:
-the licences on the card are those of PICTURES/MANIFEST.csv, columns `file` and `licence`, if it is there.
+NETWORKS is default or large; RESULTS is the folder that scripts/train_shipped wrote; PICTURES is the folder that the
+model was trained on. The licences on the card are those of PICTURES/MANIFEST.csv, with columns `file` and `licence`, if
+that file exists.
 """
 
 import argparse
@@ -19,8 +20,8 @@ from attncodec.files import write_atomic
 from attncodec.metrics import bd_rate
 from attncodec.networks.complexity import complexity
 
-# Weights take the first of these licences that is among those of their pictures; the strictest comes first. Each key is
-# a word that licences of its kind begin with.
+# Weights take the first of these licences that is among those of their pictures, so the strictest comes first. Licences
+# of a kind begin with its key.
 FOLLOWS = {
     "unknown": "no licence that we could name: not all of the pictures' are known",
     "CC BY-NC": "no free licence: that of some pictures forbids commercial use",
@@ -69,13 +70,13 @@ It is made for photographs, and learned to raise PSNR. Flat graphics and text ar
 
 
 def table(rows: Sequence[Sequence[object]]) -> str:
-    """Markdown: the first row is the head, the first column is words."""
+    """Format a Markdown table; the first row is the header, and the first column holds words."""
     lines = [f"| {' | '.join(map(str, row))} |" for row in rows]
     return "\n".join([lines[0], "| --- |" + " ---: |" * (len(rows[0]) - 1), *lines[1:]])
 
 
 def licences(results: Path, pictures: Path) -> Counter[str]:
-    """How many of the pictures that were trained on come under which licence."""
+    """Count the pictures that were trained on, by licence."""
     manifest, known = pictures / "MANIFEST.csv", dict[str, str]()
     if manifest.exists():
         with manifest.open(newline="", encoding="utf-8") as file:
@@ -85,7 +86,7 @@ def licences(results: Path, pictures: Path) -> Counter[str]:
 
 
 def card(networks: str, results: Path, pictures: Path) -> str:
-    """The model card, Markdown."""
+    """Return the model card as Markdown."""
     codec, of_pictures = load_sealed(shipped(networks)), licences(results, pictures)
     info, costs = codec.header.training_info, complexity(codec.header.config)
     kmac = {part: cost for part, (cost, _) in costs.items()}
@@ -128,13 +129,13 @@ def card(networks: str, results: Path, pictures: Path) -> str:
 
 
 def change(reference: list[tuple[float, float]], curve: list[tuple[float, float]]) -> str:
-    """BD-rate, in words."""
+    """Return the BD-rate as text."""
     percent = bd_rate(reference, curve)
     return "none in common" if percent is None else f"{percent:+.1f} %"
 
 
 def licence_of_weights(of_pictures: Counter[str]) -> str:
-    """The one that follows from those of the pictures."""
+    """Return the licence that follows from those of the pictures."""
     kinds = [next((kind for kind in FOLLOWS if licence.startswith(kind)), "unknown") for licence in of_pictures]
     return FOLLOWS[min(kinds, key=list(FOLLOWS).index)]
 

@@ -1,10 +1,11 @@
-"""Where a codec looks: a page of pictures of its attention, and of the bits that each place costs.
+"""Show where a codec looks: a page of pictures of its attention, and of the bits that each place costs.
 
     python scripts/show_attention.py IMG.png [--model FILE] [-q 4] [--at X,Y ...] [--out IMG.attention]
 
-For each attention block of the model: of a windowed one, the weights of some queries (`--at`, in pixels) over the
-picture, means over heads; of a gated one, its mask, mean over channels. Beside the original, the bits of each 16 x 16
-pixels as the entropy model counts them, z spread over what it stands for. In OUT: a PNG each, and index.html.
+For a windowed attention block the page shows the weights of some queries (`--at`, in pixels) over the picture, averaged
+over heads; for a gated block it shows the mask, averaged over channels. Beside the original it shows the bits of each
+16 x 16 pixels as the entropy model counts them; the bits of z are spread over the pixels that it stands for. OUT gets a
+PNG for each, and index.html.
 """
 
 import argparse
@@ -33,13 +34,13 @@ from attncodec.networks.transforms import HYPER_STRIDE, STRIDE
 from attncodec.pictures import RGB, read_rgb
 
 matplotlib.use("Agg")
-QUERIES = ((0.25, 0.25), (0.75, 0.25), (0.5, 0.5), (0.25, 0.75), (0.75, 0.75))  # x and y, of the picture's size
-DIM = 0.45  # of the brightness, where nothing is shown
-ZOOM_TOKENS = 8  # what is shown around a query, each way
+QUERIES = ((0.25, 0.25), (0.75, 0.25), (0.5, 0.5), (0.25, 0.75), (0.75, 0.75))  # x and y are shares of its size
+DIM = 0.45  # the picture keeps this share of its brightness where nothing is shown
+ZOOM_TOKENS = 8  # a panel shows this many tokens around its query, each way
 
 
 class BitsOfPlaces(RoundBottleneck):
-    """Rounds, and keeps the bits of each element."""
+    """A bottleneck that rounds, and keeps the bits of each element."""
 
     def __init__(self, codec: HyperpriorCodec) -> None:
         super().__init__()
@@ -59,16 +60,16 @@ class BitsOfPlaces(RoundBottleneck):
         return y_hat
 
     def of_places(self, height: int, width: int) -> Tensor:
-        """Bits of each latent's place, (height, width); their sum is that of the picture."""
+        """Return the bits of each latent's place, (height, width); their sum is that of the picture."""
         bits = torch.cat(self.steps, dim=1).index_select(1, torch.cat(self.order).argsort())
         places = pixel_shuffle(bits, CELL).sum(1)[0, :height, :width]
         z = self.z_bits.sum(1, keepdim=True)
         spread = interpolate(z, scale_factor=HYPER_STRIDE, mode="nearest")[0, 0, :height, :width]
-        return places + spread * (z.sum() / spread.sum())  # what stands for places beyond the edge is theirs, too
+        return places + spread * (z.sum() / spread.sum())  # bits for places beyond the edge are shared out, too
 
 
 def picture_of(axes: Axes, rgb: RGB, values: Tensor, stride: int) -> AxesImage:
-    """Values on a map, drawn over the dimmed picture; the more, the brighter."""
+    """Draw the values of a map over the dimmed picture; larger values are brighter."""
     height, width = rgb.shape[:2]
     axes.imshow((rgb * DIM).astype(np.uint8), extent=(0, width, height, 0))
     right, bottom = values.shape[1] * stride, values.shape[0] * stride
@@ -81,7 +82,7 @@ def picture_of(axes: Axes, rgb: RGB, values: Tensor, stride: int) -> AxesImage:
 
 
 def draw_weights(rgb: RGB, place: Place, queries: list[tuple[int, int]]) -> Figure:
-    """The whole picture with all queries, and the surroundings of each."""
+    """Draw the whole picture with all queries, and the surroundings of each."""
     figure, panels = pyplot.subplots(1, 1 + len(queries), figsize=(4 * (1 + len(queries)), 4), layout="constrained")
     panels[0].imshow(rgb)
     panels[0].set(xticks=[], yticks=[], title="queries")
@@ -101,7 +102,7 @@ def draw_weights(rgb: RGB, place: Place, queries: list[tuple[int, int]]) -> Figu
 
 
 def draw_map(rgb: RGB, values: Tensor, stride: int, label: str) -> Figure:
-    """The original, and values beside it."""
+    """Draw the original, and values beside it."""
     figure, (original, axes) = pyplot.subplots(1, 2, figsize=(13, 5), layout="constrained")
     original.imshow(rgb)
     original.set(xticks=[], yticks=[], title="original")
@@ -110,7 +111,7 @@ def draw_map(rgb: RGB, values: Tensor, stride: int, label: str) -> Figure:
 
 
 def draw(rgb: RGB, places: list[Place], bits: Tensor, queries: list[tuple[int, int]]) -> dict[str, Figure]:
-    """Caption -> figure."""
+    """Draw all figures, by caption."""
     figures = {f"bits: {float(bits.sum()) / 8:.0f} bytes": draw_map(rgb, bits, STRIDE, "bits of 16 x 16 pixels")}
     for place in places:
         if hasattr(place.block, "attend"):
@@ -122,7 +123,7 @@ def draw(rgb: RGB, places: list[Place], bits: Tensor, queries: list[tuple[int, i
 
 
 def save(out: Path, title: str, figures: dict[str, Figure]) -> None:
-    """A PNG for each figure, and one page with all of them."""
+    """Write a PNG for each figure, and one page with all of them."""
     out.mkdir(parents=True, exist_ok=True)
     sections = []
     for caption, figure in figures.items():

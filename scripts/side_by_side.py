@@ -1,4 +1,4 @@
-"""Original, decoded picture and JPEG at equal bytes, side by side, with a detail of each enlarged below.
+"""Show the original, the decoded picture and JPEG at equal bytes side by side, with a detail of each enlarged below.
 
 python scripts/side_by_side.py ORIGINAL FILE.atc DECODED OUT.png
 """
@@ -15,11 +15,11 @@ from attncodec.metrics import psnr_db
 from attncodec.pictures import RGB, encode_rgb, read_rgb
 
 LABEL_PX, GAP_PX = 28, 8
-DETAIL, ZOOM = 1 / 3, 3  # the middle third of each side, enlarged to the width of the picture
+DETAIL, ZOOM = 1 / 3, 3  # the middle third of each side is enlarged to the picture's width
 
 
 def panel(rgb: RGB, label: str) -> Image.Image:
-    """A picture under its label, its middle enlarged below it."""
+    """Draw a picture under its label, with its middle enlarged below it."""
     height, width = rgb.shape[:2]
     dh, dw = int(height * DETAIL), int(width * DETAIL)
     detail = rgb[(height - dh) // 2 :, (width - dw) // 2 :][:dh, :dw]

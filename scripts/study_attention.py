@@ -1,14 +1,14 @@
-"""Every kind of attention in the same slot: trained for equal time, and for equal steps, on the same pictures.
+"""Compare all kinds of attention in the same place, trained for equal time and for equal steps on the same pictures.
 
     python scripts/study_attention.py PICTURES [--minutes 4] [--steps 250] [--config configs/default.yaml]
                                       [--out results/attention] [--runs runs]
 
-Same seed, same crops, same everything but `model.attention.kind`. Trained into RUNS/attention-TABLE-KIND and measured
-on the pictures that the runs held out of training, through real files. In OUT: time.json and steps.json with all
-figures, table.md with both tables, rd.png. Figures are means over held-out pictures and, but for the BD-rate and
-rd.png, over four qualities; BD-rate is against `none`, negative: less rate at equal PSNR; memory is the most that the
-training process ever held, the pictures in it. With the defaults it takes about 45 minutes on two cores; nothing should
-run beside it. What is there is not done again.
+Seed, crops and everything else except `model.attention.kind` are the same. The runs are RUNS/attention-TABLE-KIND, and
+they are measured on the pictures that they held out of training, through real files. OUT gets time.json and steps.json
+with all figures, table.md with both tables, and rd.png. Figures are means over held-out pictures and, except for the
+BD-rate and rd.png, over four qualities. The BD-rate is against `none`; a negative one means less rate at equal PSNR.
+The memory is the most that the training process ever held, its pictures included. With the defaults it takes about 45
+minutes on two cores, and nothing should run beside it. Results that exist are not made again.
 """
 
 import argparse
@@ -47,14 +47,14 @@ def budget(options: argparse.Namespace, table: str) -> str:
 
 
 def look(run: Path, pictures: Path) -> str:
-    """A line of what a kind learned, looked at on the first held-out picture at mid quality."""
+    """Describe in a line what a kind learned, as seen on the first held-out picture at mid quality."""
     sealed = load_sealed(run / "model.safetensors")
     middle = sealed.quality_index((1 + len(sealed.header.config.rd_lambdas)) / 2)
     return learned(sealed, held_out(run, pictures)[0], middle)
 
 
 def markdown(results: Results) -> str:
-    """A row for each kind."""
+    """Format a Markdown table with a row for each kind."""
     lines = [
         "| kind | bpp | PSNR dB | BD-rate | kMAC/pixel each way | parameters | steps | crops/s | memory | learned |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
@@ -70,7 +70,7 @@ def markdown(results: Results) -> str:
 
 
 def plot(tables: dict[str, Results], titles: dict[str, str]) -> bytes:
-    """Rate-distortion curves, a panel for each table, as PNG."""
+    """Plot rate-distortion curves, a panel for each table, as PNG."""
     import matplotlib
 
     matplotlib.use("Agg")

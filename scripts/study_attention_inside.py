@@ -1,10 +1,10 @@
-"""What each kind of attention is worth, untrained inside the shipped model: trained for equal time.
+"""Measure what each kind of attention is worth that starts untrained inside the shipped model, at equal time.
 
     python scripts/study_attention_inside.py PICTURES --minutes 9 [--only NAMES]
 
-The shipped model loses its attention, gets that of each kind, which begins as the identity, and everything learns on.
-Loss and files are of the pictures that the runs held out; the models are sealed with measured tables. Nothing should
-run beside it. What is there is not done again.
+The shipped model loses its attention and gets that of each kind, which begins as the identity; then the whole model is
+trained further. Loss and files are of the pictures that the runs held out; the models are sealed with measured tables.
+Nothing should run beside it. Results that exist are not made again.
 """
 
 from pathlib import Path
@@ -22,7 +22,7 @@ START = ("train.init=shipped", "train.phases=[{share: 1}]", "train.lr=4e-4", "da
 
 
 def without_attention(source: HyperpriorCodec) -> HyperpriorCodec:
-    """The same weights, with nothing where attention was."""
+    """Return a codec with the same weights, and with nothing where attention was."""
     bare = build_codec(source.config.model_copy(update={"attention": AttentionConfig(kind="none")}))
     theirs, name_in = source.state_dict(), Places(bare, source).name
     bare.load_state_dict({name: theirs[name_in(name)] for name in bare.state_dict()})

@@ -1,14 +1,16 @@
-"""What each part is worth that begins as nothing, from the shipped weights: trained for equal time, one part each.
+"""Measure what each part is worth that is added to the shipped model without effect at first, at equal training time.
 
     python scripts/study_capacity.py PICTURES --minutes 20 [--only NAMES]
 
-The control goes on as the shipped model was trained: with one step of z for all levels, crops that are flipped and
-nothing else, and latents rounded to the nearest to the end. It runs twice, with two seeds. A part wins if its loss is
-below the better control's by more than the two controls differ. Loss, of the sealed model with measured tables at
-qualities 1, 4 and 8, and files at qualities 1, 3, 5 and 8, are of the pictures that the runs held out.
+The control continues as the shipped model was trained: with one step of z for all levels, with crops that are only
+flipped, and with latents rounded to the nearest until the end. It runs twice, with two seeds. Each other variant adds
+one part. A part wins if its loss is below the better control's by more than the two controls differ. The loss, of the
+sealed model with measured tables at qualities 1, 4 and 8, and the files, at qualities 1, 3, 5 and 8, are those of the
+pictures that the runs held out.
 
-Nothing should run beside it: about 25 minutes a variant. What is there is not done again. The shipped weights that it
-was run from, and `levels of the synthesis`, a part that did not win and is no more, are those of commit 79b33f5.
+Nothing should run beside it; a variant takes about 25 minutes. Results that exist are not made again. It was run from
+the shipped weights of commit 79b33f5, which also has `levels of the synthesis`, a part that did not win and was
+removed.
 """
 
 from collections.abc import Callable
@@ -21,7 +23,7 @@ LAST = "{share: 0.3, lr: [0.5, 0], frozen: [analysis, gains, hyper_analysis], ro
 
 
 def without(gains_of_z: bool = True, new_crops: bool = True) -> Callable[[], None]:
-    """Without gains of z, which stay zero, and without crops that are turned or reduced."""
+    """Return a patch that leaves out gains of z, which then stay zero, and crops that are turned or reduced."""
 
     def patch() -> None:
         from attncodec.training import data
@@ -52,7 +54,7 @@ CONTROLS = list(VARIANTS)[:2]
 
 
 def verdicts(results: Results, reference: str) -> str:
-    """Markdown, with what each part wins."""
+    """Format a Markdown table that says which parts win."""
     controls = [results[name]["loss"] for name in CONTROLS if name in results]
     best, differ = min(controls), max(controls) - min(controls)
     lines = [

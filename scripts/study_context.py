@@ -1,4 +1,4 @@
-"""What context networks are worth, untrained inside the shipped model: trained for equal time, all else frozen.
+"""Measure what context networks are worth that start untrained inside the shipped model, with all else frozen.
 
     python scripts/study_context.py PICTURES [--minutes 15] [--only NAMES] [--out results/context]
 
@@ -6,9 +6,10 @@
     one shared body      an adaptor and a head for each step, one body for all, 384 wide
     four wider networks  as shipped, 384 wide
 
-The rest of the model, its latents among it, stays as it is shipped, so all have about the same PSNR (what is rounded is
-the difference to the mean) and differ in rate: that of the float networks, on the pictures that the runs held out, at
-qualities 1, 4 and 8. Nothing should run beside it. What is there is not done again.
+All train for equal time. The rest of the model, and so its latents, stays as shipped. So all have about the same PSNR
+(not exactly, because the difference to the mean is rounded) and differ in rate. The rate is that of the float networks,
+on the pictures that the runs held out, at qualities 1, 4 and 8. Nothing should run beside it. Results that exist are
+not made again.
 """
 
 import argparse
@@ -47,7 +48,7 @@ OVERRIDES = (
 
 
 class SharedNetworks(nn.Module):
-    """An adaptor and a head for each step, and one body."""
+    """Context networks with an adaptor and a head for each step, and one body."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -79,7 +80,7 @@ def run_of(name: str) -> Path:
 
 
 def train(name: str, pictures: Path, minutes: float) -> None:
-    """In a process of its own, for what is patched stays."""
+    """Train and measure a variant; this runs in a process of its own, because patches stay."""
     log_to_stderr()
     from attncodec.networks import context
     from attncodec.training import checkpoint, trainer
@@ -91,7 +92,8 @@ def train(name: str, pictures: Path, minutes: float) -> None:
         shipped = config.model_copy(update={"model": config.model.model_copy(update={"context_width": 256})})
         source = load_initial(shipped).codec
         if networks:
-            setattr(context, "ContextNetworks", networks)  # noqa: B010 - from here on: the shipped model has those that it was shipped with
+            # This comes after the shipped model was built, because that needs the networks that it was shipped with.
+            setattr(context, "ContextNetworks", networks)  # noqa: B010 - patched on purpose
         torch.manual_seed(config.train.seed)
         codec = build_codec(config.model)
         weights = {key: tensor for key, tensor in source.state_dict().items() if not key.startswith("prior.")}
@@ -99,8 +101,8 @@ def train(name: str, pictures: Path, minutes: float) -> None:
         return Initial(codec, "all but the context networks", "these")
 
     setup.load_initial = untrained
-    trainer.Trainer.seal = lambda self: None  # a shared body has no integers yet
-    # A state dict has the shared body once for each step, and safetensors would refuse it.
+    trainer.Trainer.seal = lambda self: None  # a shared body has no integer version yet
+    # A state dict lists the shared body once for each step, and safetensors would refuse that.
     checkpoint.to_bytes = lambda tensors, meta: to_bytes({n: t.clone() for n, t in tensors.items()}, meta)
     overrides = [f"data.train={pictures}", f"train.budget={round(60 * minutes)}s", f"model.context_width={width}"]
     config = load_config(Path("configs/shipped.yaml"), [*OVERRIDES, *overrides])
@@ -119,7 +121,7 @@ def train(name: str, pictures: Path, minutes: float) -> None:
 
 
 def table(results: Results) -> str:
-    """Markdown; rates against those of the first."""
+    """Format a Markdown table, with changes of rate against the first variant."""
     first = next(iter(results.values()))
     lines = [f"| {' | '.join(COLUMNS)} |", "| --- |" + " ---: |" * (len(COLUMNS) - 1)]
     for name, found in results.items():

@@ -1,13 +1,13 @@
-"""What each part of model format 4 is worth, through real files.
+"""Measure what each part of model format 4 is worth, through real files.
 
     python scripts/study_format.py OLD.safetensors NEW.safetensors TRAINING_PICTURES TEST_PICTURES
         [--before results/format_4/before.json] [--out results/format_4]
 
-OLD is a model of format 3, NEW the same weights carried over by scripts/carry_over.py. The parts are added one by one:
-the integer networks in the range of int8 digits; tables of y that are measured; offsets in front of the synthesis;
-error weights by channel with the centres of what is rounded, which is NEW. Before the last step symbols are rounded as
-format 3 did, and what is measured is measured so. --before holds what the build of format 3 measured with OLD on the
-same test pictures. BD-rates are over the mean curves of all levels.
+OLD is a model of format 3, and NEW has the same weights carried over by scripts/carry_over.py. The parts are added one
+by one: the integer networks in the range of int8 digits; measured tables of y; offsets in front of the synthesis; and
+error weights by channel with the centres of what is rounded, which makes NEW. Before the last part, symbols are rounded
+as in format 3, also while tables and offsets are measured. --before holds what the build of format 3 measured with OLD
+on the same test pictures. BD-rates are over the mean curves of all levels.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def changed(sealed: SealedCodec, tensors: dict[str, torch.Tensor]) -> SealedCode
 
 
 def stages(old: Path, new: Path, pictures: Path) -> dict[str, SealedCodec]:
-    """Name -> codec, in the order in which parts are added."""
+    """Return codecs by name, in the order in which parts are added."""
     crops = training_crops(pictures, 64, 256)
     final = load_sealed(new)
     measured = ("tables.y.", "reconstruction.", "rounding.")
@@ -57,7 +57,7 @@ def stages(old: Path, new: Path, pictures: Path) -> dict[str, SealedCodec]:
 
 
 def measure(codec: SealedCodec, pictures: list[RGB]) -> list[dict[str, float]]:
-    """A point for each whole level: means over the pictures."""
+    """Measure a point for each whole level, as means over the pictures."""
     points = []
     encoders = [PictureEncoder(codec, rgb) for rgb in pictures]
     for level in range(len(codec.header.config.rd_lambdas)):

@@ -1,14 +1,15 @@
-"""How fast it learns: optimisers, learning rates and batches, trained for equal time on the same pictures.
+"""Compare optimisers, learning rates and batches by what they learn in equal time on the same pictures.
 
     python scripts/study_optimisers.py PICTURES [--minutes 5] [--only NAME,NAME] [--out results/optimisers]
 
-A variant is configs/default.yaml but for what its name says (an optimiser and `usual` in batches of 8 where it says no
-other), trained into runs/study_optimisers-NAME and measured on the pictures that its run held out of training, through
-real files. The BD-rate is against the default, of the mean over pictures; negative: less rate at equal PSNR. `usual` is
-the random start under Adam at 1e-4 of CompressAI's example.
+A variant is configs/default.yaml except for what its name says. A variant that names an optimiser, and `usual`, has
+batches of 8 if its name says no other. It is trained into runs/study_optimisers-NAME and measured on the pictures that
+its run held out of training, through real files. The BD-rate is against the default, of the mean over pictures; a
+negative one means less rate at equal PSNR. `usual` starts from random weights under Adam at 1e-4, as CompressAI's
+example does.
 
-Nothing should run beside it. A variant whose figures are there is not done again. SOAP is that of the package
-pytorch-optimizer, which is needed for its rows alone.
+Nothing should run beside it. A variant whose figures exist is not trained again. SOAP comes from the package
+pytorch-optimizer, which only its rows need.
 """
 
 from collections.abc import Callable
@@ -26,14 +27,14 @@ BETAS = (0.9, 0.95)
 
 
 def with_optimiser(build: Callable[[list[nn.Parameter], float], torch.optim.Optimizer]) -> Callable[[], None]:
-    """All parameters under one optimiser, in place of Muon and AdamW."""
+    """Return a patch that trains all parameters with one optimiser, in place of Muon and AdamW."""
 
     def patch() -> None:
         def build_optimisers(codec: nn.Module, lr: float, bf16: bool) -> Optimisers:
             return {"one": build([p for p in codec.parameters() if p.requires_grad], lr)}
 
         train_state.build_optimisers = build_optimisers
-        train_state.state_tensors = lambda optimisers: {}  # SOAP's are lists; no run of these is resumed
+        train_state.state_tensors = lambda optimisers: {}  # SOAP's state holds lists, and none of these runs is resumed
 
     return patch
 

@@ -2,16 +2,16 @@
 
     scripts/train_shipped PICTURES KODAK [--networks default] [--minutes 30] [--curves CURVES.json] [KEY=VALUE ...]
 
-The recipe is configs/shipped.yaml, the networks are those of configs/NETWORKS.yaml, grown from the model that is
-shipped now; `train.budget=3h` gives another budget, as any KEY=VALUE does. A GPU is used where there is one. With
---minutes the run stops after so many and is saved, as after Ctrl-C; the same command goes on with it, also where it was
-cut short later on. Once the budget is spent,
+The recipe is configs/shipped.yaml; the networks are those of configs/NETWORKS.yaml, grown from the model that is
+shipped now. `train.budget=3h` sets another budget, and any other KEY=VALUE works in the same way. A GPU is used if
+there is one. With --minutes the run stops after that many minutes and is saved, as after Ctrl-C. The same command
+continues it, also if it was interrupted after the training. Once the budget is spent,
 
-    1. the sealed model is compared with the one that is shipped now, on the pictures that the run held out; where it is
-       no better, nothing more is done, and the exit code is 1;
+    1. the sealed model is compared with the one that is shipped now, on the pictures that the run held out; if it is no
+       better, nothing more is done, and the exit code is 1;
     2. it becomes attncodec/weights/NETWORKS.safetensors, and is measured on KODAK, by `attncodec eval`;
-    3. results/shipped (results/shipped_large for the large networks) gets the curve, what the run left, the BD-rates to
-       published CURVES, and what the model makes of flat graphics and of text;
+    3. results/shipped (results/shipped_large for the large networks) gets the curve, the files of the run, the BD-rates
+       to published CURVES, and the figures of the model on flat graphics and on text;
     4. the model card, attncodec/weights/NETWORKS.md, is written from these (scripts/model_card.py).
 """
 
@@ -62,14 +62,14 @@ LIMITS_AT = (2, 4, 6)  # qualities
 
 
 def recipe(pictures: Path, networks: str, overrides: list[str]) -> Config:
-    """The recipe with the networks that are asked for."""
+    """Return the recipe with the given networks."""
     config = load_config(RECIPE, [f"data.train={pictures}", *overrides])
     of_model = [override for override in overrides if override.startswith("model.")]
     return config.model_copy(update={"model": load_config(Path(f"configs/{networks}.yaml"), of_model).model})
 
 
 def train_part(config: Config, run: Path, minutes: float | None) -> bool:
-    """Train until the budget is spent, or for so many minutes -> whether the budget is spent."""
+    """Train until the budget is spent or the minutes are over, and return whether the budget is spent."""
     timer = threading.Timer(60 * (minutes or 0), os.kill, (os.getpid(), signal.SIGTERM))
     timer.daemon = True
     if minutes:
@@ -92,7 +92,7 @@ def held_out_loss(config: Config, model: Path, run: RunFolder, pictures: Path) -
 
 
 def compare(config: Config, run: RunFolder, options: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """The new model beside the shipped one of the same networks, or else of the default ones."""
+    """Compare the new model with the shipped one of the same networks, or of the default ones if there is none."""
     before = shipped(options.networks) if shipped(options.networks).exists() else shipped()
     found: dict[str, dict[str, Any]] = {}
     for name, model in (("before", before), ("now", run.model)):
@@ -103,7 +103,7 @@ def compare(config: Config, run: RunFolder, options: argparse.Namespace) -> dict
 
 
 def text_page() -> RGB:
-    """Black on white, as a page is."""
+    """Draw a page of black text on white."""
     image = Image.new("RGB", (384, 256), "white")
     draw, rng = ImageDraw.Draw(image), np.random.default_rng(0)
     for y in range(10, 240, 14):
@@ -113,7 +113,7 @@ def text_page() -> RGB:
 
 
 def limits(codec: SealedCodec, folder: Path) -> list[Record]:
-    """What becomes of pictures that are no photographs, beside WebP and JPEG at no fewer bytes."""
+    """Measure the model on pictures that are no photographs, beside WebP and JPEG at no fewer bytes."""
     found = list[Record]()
     for name, rgb in (("flat graphic", graphic()), ("page of text", text_page())):
         path = folder / "picture.png"
@@ -125,10 +125,10 @@ def limits(codec: SealedCodec, folder: Path) -> list[Record]:
 
 
 def install(options: argparse.Namespace, run: RunFolder, config: Config) -> bool:
-    """Put the model in the place of the one that is shipped now -> whether it is better, and stands there."""
+    """Replace the model that is shipped now if the new one is better, and return whether it is."""
     model, comparison = shipped(options.networks), RESULTS[options.networks] / "comparison.json"
     if model.exists() and comparison.exists() and read_header(model).file_sha256 == read_header(run.model).file_sha256:
-        return True  # a call before this one was cut short
+        return True  # an earlier call installed it and was interrupted later
     found = compare(config, run, options)
     if found["now"]["loss"] >= found["before"]["loss"]:
         return False
@@ -141,12 +141,12 @@ def install(options: argparse.Namespace, run: RunFolder, config: Config) -> bool
 
 
 def finish(options: argparse.Namespace, run: RunFolder) -> int:
-    """Compare, install, measure, and write the card -> the exit code."""
+    """Compare, install, measure, and write the card; return the exit code."""
     config, results, model = load_config(run.config), RESULTS[options.networks], shipped(options.networks)
     if not install(options, run, config):
         print("it is no better than what is shipped: nothing is changed", file=sys.stderr)
         return NOT_BETTER
-    data = config.data.model_copy(update={"train": Path(config.data.train).name})  # of no use elsewhere, a whole path
+    data = config.data.model_copy(update={"train": Path(config.data.train).name})  # other machines have other paths
     write_atomic(results / "config.yaml", dump_yaml(config.model_copy(update={"data": data})).encode())
     for path in (run.pictures, run.metrics, run.rd_plot, run.path / "versions.json"):
         shutil.copyfile(path, results / path.name)
@@ -157,7 +157,7 @@ def finish(options: argparse.Namespace, run: RunFolder) -> int:
         published = [str(HERE / "compare_published.py"), str(results / "kodak" / "run.json"), str(options.curves)]
         subprocess.run([sys.executable, *published, "--out", str(results / "published.json")], check=True)
     else:
-        (results / "published.json").unlink(missing_ok=True)  # of the model before
+        (results / "published.json").unlink(missing_ok=True)  # it belongs to the previous model
     flaws = [asdict(record) for record in limits(load_sealed(model), results)]
     write_atomic(results / "limits.json", (json.dumps(flaws, indent=2) + "\n").encode())
     print(f"{relative}, {write_card(options.networks, results, options.pictures).relative_to(ROOT)}, {results}")
@@ -180,7 +180,7 @@ def main() -> int:
     os.chdir(ROOT)
     log_to_stderr()
     try:
-        find_pictures(options.kodak)  # refused before the training, and not after it
+        find_pictures(options.kodak)  # this fails before the training, not after it
         if options.curves and not options.curves.is_file():
             raise ConfigError(f"there is no file {options.curves}", "--curves names published curves")
         config = recipe(options.pictures, options.networks, options.overrides)

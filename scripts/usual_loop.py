@@ -1,6 +1,7 @@
-"""The loop that the field's example scripts have, for comparisons: CompressAI's examples/train.py, until time is out.
+"""Train as CompressAI's examples/train.py does, until the time is out, for comparisons.
 
-float32, contiguous, Adam 1e-4 and an auxiliary Adam 1e-3, decode workers that open a file for each crop, clip 1.
+The loop trains in float32 and contiguous memory, by Adam at 1e-4 and an auxiliary Adam at 1e-3, with decode workers
+that open a file for each crop and with gradients clipped to a norm of 1.
 """
 
 import time
@@ -17,7 +18,7 @@ RD_LAMBDA = 0.0130
 
 
 class Folder(Dataset[Tensor]):
-    """Like compressai's ImageFolder, for any folder: each item opens and decodes its file."""
+    """A data set like compressai's ImageFolder, for any folder; each item opens and decodes its file."""
 
     def __init__(self, paths: list[Path], crop: int) -> None:
         self.paths = paths
@@ -33,7 +34,7 @@ class Folder(Dataset[Tensor]):
 
 
 def usual_batches(paths: list[Path], batch: int, crop: int, workers: int) -> Iterable[Tensor]:
-    """Endlessly, epoch after epoch."""
+    """Yield batches endlessly, epoch after epoch."""
     loader = DataLoader(Folder(paths, crop), batch_size=batch, num_workers=workers, shuffle=True, drop_last=True)
     while True:
         yield from loader
@@ -42,7 +43,7 @@ def usual_batches(paths: list[Path], batch: int, crop: int, workers: int) -> Ite
 def usual_training(
     net: nn.Module, batches: Iterable[Tensor], seconds: float, device: torch.device | str = "cpu"
 ) -> tuple[int, float]:
-    """Train a model of compressai's zoo -> crops seen, and the seconds that they took."""
+    """Train a model of compressai's zoo, and return the number of crops that it saw and the seconds that they took."""
     from compressai.losses import RateDistortionLoss
     from compressai.optimizers import net_aux_optimizer
 

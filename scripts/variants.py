@@ -1,7 +1,7 @@
-"""What the studies share: variants of a configuration.
+"""Train and measure variants of a configuration, for the studies.
 
-They are trained one after another, each in a process of its own, and measured on the pictures that their runs held out,
-through real files.
+Variants are trained one after another, each in a process of its own, and measured on the pictures that their runs held
+out, through real files.
 """
 
 import argparse
@@ -36,14 +36,14 @@ Results = dict[str, dict[str, Any]]
 
 @dataclass(frozen=True)
 class Variant:
-    """What differs: in the configuration, and in the code where no configuration should have it."""
+    """A change of the configuration, or of the code where the configuration should have no such option."""
 
     overrides: tuple[str, ...] = ()
     patch: Callable[[], None] | None = None
 
 
 def train_and_measure(variant: Variant, config: Path, pictures: Path, budget: str, run: Path) -> None:
-    """In a process of its own, for a patch stays, and so does the most memory that was ever in use."""
+    """Train and measure a variant; this runs in a process of its own, because a patch and the peak of memory stay."""
     from attncodec.training.device import resolve_device
     from attncodec.training.train import train as train_run
 
@@ -68,21 +68,21 @@ def peak_memory_gib() -> float:
 
 
 def in_child(script: str, options: argparse.Namespace, name: str, run: Path) -> dict[str, Any]:
-    """The same script again, with `--train NAME` -> what it measured."""
+    """Run the same script again with `--train NAME`, and return what it measured."""
     arguments = [f"--{key}={value}" for key, value in vars(options).items() if key not in ("pictures", "train")]
     subprocess.run([sys.executable, script, str(options.pictures), *arguments, "--train", name], check=True)
     return json.loads((run / RESULT).read_text())
 
 
 def held_out(run: Path, pictures: Path) -> list[RGB]:
-    """The pictures that the run did not train on, their middle as validation takes it."""
+    """Return the pictures that the run did not train on, cropped at the centre as in validation."""
     with (run / "pictures.csv").open() as file:
         names = [row["name"] for row in csv.DictReader(file) if row["role"] == "held out"]
     return [centre(read_rgb(pictures / name), SIDE) for name in names]
 
 
 def measure(run: Path, pictures: Path) -> dict[str, Any]:
-    """Points on the held-out pictures, means over them, and what the variant costs."""
+    """Measure points on the held-out pictures, as means over them, and what the variant costs."""
     codec = load_sealed(run / "model.safetensors")
     originals = held_out(run, pictures)
     with (run / "metrics.csv").open() as file:
@@ -101,7 +101,7 @@ def measure(run: Path, pictures: Path) -> dict[str, Any]:
 
 
 def point(codec: SealedCodec, originals: list[RGB], quality: float) -> dict[str, float]:
-    """Mean bpp and PSNR of files of a quality."""
+    """Measure the mean bpp and PSNR of files of a quality."""
     rates_bpp, qualities_db = [], []
     for rgb in originals:
         data = compress(codec, rgb, Target(quality=quality))
@@ -111,21 +111,21 @@ def point(codec: SealedCodec, originals: list[RGB], quality: float) -> dict[str,
 
 
 def change(reference: dict[str, Any], found: dict[str, Any]) -> str:
-    """BD-rate of a variant against another."""
+    """Return the BD-rate of a variant against another, as text."""
     curves = [[(point["bpp"], point["psnr_db"]) for point in result["points"]] for result in (reference, found)]
     percent = bd_rate(*curves)
     return "none in common" if percent is None else f"{percent:+.1f} %"
 
 
 def each_way(found: dict[str, Any]) -> str:
-    """kMAC/pixel of encoding (with the context, which it runs too) and of decoding."""
+    """Return the kMAC/pixel of encoding (which runs the context networks, too) and of decoding, as text."""
     kmac = found["kmac_per_pixel"]
     encode = kmac["analysis"] + kmac["hyper_analysis"] + kmac["context"]
     return f"{encode:.1f} / {kmac['synthesis'] + kmac['context']:.1f}"
 
 
 def load_results(file: Path, settings: dict[str, Any]) -> Results:
-    """What an earlier call with the same settings left."""
+    """Load the results of an earlier call with the same settings."""
     if not file.exists():
         return {}
     found = json.loads(file.read_text())
@@ -149,7 +149,7 @@ def compare(
 ) -> None:
     """Run a script whose variants of a configuration are trained for equal time.
 
-    The first is what the others are compared with. OUT gets the figures, named as the folder, and table.md.
+    The others are compared with the first. OUT gets the figures, in a file named as the folder, and table.md.
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pictures", type=Path)
@@ -172,14 +172,14 @@ def compare(
         if name not in results:
             results[name] = in_child(script, options, name, run_of(name))
             save_results(file, settings, results)
-            order = [name for name in variants if name in results]  # and then what is no variant any more
+            order = [name for name in variants if name in results]  # results of removed variants come last
             rows = {name: results[name] for name in [*order, *(name for name in results if name not in variants)]}
             write_atomic(options.out / "table.md", (make_table or table)(rows, next(iter(variants))).encode())
     print((options.out / "table.md").read_text())
 
 
 def table(results: Results, reference: str) -> str:
-    """Markdown."""
+    """Format the results as a Markdown table."""
     lines = [
         "| variant | steps | loss | BD-rate | kMAC/pixel each way | parameters |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",

@@ -42,7 +42,7 @@ TINY = ModelConfig(
 
 
 def photo(height: int, width: int, seed: int = 0) -> NDArray[Any]:
-    """(H, W, 3) uint8: smooth shapes, edges and a little noise, as in photographs."""
+    """Return a picture of smooth shapes, edges and a little noise, as in photographs, (H, W, 3) uint8."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width] / 64
     planes = []
@@ -54,7 +54,7 @@ def photo(height: int, width: int, seed: int = 0) -> NDArray[Any]:
 
 
 def make_codec(config: ModelConfig = TINY, seed: int = 0) -> HyperpriorCodec:
-    """Initialised on a picture, then shaken, so that no path is zero."""
+    """Initialise a codec on a picture, then shake its weights, so that no path is zero."""
     torch.manual_seed(seed)
     codec = build_codec(config)
     codec.initialise(to_tensor(photo(128, 192)))
@@ -75,11 +75,11 @@ def make_codec(config: ModelConfig = TINY, seed: int = 0) -> HyperpriorCodec:
     return codec
 
 
-CROPS = torch.cat([to_tensor(photo(128, 128, seed)) for seed in range(10, 22)])  # to measure on
+CROPS = torch.cat([to_tensor(photo(128, 128, seed)) for seed in range(10, 22)])  # tests measure tables on these
 
 
 def side_of(z: torch.Tensor) -> SideInfo:
-    """A gain of one, on the first level."""
+    """Return side information with a gain of one, on the first level."""
     return SideInfo(tuple(z.shape), torch.zeros(1, z.shape[1], 1, 1), torch.zeros(len(z), dtype=torch.int64))
 
 
@@ -112,7 +112,7 @@ def model_file(sealed: SealedCodec, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(autouse=True)
 def _messages_as_they_were() -> Iterator[None]:
-    """The command line shows messages of attncodec; a test after it begins without."""
+    """Restore the logger, because the command line shows messages of attncodec and the next test begins without."""
     logger = logging.getLogger("attncodec")
     level, handlers = logger.level, list(logger.handlers)
     yield
@@ -122,14 +122,14 @@ def _messages_as_they_were() -> Iterator[None]:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """A folder with a photograph in it."""
+    """Return a folder with a photograph in it."""
     Image.fromarray(photo(70, 50)).save(tmp_path / "img.png")
     return tmp_path
 
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    """A folder of four pictures, one of them in a folder of its own."""
+    """Return a folder of four pictures, one of them in a folder of its own."""
     folder = tmp_path / "pictures"
     (folder / "more").mkdir(parents=True)
     for number, name in enumerate(["a.png", "b.webp", "c.png", "more/d.png"]):
@@ -139,7 +139,7 @@ def pictures(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def quick_config(pictures: Path) -> Config:
-    """A run of a second or two."""
+    """Return the configuration of a run of a second or two."""
     return Config(
         model=TINY,
         data=DataConfig(train=str(pictures), crop=64, held_out=0.25),
@@ -149,7 +149,7 @@ def quick_config(pictures: Path) -> Config:
 
 @pytest.fixture
 def cli(capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch) -> Cli:
-    """The command line in this process: what it printed, and its exit code."""
+    """Return a function that runs the command line in this process and returns its output and its exit code."""
 
     def run(*arguments: Any, cwd: Path) -> Result:
         monkeypatch.chdir(cwd)
@@ -164,14 +164,14 @@ def cli(capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPat
 
 
 def attncodec(*arguments: Any, cwd: Path, stdin: bytes = b"") -> Result:
-    """The command line in a process of its own, as a user has it."""
+    """Run the command line in a process of its own, as a user does."""
     environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
     command = [sys.executable, "-m", "attncodec", *map(str, arguments)]
     return subprocess.run(command, cwd=cwd, input=stdin, capture_output=True, env=environment, timeout=200)
 
 
 def assert_refused(result: Result, *words: str, code: int = 2) -> None:
-    """One `error:` line with these words, no traceback, nothing on stdout."""
+    """Assert that stderr has these words, one `error:` line, one `hint:` line and no traceback."""
     stderr = result.stderr.decode()
     assert result.returncode == code, stderr
     assert "Traceback" not in stderr
@@ -183,7 +183,7 @@ def assert_refused(result: Result, *words: str, code: int = 2) -> None:
 
 
 def write_config(place: Path, pictures: Path, budget: str) -> Path:
-    """The configuration file of a tiny codec that trains on `pictures`."""
+    """Write the configuration file of a tiny codec that trains on `pictures`, and return its path."""
     path = place / "tiny.yaml"
     data = f"data: {{train: {pictures}, crop: 64}}\ntrain: {{budget: {budget}, batch: 2}}\n"
     model = "\n".join("  " + line for line in dump_yaml(TINY).splitlines())

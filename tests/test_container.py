@@ -11,7 +11,7 @@ SAMPLE = Container(300, 7, bytes(range(8)), 0xDEADBEEF, b"y" * 52, quality_index
 
 
 def resealed(data: bytes, offset: int, form: str, value: int) -> bytes:
-    """`data` with a header field changed and the header's checksum made right again."""
+    """Return `data` with a changed header field and the right checksum of the header."""
     header = bytearray(data[: HEADER_BYTES - 4])
     struct.pack_into(form, header, offset, value)
     return bytes(header) + struct.pack("<I", zlib.crc32(header)) + data[HEADER_BYTES:]

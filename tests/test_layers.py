@@ -1,4 +1,4 @@
-"""The import order of the design and its limits, read off the source."""
+"""The import order and the limits of the design, checked in the source."""
 
 import ast
 import re
@@ -9,7 +9,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "attncodec"
 LINES_MAX, FUNCTION_LINES_MAX = 300, 60
 
-# Each room may import those of the rows above it, and its own.
+# A module or folder of the package may import itself and those in the rows above it.
 ROWS = [
     {"attncodec", "errors"},
     {"budget", "files", "quality", "distributed", "environment"},
@@ -26,7 +26,7 @@ ROWS = [
     {"cli"},
     {"__main__"},
 ]
-# What the vocabulary of the design replaced, and what must not come back.
+# The vocabulary of the design replaced these names, and they must not come back.
 OLD_NAMES = {
     *("LEVELS", "UNIT_LEVEL", "SKIP_LEVEL", "LEVELS_PER_OCTAVE", "level_scale", "means_and_levels", "quality_64"),
     *("position", "to_steps", "to_units", "Codec", "Analysis", "Synthesis", "GatedAttention", "Channel", "Noise"),
@@ -36,7 +36,7 @@ OLD_NAMES = {
     *("lead_says", "total", "FollowedError", "ours", "each", "write_whole", "plan", "begin", "view", "initial"),
     *("anchors", "EFFORTS", "guard", "team", "learner", "twin"),
 }
-ALLOWED = {("api", "Codec")}  # what a program loads, and no module
+ALLOWED = {("api", "Codec")}  # programs load this class, which is no nn.Module
 
 
 def name_of(path: Path) -> str:
@@ -57,7 +57,7 @@ def row(module: str) -> int:
 
 
 def imports(module: str) -> set[str]:
-    """The modules of the package that a module imports anywhere, for types, too."""
+    """Return the modules of the package that a module imports anywhere, also for types only."""
     found = set()
     for node in ast.walk(ast.parse(SOURCES[module].read_text())):
         if isinstance(node, ast.Import):

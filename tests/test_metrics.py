@@ -46,7 +46,7 @@ def test_with_ms_ssim_the_loss_is_that_of_compressai_at_its_lambdas() -> None:
     similarity = ms_ssim(photo(192, 192), (x_hat[0].permute(1, 2, 0) * 255).round().byte().numpy())
     one = torch.full((1,), 0.0130)
     assert similarity is not None
-    # CompressAI: bpp + 16.64 * (1 - MS-SSIM) at the level whose lambda for MSE is 0.0130
+    # CompressAI's loss is bpp + 16.64 * (1 - MS-SSIM) at the level whose lambda for MSE is 0.0130
     loss = float(rd_loss(x, x_hat, torch.zeros(1), one, ms_ssim_share=1.0).loss)
     assert loss == pytest.approx(16.64 * (1 - similarity), rel=0.01)
     mse_loss = float(rd_loss(x, x_hat, torch.zeros(1), one).loss)
@@ -73,7 +73,7 @@ def test_bd_rate_looks_only_at_the_psnr_that_both_curves_have() -> None:
 
 
 def test_bd_rate_agrees_with_the_reference_software() -> None:
-    """Golden value of the `bjontegaard` package, method pchip."""
+    """The expected value comes from the `bjontegaard` package, method pchip."""
     reference = [(0.11, 27.1), (0.24, 29.6), (0.52, 32.4), (0.98, 35.2)]
     assert bd_rate(reference, [(0.1, 27.4), (0.23, 30.2), (0.5, 32.8), (1.05, 35.9)]) == pytest.approx(
         -15.7297, abs=1e-3

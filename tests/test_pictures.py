@@ -60,7 +60,7 @@ def test_grey_palette_cmyk_alpha_and_16_bit_become_rgb() -> None:
 
 def test_exif_orientation_is_obeyed() -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6  # a quarter turn
+    exif[0x0112] = 6  # this value means a quarter turn
     rgb = photo(4, 8)
     assert (decode_rgb(saved(Image.fromarray(rgb), exif=exif), "turned") == np.rot90(rgb, 3)).all()
 
@@ -79,7 +79,7 @@ def test_a_picture_cut_short_is_refused(kind: str) -> None:
 
 
 def test_a_bomb_is_refused_by_its_header() -> None:
-    # A PNG of 60000 x 60000 pixels in a few bytes: never decoded.
+    # This is a PNG of 60000 x 60000 pixels in a few bytes, which is never decoded.
     tiny = bytearray(saved(Image.new("1", (8, 8))))
     tiny[16:24] = (60000).to_bytes(4, "big") * 2
     import zlib

@@ -63,7 +63,7 @@ def test_the_bits_of_all_places_are_those_of_the_picture(
     looking.look(looking_codec, rgb, 128, bottleneck)
     bits = bottleneck.of_places(6, 11)
     assert float(bits.sum()) == pytest.approx(looking_codec.codec.reconstruct(rgb, 128)[1], rel=1e-5)
-    assert int(bits.argmax()) == 2 * 11 + 7  # the noise
+    assert int(bits.argmax()) == 2 * 11 + 7  # the noise costs most
 
 
 def test_what_is_seen_from_a_place_are_the_weights_of_its_window(
@@ -74,7 +74,7 @@ def test_what_is_seen_from_a_place_are_the_weights_of_its_window(
     rgb = photo(80, 112)
     places = looking.look(looking_codec, rgb, 128, looking.RoundBottleneck())
     dot = places[0]
-    seen = dot.seen_from(5, 13)  # of a map of 10 x 14: the window of rows 4 to 7 and columns 12 and 13
+    seen = dot.seen_from(5, 13)  # its window has rows 4 to 7 and columns 12 and 13 of 10 x 14
     assert seen.sum().item() == pytest.approx(1, abs=1e-5)
     assert seen[4:8, 12:14].sum().item() == pytest.approx(1, abs=1e-5)
     assert torch.count_nonzero(seen) == 8
@@ -103,7 +103,7 @@ def test_the_study_trains_all_kinds_and_leaves_its_tables(pictures: Path, tmp_pa
 def shipping(
     quick_config: Config, model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., int]:
-    """scripts/train_shipped, on four pictures, in a place of its own that ships a small model."""
+    """Return a function that runs scripts/train_shipped on four pictures in a folder that ships a small model."""
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
     pytest.importorskip("skimage")
     train_shipped, model_card = (importlib.import_module(name) for name in ("train_shipped", "model_card"))
@@ -158,7 +158,7 @@ def test_the_shipped_model_is_trained_in_parts_measured_and_described(
     words = ("GPL-3.0-or-later", "page of text", after.header.decoder_id.hex(), "configs/shipped.yaml")
     assert all(word in card for word in words)
     assert sum(int(row.split("|")[2]) for row in card.splitlines() if row.startswith(("| CC", "| GPL"))) == 3
-    Path("weights/default.md").unlink()  # as if the call had been cut short while it measured
+    Path("weights/default.md").unlink()  # this is as if the call had been interrupted while it measured
     assert shipping() == 0 and Path("weights/default.md").read_text() == card
 
 

@@ -1,4 +1,4 @@
-"""The command line, a file for each command. Heavy imports stand inside them, so that --help answers at once."""
+"""The command line has one file per command. Heavy imports are inside the commands, so that --help answers at once."""
 
 from typing import Annotated, NoReturn
 

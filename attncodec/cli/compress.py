@@ -1,4 +1,4 @@
-"""attncodec compress."""
+"""The command `attncodec compress`."""
 
 import math
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""attncodec decompress."""
+"""The command `attncodec decompress`."""
 
 from pathlib import Path
 from typing import Annotated

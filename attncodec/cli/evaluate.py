@@ -1,4 +1,4 @@
-"""attncodec eval."""
+"""The command `attncodec eval`."""
 
 import json
 from pathlib import Path
@@ -34,14 +34,14 @@ def evaluate(
     def tell(path: Path, error: Exception) -> None:
         fail(as_user_error(error), str(path))
 
-    paths = find_pictures(folder)  # refused before a model is loaded
+    paths = find_pictures(folder)  # a wrong folder is refused before a model is loaded
     set_threads(threads)
     with process_group_of_torchrun() as distributed:
         chosen = distributed.run_on_rank0(lambda: choose_model(model))
         sealed = load_model(chosen, fast)
-        qualities = all_qualities(sealed, quality)  # refused before anything is measured
+        qualities = all_qualities(sealed, quality)  # wrong qualities are refused before anything is measured
         target = out or Path("runs") / "eval" / f"{folder.resolve().name}-{sealed.header.decoder_id.hex()[:8]}"
-        target.mkdir(parents=True, exist_ok=True)  # before the work, not after it
+        target.mkdir(parents=True, exist_ok=True)  # if this fails, it does so before the work
         if distributed.is_rank0:
             say(f"model: {chosen}")
         found = evaluate_pictures(sealed, folder, paths, qualities, effort, distributed, tell)

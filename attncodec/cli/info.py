@@ -1,4 +1,4 @@
-"""attncodec info."""
+"""The command `attncodec info`."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Several commands share these options."""
 
 from pathlib import Path
 from typing import Annotated
@@ -20,5 +20,5 @@ ForceOption = Annotated[bool, typer.Option("--force", "-f", help="Overwrite outp
 
 
 def timings(seconds: dict[str, float]) -> str:
-    """Put where the time went into words."""
+    """Return the seconds that each part took, as text."""
     return "  " + ", ".join(f"{part} {spent:.3f} s" for part, spent in seconds.items())

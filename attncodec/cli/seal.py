@@ -1,4 +1,4 @@
-"""attncodec seal."""
+"""The command `attncodec seal`."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""attncodec train."""
+"""The command `attncodec train`."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -58,4 +58,4 @@ def train(
             logger.info("stopped at step %d; saved, and sealed into %s, its tables analytic", progress.step, model)
             logger.info("hint: the same command goes on from here")
     if outcome.trained and not progress.finished and distributed.size == 1:
-        raise typer.Exit(INTERRUPTED)  # torchrun would take it for a failure, and start all again
+        raise typer.Exit(INTERRUPTED)  # torchrun would take it for a failure and restart all ranks

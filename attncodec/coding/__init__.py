@@ -1,1 +1,4 @@
-"""What makes bytes of latents: integer networks, tables, the range coder, model files, encoder and decoder."""
+"""This package codes latents to bytes and back.
+
+It holds the integer networks, the tables, the range coder, model files, the encoder and the decoder.
+"""

@@ -1,4 +1,4 @@
-"""The bottlenecks that write a file and read one: one picture, B = 1, on integers."""
+"""These bottlenecks write and read files. They code one picture at a time (B = 1), on integers."""
 
 import hashlib
 import math
@@ -17,18 +17,18 @@ from attncodec.coding.tables import Symbols, TableIndex, TableSet, side_index
 from attncodec.networks.bottleneck import Elements, Rounding
 from attncodec.networks.priors import SKIP_SCALE_INDEX, FactorisedPrior, SideInfo, clamp_symbols
 
-SKIP_COST_DB = 0.02  # where skipping costs more than this, nothing is skipped
-CODER = "coder"  # what coding counts as on the stopwatch
+SKIP_COST_DB = 0.02  # If skipping costs more than this, nothing is skipped.
+CODER = "coder"  # The stopwatch counts entropy coding under this name.
 
 
 class BitCounter:
-    """Takes symbols as a SymbolWriter does, and counts their bits from the tables."""
+    """Takes symbols like a SymbolWriter, but only counts their bits from the tables."""
 
     def __init__(self) -> None:
         self.bits = 0.0
 
     def put(self, tables: TableSet, symbols: Symbols, index: TableIndex) -> None:
-        """Count symbols (n,), each by the table of its index (n,)."""
+        """Count the bits of symbols (n,). `index` (n,) selects the table of each symbol."""
         self.bits += float(tables.bits(symbols, index).sum())
 
 
@@ -47,11 +47,15 @@ class EncodeBottleneck:
         self.sink, self.z_tables, self.y_tables, self.skip_below = sink, z_tables, y_tables, skip_below
         self.rounding, self.stopwatch = rounding, stopwatch or Stopwatch()
         self.latents = LatentsDigest()
-        self.error = self.skip_error = 0.0  # sums of squares, in steps: of rounding, and what skipping adds to it
+        # Both are sums of squares, in steps: the rounding error, and what skipping adds to it.
+        self.error = self.skip_error = 0.0
 
     @property
     def skip_cost_db(self) -> float:
-        """About what skipping costs in PSNR: a step of the quantiser is about as many pixel values in every channel."""
+        """Estimate what skipping costs in PSNR.
+
+        The estimate assumes that a quantisation step is worth about the same number of pixel values in every channel.
+        """
         return 10 * math.log10(1 + self.skip_error / max(self.error, 1e-12))
 
     def send_z(self, prior: FactorisedPrior | None, z: Tensor | None, side: SideInfo) -> Tensor:
@@ -87,9 +91,9 @@ AnyEncodeBottleneck = TypeVar("AnyEncodeBottleneck", bound=EncodeBottleneck)
 
 
 def try_skipping(send: Callable[[int], AnyEncodeBottleneck], decided: int | None = None) -> AnyEncodeBottleneck:
-    """Send the latents with the skip threshold that was decided, or else with skipping unless that costs too much.
+    """Send the latents with the skip threshold `decided`. If it is None, skip elements unless that costs too much.
 
-    send: a scale index, below which nothing is coded -> the bottleneck that the latents went through.
+    `send` takes the scale index below which nothing is coded, and returns the bottleneck that the latents went through.
     """
     for skip_below in (SKIP_SCALE_INDEX, 0) if decided is None else (decided,):
         bottleneck = send(skip_below)
@@ -99,7 +103,7 @@ def try_skipping(send: Callable[[int], AnyEncodeBottleneck], decided: int | None
 
 
 class DecodeBottleneck:
-    """Reads latents out of a file; the values handed in are ignored."""
+    """Reads latents from a file, and ignores the latents that are passed in."""
 
     def __init__(
         self, z_tables: TableSet, y_tables: TableSet, skip_below: int, data: bytes, stopwatch: Stopwatch | None = None
@@ -128,7 +132,7 @@ class DecodeBottleneck:
 
 
 def to_symbols(x: Tensor) -> Symbols:
-    """Turn rounded values into integers, flat, in raster order."""
+    """Convert rounded values to a flat array of integers in raster order."""
     symbols: Symbols = x.flatten().cpu().numpy().astype(np.int32)
     return symbols
 
@@ -139,24 +143,24 @@ def to_tensor(symbols: Symbols, like: Tensor) -> Tensor:
 
 
 def to_index(scale_index: Tensor) -> NDArray[np.uint8]:
-    """Return the table of each element of y, flattened: its scale index, an integer in a sealed codec."""
+    """Return the table number of each element of y, flattened. It is the scale index, an integer in a sealed codec."""
     index: NDArray[np.uint8] = scale_index.flatten().to(torch.uint8).cpu().numpy()
     return index
 
 
 class LatentsDigest:
-    """What two machines compare: checksums of integer latents, as int16 in order of coding."""
+    """Computes checksums of integer latents, as int16 in coding order, so that two machines can compare them."""
 
     def __init__(self) -> None:
         self.crc = 0
         self.sha256 = hashlib.sha256()
 
     def add(self, symbols: Symbols) -> None:
-        """Take further symbols into account."""
+        """Add symbols to the checksums."""
         data = symbols.astype("<i2").tobytes()
         self.crc = zlib.crc32(data, self.crc)
         self.sha256.update(data)
 
     def hexdigest(self) -> str:
-        """Return the SHA-256 so far, in hex."""
+        """Return the SHA-256 of the symbols so far, in hex."""
         return self.sha256.hexdigest()

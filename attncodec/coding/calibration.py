@@ -1,14 +1,15 @@
-"""What is measured for a sealed codec on crops of training pictures, with the symbols that an encoder would choose.
+"""Calibration measures a sealed codec on crops of training pictures, with the symbols that an encoder would choose.
 
-    tables of y              how often each magnitude of a symbol comes at each scale index (tables.measured_tables)
-    rounding.centres         the mean of |residual| - |symbol| for each scale index and magnitude
-    reconstruction.offsets   the same, less what it is with the rounding of training, to the nearest or as an encoder
-                             rounds without measurements, which the synthesis has learned already: what is to be added
-                             to y_hat in front of the synthesis
-    rounding.error_weight    what an error of a step in each channel is worth, over what it would be in the middle
-                             channel of an orthonormal synthesis: that with which bpp + lambda 255^2 MSE is least
+    tables of y              They follow how often each magnitude of a symbol occurs at each scale index
+                             (tables.measured_tables).
+    rounding.centres         These are the means of |residual| - |symbol| for each scale index and magnitude.
+    reconstruction.offsets   These are the centres, minus the centres with the rounding of training (to the nearest, or
+                             as an encoder rounds without measurements), because the synthesis has already learned
+                             those. Offsets are added to y_hat in front of the synthesis.
+    rounding.error_weight    This is the cost of an error of one step in each channel, relative to its cost in the
+                             middle channel of an orthonormal synthesis. It minimises bpp + lambda 255^2 MSE.
 
-They depend on one another, so they are measured in turns.
+These values depend on one another, so they are measured in turns.
 """
 
 from collections.abc import Iterator
@@ -35,23 +36,23 @@ from attncodec.networks.bottleneck import DEFAULT_ERROR_WEIGHT, Elements, RoundB
 from attncodec.networks.priors import NUM_SCALES, SKIP_SCALE_INDEX
 from attncodec.quality import index_of_level, rd_lambda_at
 
-CENTRE_SMOOTHING = 200  # symbols with no error that are added to those of which a mean error is taken
-TURNS = 2  # of tables, centres and offsets, before and after the weights are chosen
-GROUP_ENDS = (1 / 16, 1 / 4, 1 / 2, 1)  # of the channels whose error weight is chosen together
-WEIGHT_STEP = 0.5  # octaves by which it is varied
-WEIGHT_LEVELS, WEIGHT_CROPS = 3, 16  # at how many levels, on how many crops
+CENTRE_SMOOTHING = 200  # Each mean error includes this many extra symbols that have no error.
+TURNS = 2  # Tables, centres and offsets are measured this often, before and again after the weights are chosen.
+GROUP_ENDS = (1 / 16, 1 / 4, 1 / 2, 1)  # Each group ends at this share of the channels, and has one error weight.
+WEIGHT_STEP = 0.5  # The weight of a group is varied by this many octaves.
+WEIGHT_LEVELS, WEIGHT_CROPS = 3, 16  # Weights are chosen at this many levels, on this many crops.
 BATCH = 8
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Crops of training pictures, and their latents (N, M, h, w)."""
+    """Holds crops of training pictures, and their latents (N, M, h, w)."""
 
     x: Tensor  # (N, 3, H, W) in [0, 1]
     latents: Tensor
 
     def batches(self, count: int) -> Iterator["Sample"]:
-        """Walk through the first crops, a few at a time."""
+        """Yield the first `count` crops in batches."""
         for start in range(0, min(count, len(self.x)), BATCH):
             chosen = slice(start, min(start + BATCH, count))
             yield Sample(self.x[chosen], self.latents[chosen])
@@ -59,7 +60,7 @@ class Sample:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Compute on one thread: sums of floats depend on their number, and what is measured shall not."""
+    """Run on one thread, because sums of floats depend on the number of threads, and measurements must not."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -69,17 +70,16 @@ def one_thread() -> Iterator[None]:
 
 
 def spread_levels(levels: int, most: int) -> list[int]:
-    """Choose at most so many whole levels, the first and the last among them -> their quality indices."""
+    """Return the quality indices of at most `most` whole levels, from the first to the last."""
     return sorted({index_of_level(1 + round(k * (levels - 1) / max(most - 1, 1))) for k in range(most)})
 
 
 @one_thread()
 def calibrate(sealed: SealedCodec, crops: Tensor, learned: LatentRounding) -> SealedCodec:
-    """Measure tables, centres, offsets and error weights on crops -> the same codec with them.
+    """Return the same codec with tables, centres, offsets and error weights that are measured on crops.
 
-    It runs on one thread, so that what is measured does not depend on their number.
-
-    crops: (N, 3, H, W) in [0, 1]. learned: how the latents were rounded from which the synthesis has learned last.
+    This runs on one thread, so that measurements do not depend on the number of threads. `crops` has shape
+    (N, 3, H, W) and values in [0, 1]. `learned` says how latents were rounded when the synthesis was last trained.
     """
     sample = Sample(crops, torch.cat([sealed.analyse(crops[i : i + BATCH]) for i in range(0, len(crops), BATCH)]))
     levels = len(sealed.header.config.rd_lambdas)
@@ -107,23 +107,23 @@ def _with(sealed: SealedCodec, measured: dict[str, Tensor]) -> SealedCodec:
 
 @dataclass
 class Counts:
-    """How often each magnitude came at each scale index, and the sums of what residuals had more than their symbols.
+    """Counts how often each magnitude occurs at each scale index, and sums how far residuals exceed their symbols.
 
-    Both are (NUM_SCALES * MAGNITUDES,).
+    Both tensors have shape (NUM_SCALES * MAGNITUDES,).
     """
 
     seen: Tensor = field(default_factory=lambda: torch.zeros(NUM_SCALES * MAGNITUDES, dtype=torch.float64))
     excess: Tensor = field(default_factory=lambda: torch.zeros(NUM_SCALES * MAGNITUDES, dtype=torch.float64))
 
     def add(self, symbols: Tensor, residual: Tensor, scale_index: Tensor) -> None:
-        """Count symbols; all flat, of one length."""
+        """Count symbols. All three tensors are flat and have the same length."""
         index = scale_index.long() * MAGNITUDES + symbols.abs().clamp_max(MAGNITUDES - 1).long()
         excess = (residual - symbols) * symbols.sign()
         self.seen += torch.bincount(index, minlength=len(self.seen))
         self.excess += torch.bincount(index, weights=excess.double(), minlength=len(self.seen))
 
     def centres(self) -> Tensor:
-        """Compute the mean excess, (NUM_SCALES, MEASURED_MAGNITUDES), drawn towards zero where little was seen."""
+        """Compute the mean excess, (NUM_SCALES, MEASURED_MAGNITUDES), drawn towards zero where counts are low."""
         seen, excess = (
             torch.cat([rows[:, : MEASURED_MAGNITUDES - 1], rows[:, MEASURED_MAGNITUDES - 1 :].sum(1, keepdim=True)], 1)
             for rows in (self.seen.reshape(NUM_SCALES, -1), self.excess.reshape(NUM_SCALES, -1))
@@ -131,12 +131,12 @@ class Counts:
         return (excess / (seen + CENTRE_SMOOTHING)).float()
 
     def tables(self) -> Tables:
-        """Make tables of what was counted."""
+        """Make tables from the counts."""
         return measured_tables(self.seen.reshape(NUM_SCALES, -1).numpy())
 
 
 class CountingBottleneck(RoundBottleneck):
-    """Rounds, and counts the symbols that are coded."""
+    """Rounds latents, and counts the symbols that are coded."""
 
     def __init__(self, counts: Counts, rounding: Rounding | None) -> None:
         super().__init__(SKIP_SCALE_INDEX, rounding)
@@ -163,19 +163,19 @@ def count(sealed: SealedCodec, sample: Sample, roundings: dict[int, Rounding | N
 
 
 def _send(sealed: SealedCodec, sample: Sample, quality_index: int, bottleneck: RoundBottleneck) -> Tensor:
-    """Send the latents of crops -> y_hat as the synthesis takes it."""
+    """Send the latents of crops. Return y_hat as the synthesis takes it."""
     at = torch.full((len(sample.x),), quality_index)
     return sealed.codec.transmit(bottleneck, at, sealed.codec.apply_gain(sample.latents, at)).float()
 
 
 @torch.inference_mode()
 def error_weights(sealed: SealedCodec, sample: Sample) -> Tensor:
-    """Find the weights with which the loss is least, tables and offsets as they are, (L, M).
+    """Find the weights (L, M) that minimise the loss with the present tables and offsets.
 
-    For each group of channels it is the lowest point of a parabola through the losses with less, equal and more weight,
-    at a few levels, and by a line between them. The loss itself is asked, and not the squared error of pixels that a
-    step makes in each channel: the synthesis takes a lone error for noise and much of it away, but follows errors that
-    all point to zero, as those of rounding do.
+    Each group of channels gets the lowest point of a parabola through the losses with less, equal and more weight. This
+    is done at a few levels, and the octaves of the others are interpolated linearly. The search uses the loss itself,
+    not the squared pixel error of a step in each channel: the synthesis treats a lone error as noise and removes much
+    of it, but it follows errors that all point towards zero, as rounding errors do.
     """
     channels, levels = sealed.header.config.latent_channels, len(sealed.header.config.rd_lambdas)
     ends = [round(channels * share) for share in GROUP_ENDS]
@@ -199,7 +199,7 @@ def error_weights(sealed: SealedCodec, sample: Sample) -> Tensor:
 
 
 def _lowest(left: float, middle: float, right: float) -> float:
-    """Find where a parabola through three points at -1, 0 and 1 is least, within these."""
+    """Find where between -1 and 1 a parabola through three points at -1, 0 and 1 is lowest."""
     curvature = left - 2 * middle + right
     if curvature <= 0:
         return float(np.argmin([left, middle, right]) - 1)
@@ -207,7 +207,7 @@ def _lowest(left: float, middle: float, right: float) -> float:
 
 
 def _loss(sealed: SealedCodec, sample: Sample, quality_index: int, rounding: Rounding) -> float:
-    """Sum up bpp + lambda 255^2 MSE of the first crops, on some scale."""
+    """Sum bpp + lambda 255^2 MSE over the first crops, up to a constant factor."""
     worth, loss = 255**2 / 3 * rd_lambda_at(sealed.header.config.rd_lambdas, quality_index), 0.0
     for part in sample.batches(WEIGHT_CROPS):
         bottleneck = RoundBottleneck(SKIP_SCALE_INDEX, rounding)

@@ -1,4 +1,4 @@
-"""One picture on its way out of a file: its latents, checked, and what the synthesis makes of them."""
+"""This module decodes one picture from a file: it reads and checks the latents, then runs the synthesis."""
 
 import torch
 from torch import Tensor
@@ -14,14 +14,14 @@ from attncodec.quality import quality_of_index
 
 
 class PictureDecoder:
-    """The file of a picture, and the model that wrote it.
+    """Decodes the file of a picture with the model that wrote it.
 
-    `latents_sha256`, in hex, is that of the integer latents as int16 in order of coding, the same on every machine; it
-    is known once they are decoded.
+    `latents_sha256` is the SHA-256, in hex, of the integer latents as int16 in coding order. It is the same on every
+    machine, and is set once the latents are decoded.
     """
 
     def __init__(self, sealed: SealedCodec, container: Container) -> None:
-        """Raise ContainerError where the file is another model's."""
+        """Raise ContainerError if another model wrote the file, or if this model does not have its quality."""
         if container.decoder_id != sealed.header.decoder_id:
             raise ContainerError(
                 f"written with model {container.decoder_id.hex()}, and this one is {sealed.header.decoder_id.hex()}",
@@ -33,7 +33,7 @@ class PictureDecoder:
         self.latents_sha256 = ""
 
     def decode(self) -> RGB:
-        """Decode the picture, (H, W, 3) uint8. Raises ContainerError as `read_latents` does."""
+        """Decode the picture to (H, W, 3) uint8. Raises ContainerError as `read_latents` does."""
         size = (self.container.height, self.container.width)
         return to_rgb(self.sealed.synthesise(self.read_latents(), self.container.quality_index, size))
 
@@ -41,7 +41,7 @@ class PictureDecoder:
     def read_latents(self) -> Tensor:
         """Decode y_hat as the synthesis takes it, (1, M, h, w).
 
-        Raises ContainerError where the file is damaged, or decodes to other latents than were encoded.
+        Raises ContainerError if the file is damaged, or if the decoded latents differ from those that were encoded.
         """
         sealed, container = self.sealed, self.container
         skip_below = SKIP_SCALE_INDEX if container.skip else 0
@@ -57,5 +57,5 @@ class PictureDecoder:
 
 
 def decompress(sealed: SealedCodec, data: bytes) -> RGB:
-    """Decode the bytes of an .atc file to (H, W, 3) uint8. Raises ContainerError, also for another model's file."""
+    """Decode the bytes of an .atc file to (H, W, 3) uint8. Raises ContainerError, also if another model wrote it."""
     return PictureDecoder(sealed, unpack(data)).decode()

@@ -1,6 +1,6 @@
-"""One picture on its way into a file: its latents, the quality that meets a target, what is skipped, and effort.
+"""This module encodes one picture: it finds the quality that meets a target, decides on skipping, and spends effort.
 
-The analysis runs once; trials count bits from the tables, without coding.
+The analysis runs once. Trials only count bits from the tables, and code nothing.
 """
 
 import math
@@ -25,12 +25,15 @@ from attncodec.quality import rd_lambda_at
 
 DEFAULT_QUALITY = 4.0
 WORD_BYTES = 4
-BPP_MAX = 1e6  # more than any file has
+BPP_MAX = 1e6  # No file has more bits per pixel.
 
 
 @dataclass(frozen=True)
 class Target:
-    """What is asked of a file: one of these, or nothing, which is quality 4 (or the highest that the model has)."""
+    """A request for the quality, size or PSNR of a file.
+
+    At most one field is set. If none is, the quality is 4, or the highest of the model if that is lower.
+    """
 
     quality: float | None = None
     bytes: int | None = None
@@ -38,7 +41,7 @@ class Target:
     psnr_db: float | None = None
 
     def __post_init__(self) -> None:
-        """Raise ConfigError for a target that is not a number."""
+        """Raise ConfigError if a target is not a finite number."""
         for name, value in (("bpp", self.bpp), ("dB", self.psnr_db)):
             if value is not None and not math.isfinite(value):
                 raise ConfigError(f"a target of {value} {name} is no number", "for example --target-bpp 0.5")
@@ -49,7 +52,7 @@ Sink = TypeVar("Sink", SymbolWriter, BitCounter)
 
 @dataclass(frozen=True)
 class SentLatents(Generic[Sink]):
-    """What came of sending latents: the bottleneck, what took the symbols, and the latents as the decoder has them."""
+    """Holds the result of sending latents: the bottleneck, the symbols' sink, and y_hat as the decoder has it."""
 
     bottleneck: EncodeBottleneck
     sink: Sink
@@ -57,13 +60,13 @@ class SentLatents(Generic[Sink]):
 
 
 class PictureEncoder:
-    """A picture, analysed.
+    """Analyses a picture once, and encodes it.
 
-    `latents_sha256` is that of the integer latents of the file written last, as PictureDecoder has it.
+    `latents_sha256` is the SHA-256 of the integer latents in the last file that was written, as in PictureDecoder.
     """
 
     def __init__(self, sealed: SealedCodec, rgb: RGB, effort: int = 0) -> None:
-        """Analyse (H, W, 3) uint8. effort: 0 to 3, how long latents are refined (refinement.py)."""
+        """Analyse `rgb`, (H, W, 3) uint8. `effort`, 0 to 3, sets how long latents are refined (refinement.py)."""
         self.sealed, self.rgb, self.effort = sealed, rgb, effort
         self.latents = Latents(sealed.analyse(to_tensor(rgb)))
         if not bool(torch.isfinite(self.latents.y).all()):
@@ -73,8 +76,8 @@ class PictureEncoder:
     def encode(self, target: Target) -> Container:
         """Make the file that meets a target.
 
-        Raises ConfigError for a quality that the model has not, and for a target out of reach, saying what can be
-        reached.
+        Raises ConfigError for a quality that the model does not have, and for a target that cannot be reached. The
+        error then says what can be reached.
         """
         quality_index = self._index_of(target)
         if self.effort and quality_index in self.sealed.quality_indices:
@@ -93,16 +96,16 @@ class PictureEncoder:
 
     @property
     def lowest(self) -> int:
-        """The lowest quality index of the model."""
+        """Return the lowest quality index of the model."""
         return self.sealed.quality_indices[0]
 
     @property
     def highest(self) -> int:
-        """The highest quality index of the model."""
+        """Return the highest quality index of the model."""
         return self.sealed.quality_indices[-1]
 
     def write(self, quality_index: int) -> Container:
-        """Make the file of a quality."""
+        """Make the file for a quality index."""
         sent = self._send(quality_index, SymbolWriter)
         self.latents_sha256 = sent.bottleneck.latents.hexdigest()
         height, width = self.rgb.shape[:2]
@@ -117,13 +120,13 @@ class PictureEncoder:
         )
 
     def file_bytes(self, quality_index: int) -> int:
-        """Count the bytes of the file of a quality."""
+        """Return the number of bytes of the file for a quality index."""
         return len(pack(self.write(quality_index)))
 
     def _refined(self, target: Target, quality_index: int) -> int:
-        """Refine at the quality that meets a target, and find the one that meets it then.
+        """Refine at the quality that meets a target, and return the quality index that meets it afterwards.
 
-        Where none does, or what it gives is worse, the latents stay as they were, and so does the quality.
+        If none does, or if its file is worse, the latents and the quality stay as they were.
         """
         before, shortfall = self.latents, self._shortfall(target, quality_index)
         self.refine(quality_index)
@@ -133,16 +136,16 @@ class PictureEncoder:
         return found
 
     def _shortfall(self, target: Target, quality_index: int) -> float:
-        """Return what files that meet a target are compared by, the less the better.
+        """Return the number by which files that meet a target are compared. Lower is better.
 
-        Files of a quality were compared already, when they were refined.
+        It is 0 if the target is a quality, because `refine` has already compared the files of one quality.
         """
         if target.psnr_db is not None:
             return self.file_bytes(quality_index)
         return 0.0 if target.bytes is None and target.bpp is None else -self.psnr_db(quality_index)
 
     def refine(self, quality_index: int) -> None:
-        """Spend the effort on a quality; where no better file comes of it, nothing changes."""
+        """Refine the latents for a quality index. If that gives no better file, nothing changes."""
         with self.sealed.stopwatch.part("refinement"):
             self.latents = refine(self.sealed, to_tensor(self.rgb), self.latents, quality_index, self.effort)
 
@@ -154,21 +157,21 @@ class PictureEncoder:
         return 8 * self.file_bytes(quality_index) / pixels + rd_lambda * mse_255
 
     def count_bytes(self, quality_index: int) -> int:
-        """Estimate how large the file will be: exact but for the coder's last words."""
+        """Estimate the size of the file in bytes. It is exact except for the last words of the coder."""
         bits = self._send(quality_index, BitCounter).sink.bits
         return HEADER_BYTES + WORD_BYTES * math.ceil(bits / 8 / WORD_BYTES)
 
     def psnr_db(self, quality_index: int) -> float:
-        """Compute the PSNR of the decoded 8-bit picture; infinite where it is equal."""
+        """Compute the PSNR of the decoded 8-bit picture. It is infinite if the pictures are equal."""
         y_hat = self._send(quality_index, BitCounter).y_hat
         quality_db = psnr_db(self.rgb, self._picture(y_hat, quality_index))
         return math.inf if quality_db is None else quality_db
 
     @torch.inference_mode()
     def reconstruct(self, container: Container) -> tuple[RGB, float]:
-        """Find what decoding a file of this picture must give, without decoding it.
+        """Compute what decoding a file of this picture must give, without decoding it.
 
-        Returns (H, W, 3) uint8, and the estimated bits of z and y.
+        Returns the picture (H, W, 3) uint8, and the estimated bits of z and y.
         """
         quality_index = container.quality_index
         skip_below = SKIP_SCALE_INDEX if container.skip else 0
@@ -202,8 +205,8 @@ class PictureEncoder:
     def _index_of(self, target: Target) -> int:
         """Find the quality index that meets a target.
 
-        It is one below the lowest where even the smallest file is too large, and one above the highest where even the
-        best is not good enough.
+        The result is one below the lowest if even the smallest file is too large, and one above the highest if even
+        the best file is not good enough.
         """
         if target.bytes is not None or target.bpp is not None:
             return self._largest_within(self._limit_bytes(target))
@@ -219,17 +222,18 @@ class PictureEncoder:
         return target.bytes or 0
 
     def _largest_within(self, limit_bytes: int) -> int:
-        """Find the highest quality index whose file is not over the limit."""
+        """Find the highest quality index whose file is within the limit."""
         quality_index = self._bisect_quality(lambda quality_index: self.count_bytes(quality_index) <= limit_bytes)
-        # The count leaves out the coder's last words: the file itself decides.
+        # The count leaves out the last words of the coder, so the size of the real file decides.
         while quality_index >= self.lowest and self.file_bytes(quality_index) > limit_bytes:
             quality_index -= 1
         return quality_index
 
     def _bisect_quality(self, holds: Callable[[int], bool]) -> int:
-        """Find the highest quality index at which `holds` is true, if it is true up to there and false beyond.
+        """Find the highest quality index at which `holds` is true. It must be true up to there and false beyond.
 
-        It is one below the lowest where it holds nowhere. At most 9 trials for 8 levels, ceil of log2 of the indices.
+        The result is one below the lowest if `holds` is never true. The number of trials is at most the ceiling of log2
+        of the number of indices, which is 9 for 8 levels.
         """
         low, high = self.lowest - 1, self.highest
         while low < high:
@@ -242,15 +246,15 @@ class PictureEncoder:
 
 
 def compress(sealed: SealedCodec, rgb: RGB, target: Target | None = None, effort: int = 0) -> bytes:
-    """Encode (H, W, 3) uint8, any size, to an .atc file of the quality, size or PSNR that is asked for.
+    """Encode a picture (H, W, 3) uint8 of any size to an .atc file with the quality, size or PSNR of the target.
 
-    Effort, 0 to 3, buys smaller or better files with the encoder's time. Raises ConfigError for a quality out of range,
-    or a target that cannot be reached.
+    More `effort`, 0 to 3, makes files smaller or better, and the encoder slower. Raises ConfigError for a quality out
+    of range, or a target that cannot be reached.
     """
     return pack(PictureEncoder(sealed, rgb, effort).encode(target or Target()))
 
 
 def reconstruct(sealed: SealedCodec, rgb: RGB, quality_index: int) -> tuple[RGB, float]:
-    """Find what the file of a picture at a quality decodes to, and the estimated bits of z and y."""
+    """Compute the picture that the file for a quality index decodes to, and the estimated bits of z and y."""
     encoder = PictureEncoder(sealed, rgb)
     return encoder.reconstruct(encoder.write(quality_index))

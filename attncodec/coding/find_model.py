@@ -1,4 +1,4 @@
-"""Which model to write with, and which one wrote a file."""
+"""This module chooses the model to write with, and finds the model that wrote a file."""
 
 import contextlib
 import os
@@ -12,12 +12,13 @@ from attncodec.errors import CheckpointError
 
 MODELS_VARIABLE = "ATTNCODEC_MODELS"
 RUNS_PATTERN = "runs/*/model.safetensors"
-# These models were shipped once and are no longer read: decoder_id -> the model, and the last commit that reads it.
+# These models were shipped once and are no longer read. The dictionary maps a decoder_id to the model, and to the last
+# commit that reads it.
 RETIRED = {bytes.fromhex("03e0c2589e47e682"): ("the shipped model of format 3", "2b2ed70")}
 
 
 def load_model(path: Path, fast: bool = False) -> SealedCodec:
-    """Load a model file. fast: transforms in bfloat16. Raises CheckpointError."""
+    """Load a model file. `fast` runs the transforms in bfloat16. Raises CheckpointError."""
     sealed = load_sealed(path)
     sealed.fast = fast
     return sealed
@@ -26,7 +27,7 @@ def load_model(path: Path, fast: bool = False) -> SealedCodec:
 def choose_model(model: Path | None) -> Path:
     """Choose the model to write with.
 
-    model: a file, a run folder, or the name of a shipped model; the default one of these if none is given.
+    `model` is a file, a run folder, or the name of a shipped model. If it is None, this returns the default model.
     """
     if model is None:
         return shipped()
@@ -38,8 +39,8 @@ def choose_model(model: Path | None) -> Path:
 def find_models(decoder_id: bytes, model: Path | None) -> list[Path]:
     """Find copies of the model that a file was written with.
 
-    They are looked for among the shipped ones, in `model` (a file or folder), in $ATTNCODEC_MODELS, and in the runs
-    here. Raises CheckpointError that says where it looked.
+    This searches the shipped models, `model` (a file or folder), $ATTNCODEC_MODELS, and the runs in the current folder.
+    Raises CheckpointError if there is no copy. The error says where this searched.
     """
     if model is not None and not model.exists():
         raise CheckpointError(f"there is no model file or folder {model}")
@@ -68,14 +69,14 @@ def _has_id(path: Path, decoder_id: bytes) -> bool:
     try:
         return read_header(path).decoder_id == decoder_id
     except (CheckpointError, OSError):
-        return False  # met on the way, and not asked for
+        return False  # The search only came across this file, so an unreadable one is no error.
 
 
 class ModelCache:
-    """Models that files were written with, each loaded once."""
+    """Loads the models that files were written with, each of them once."""
 
     def __init__(self, model: Path | None, fast: bool = False) -> None:
-        """Look in `model`, a file or folder, as well. fast: transforms in bfloat16."""
+        """Search `model`, a file or folder, as well. `fast` runs the transforms in bfloat16."""
         self.model, self.fast = model, fast
         self.loaded: dict[bytes, SealedCodec] = {}
 
@@ -85,7 +86,7 @@ class ModelCache:
         if decoder_id not in self.loaded:
             *others, last = find_models(decoder_id, self.model)
             for path in others:
-                with contextlib.suppress(CheckpointError):  # damaged, and there is another copy
+                with contextlib.suppress(CheckpointError):  # This copy is damaged, but there is another one.
                     self.loaded.setdefault(decoder_id, load_model(path, self.fast))
             if decoder_id not in self.loaded:
                 self.loaded[decoder_id] = load_model(last, self.fast)

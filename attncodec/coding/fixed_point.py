@@ -1,22 +1,22 @@
-"""Exact integer arithmetic for the networks that feed the entropy coder.
+"""This module does exact integer arithmetic for the networks that feed the entropy coder.
 
 An encoder and a decoder must agree on every bit of these networks' outputs, on any machine. So a sealed codec runs them
-on integers, carried in float64: a product or a sum below 2^53 is exact in it, whatever the kernel, the order of the
-sums, the number of threads or the device. What is not exact in floating point (exp, pow, division by anything but a
-power of two) does not occur.
+on integers that are stored in float64. A product or a sum below 2^53 is exact there, whatever the kernel, the order of
+the sums, the number of threads or the device. Operations that are not exact in floating point (exp, pow, division by
+anything except a power of two) are not used.
 
-What a convolution multiplies are integers within +-INTEGER_LIMIT = 32,639 = 127 * 257 on both sides: two balanced int8
-digits, so that matrix products of int8 can carry them. Each channel has its own power of two behind the point.
+The weights and activations that a convolution multiplies are integers within +-INTEGER_LIMIT = 32,639 = 127 * 257. Each
+has two balanced int8 digits, so that int8 matrix products can compute them. Each channel has a fraction of its own.
 
     activation   integer within +-INTEGER_LIMIT; a value of channel c is integer / 2^fraction[c]
-    weight       int16 within +-INTEGER_LIMIT, each output channel with its own power of two, `shift`
-    bias         int32, BIAS_BITS more bits behind the point than its output channel
+    weight       int16 within +-INTEGER_LIMIT; each output channel has its own power of two, `shift`
+    bias         int32 with BIAS_BITS more bits behind the point than its output channel
     convolution  clamp(floor(sum(weight * activation) / 2^shift + bias / 2^BIAS_BITS), +-OUTPUT_LIMIT)
     leaky ReLU   clamp(x if x >= 0 else floor(x / 8), +-INTEGER_LIMIT)
 
-Every convolution but a network's last is followed by a leaky ReLU, perhaps behind a pixel shuffle. The bound that keeps
-sums exact, INTEGER_LIMIT * sum |weight| < SUM_LIMIT, is checked at sealing and at loading, from the stored weights, for
-any input at all; so a hostile file cannot break it either.
+A leaky ReLU follows every convolution except the last of a network, in some places after a pixel shuffle. The bound
+that keeps sums exact is INTEGER_LIMIT * sum |weight| < SUM_LIMIT. It is checked at sealing and at loading, from the
+stored weights. It holds for any input, so a hostile file cannot break it either.
 """
 
 from collections.abc import Iterator
@@ -28,44 +28,44 @@ from torch import Tensor, nn
 from attncodec.errors import CheckpointError
 from attncodec.networks.blocks import SLOPE
 
-FRACTION_BITS = 12  # of means, scales and gains, which no convolution multiplies
+FRACTION_BITS = 12  # Means, scales and gains have this fraction; no convolution multiplies them.
 FIXED_POINT_ONE = 1 << FRACTION_BITS
 GAIN_LIMIT = 30 * FIXED_POINT_ONE  # 30 octaves
-FRACTION_MAX = 14  # of an activation
+FRACTION_MAX = 14  # An activation has at most this fraction.
 INTEGER_LIMIT = 32639
 OUTPUT_LIMIT = 1 << 23
 BIAS_BITS = 8
 SHIFT_MAX = 30
 SUM_LIMIT = 1 << 52
-EXP2_BITS = 12  # the table of 2^x has 2^12 entries between two powers of two
+EXP2_BITS = 12  # The table of 2^x has 2^12 entries between two powers of two.
 EXP2_ONE = 1 << 14
 POWER_MAX = 48
 POWERS = torch.tensor([2.0**k for k in range(-POWER_MAX, POWER_MAX + 1)], dtype=torch.float64)
 
-# A layer is weight int16 (out, in, k, k), shift uint8 (out,), bias int32 (out,) and fraction uint8 (out,).
+# A layer has weight int16 (out, in, k, k), shift uint8 (out,), bias int32 (out,) and fraction uint8 (out,).
 ConvTensors = dict[str, Tensor]
 
 
 def to_fixed_point(x: Tensor) -> Tensor:
-    """Turn floats into int32 with FRACTION_BITS behind the point, within the range of gains."""
+    """Convert floats to int32 with FRACTION_BITS behind the point, clamped to the range of gains."""
     return (x.detach().cpu().double() * FIXED_POINT_ONE).round().clamp(-GAIN_LIMIT, GAIN_LIMIT).int()
 
 
 def fraction_for(peak: Tensor, headroom: float) -> Tensor:
-    """Find the most bits behind the point with which `headroom` times the peak still fits.
+    """Return the largest fractions, (C,) uint8, with which `headroom` times the peak still fits.
 
-    peak: (C,) >= 0 -> (C,) uint8.
+    `peak` has shape (C,) and is not negative.
     """
     room = INTEGER_LIMIT / (peak.double() * headroom).clamp_min(INTEGER_LIMIT / 2.0**FRACTION_MAX)
     return torch.floor(torch.log2(room)).clamp(0, FRACTION_MAX).to(torch.uint8)
 
 
 def quantise_conv(conv: nn.Conv2d, inputs: Tensor, outputs: Tensor) -> ConvTensors:
-    """Make the integers of a convolution.
+    """Quantise a convolution to integers.
 
-    inputs (in,), outputs (out,): bits behind the point of what it takes and gives.
+    `inputs` (in,) and `outputs` (out,) are the fractions of its input and output channels.
 
-    Raises CheckpointError where weights are not finite, or a weight or bias is out of range.
+    Raises CheckpointError if a weight or bias is not finite, or is out of range.
     """
     weight, bias = conv.weight.detach().cpu().double(), conv.bias
     if bias is None or not bool(torch.isfinite(weight).all() & torch.isfinite(bias).all()):
@@ -86,7 +86,7 @@ def quantise_conv(conv: nn.Conv2d, inputs: Tensor, outputs: Tensor) -> ConvTenso
 
 
 def dequantise_conv(conv: nn.Conv2d, tensors: ConvTensors, inputs: Tensor) -> None:
-    """Give a layer the floats that its integers stand for: the inverse of `quantise_conv`."""
+    """Set a layer to the floats that its integers stand for. This is the inverse of `quantise_conv`."""
     assert conv.bias is not None
     outputs = tensors["fraction"].double()
     power = tensors["shift"].double()[:, None] + outputs[:, None] - inputs.double()
@@ -96,7 +96,10 @@ def dequantise_conv(conv: nn.Conv2d, tensors: ConvTensors, inputs: Tensor) -> No
 
 
 class IntegerConv2d(nn.Module):
-    """A convolution on integers: (B, C, H, W) float64, integers within +-INTEGER_LIMIT -> within +-OUTPUT_LIMIT."""
+    """Convolves integers (B, C, H, W) that are stored in float64.
+
+    Inputs are within +-INTEGER_LIMIT, and outputs within +-OUTPUT_LIMIT.
+    """
 
     weight: Tensor
     scale: Tensor
@@ -116,26 +119,29 @@ class IntegerConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (B, in, H, W) to (B, out, H, W)."""
-        # Sums are rounded: a kernel that transforms (Winograd, FFT) may be off by a little, but never by a half.
+        # Sums are rounded, because a kernel with a transform (Winograd, FFT) may be off a little, but never by a half.
         sums = F.conv2d(x, self.weight, padding=self.padding).round()
         return torch.floor(sums * self.scale + self.bias).clamp(-OUTPUT_LIMIT, OUTPUT_LIMIT)
 
 
 class IntegerLeakyReLU(nn.Module):
-    """The leaky ReLU of blocks.py on integers, its slope a power of two; its output is what a convolution may take."""
+    """Computes the leaky ReLU of blocks.py on integers. Its slope is a power of two, and its outputs are clamped."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map x to the same shape."""
+        """Map x to an output of the same shape, within +-INTEGER_LIMIT."""
         return clamp_activation(torch.where(x < 0, torch.floor(x * SLOPE), x))
 
 
 def clamp_activation(x: Tensor) -> Tensor:
-    """Clamp integers to what a convolution may take."""
+    """Clamp integers to +-INTEGER_LIMIT, the input range of a convolution."""
     return x.clamp(-INTEGER_LIMIT, INTEGER_LIMIT)
 
 
 def to_integer(network: nn.Module, tensors: dict[str, ConvTensors], prefix: str) -> nn.Module:
-    """Build a network of convolutions, leaky ReLUs and pixel shuffles on integers, from stored ones by name."""
+    """Build the integer version of a network of convolutions, leaky ReLUs and pixel shuffles.
+
+    `tensors` holds the stored integers of each layer by name. The names begin with `prefix`.
+    """
     if isinstance(network, nn.Conv2d):
         return IntegerConv2d(tensors[prefix], padding=network.kernel_size[0] // 2)
     if isinstance(network, nn.LeakyReLU):
@@ -149,21 +155,21 @@ def to_integer(network: nn.Module, tensors: dict[str, ConvTensors], prefix: str)
 
 
 def convolutions(network: nn.Module) -> Iterator[tuple[str, nn.Conv2d]]:
-    """Walk through the convolutions of a network: names as `to_integer` asks for them, and layers."""
+    """Yield the name of each convolution of a network, as `to_integer` looks it up, and the layer."""
     for name, module in network.named_modules():
         if isinstance(module, nn.Conv2d):
             yield name, module
 
 
 def exp2_table() -> Tensor:
-    """Tabulate 2^(i / 4096) * 2^14, (4096,) int32; it is stored in the model, for pow may differ between machines."""
+    """Tabulate 2^(i / 4096) * 2^14, (4096,) int32. The model stores it, because pow may differ between machines."""
     return torch.exp2(torch.arange(1 << EXP2_BITS, dtype=torch.float64) / (1 << EXP2_BITS)).mul(EXP2_ONE).round().int()
 
 
 def multiply_exp2(x: Tensor, log2: Tensor, table: Tensor, limit: int) -> Tensor:
     """Compute floor(x * 2^(log2 / 4096)), clamped to +-limit.
 
-    x: integers below 2^37 in float64; log2: integers within +-2^17.
+    `x` holds integers below 2^37 in float64. `log2` holds integers within +-2^17.
     """
     whole = torch.div(log2, 1 << EXP2_BITS, rounding_mode="floor")
     mantissa = table[log2 - (whole << EXP2_BITS)].double() / EXP2_ONE

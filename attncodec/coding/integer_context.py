@@ -1,4 +1,4 @@
-"""The context model on integers, so that every machine decodes the same: how it computes, and how it is stored."""
+"""This module computes and stores the context model in integers, so that every machine decodes the same."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,18 +31,20 @@ from attncodec.networks.context import CELL, ContextModel, ContextNetworks, codi
 from attncodec.networks.priors import NUM_SCALES, SCALES_PER_OCTAVE, UNIT_SCALE_INDEX
 from attncodec.quality import interpolate
 
-MEAN_LIMIT = 1 << 27  # 15 bits of quantiser steps, FRACTION_BITS behind the point
-RANGE_HEADROOM = 4  # what an activation may exceed by the largest that was measured
-UNKNOWN_PEAKS = 31.0, 15.0, 127.0  # of activations, and of y and z without their gains, where none were measured
-CONTEXT = "context."  # what names of stored layers begin with
+MEAN_LIMIT = 1 << 27  # A mean has 15 bits of quantiser steps, and FRACTION_BITS behind the point.
+RANGE_HEADROOM = 4  # An activation may be this many times the largest that was measured.
+# If nothing was measured, these are the assumed peaks of activations, and of y and z without their gains.
+UNKNOWN_PEAKS = 31.0, 15.0, 127.0
+CONTEXT = "context."  # The names of stored layers begin with this.
 Z_FRACTION = "z_fraction"
 
 
 class IntegerContextModel(nn.Module):
-    """The context model of a sealed codec: every number from z to means and scale indices is an integer in float64.
+    """The context model of a sealed codec. All numbers from z to means and scale indices are integers in float64.
 
-    Means, scales and gains have FRACTION_BITS behind the point. Features, and latents without their gains, which
-    convolutions take, have as many in each channel as its range leaves room for (fixed_point.py).
+    Means, scales and gains have FRACTION_BITS behind the point. Features, and latents without their gains, are the
+    inputs of convolutions. Each of their channels has as many bits behind the point as its range leaves room for
+    (fixed_point.py).
     """
 
     quality_bias: Tensor
@@ -88,17 +90,17 @@ class IntegerContextModel(nn.Module):
         return self._without_gain(y_hat, str(step), gain)
 
     def _without_gain(self, latents: Tensor, name: str, gain: Tensor) -> Tensor:
-        """Remove a gain; the result has as many bits behind the point as the first convolution takes."""
+        """Remove a gain. The result has the fraction that the first convolution takes."""
         power: Tensor = getattr(self, f"power_{name}")
         return multiply_exp2(latents * FIXED_POINT_ONE, power - gain, self.exp2, INTEGER_LIMIT)
 
 
 @dataclass(frozen=True)
 class Ranges:
-    """The largest magnitudes that were seen.
+    """Holds the largest magnitudes that were measured.
 
-    activations: of what follows each convolution and its leaky ReLU, (C,) by the name of the convolution. y, z: of each
-    channel of y_hat and z_hat without their gains, (M,) and (N,).
+    `activations` has those behind each convolution and its leaky ReLU, (C,), by the name of the convolution. `y` (M,)
+    and `z` (N,) have those of each channel of y_hat and z_hat without their gains.
     """
 
     activations: dict[str, Tensor]
@@ -107,7 +109,7 @@ class Ranges:
 
     @classmethod
     def unknown(cls, config: ModelConfig) -> "Ranges":
-        """Return what is allowed for where nothing was measured."""
+        """Return the ranges that are assumed if nothing was measured."""
         with torch.device("meta"):
             layers = [(name, conv.out_channels // group) for name, conv, _, group in activated(ContextNetworks(config))]
         activation, y, z = UNKNOWN_PEAKS
@@ -116,9 +118,9 @@ class Ranges:
 
 
 def activated(networks: ContextNetworks) -> Iterator[tuple[str, nn.Conv2d, nn.LeakyReLU, int]]:
-    """Walk through the convolutions that a leaky ReLU follows.
+    """Yield the convolutions that a leaky ReLU follows.
 
-    Yields the name of each, both layers, and how many of its channels a pixel shuffle between them makes one of.
+    Yields the name of each, both layers, and how many of its channels a pixel shuffle between them merges into one.
     """
     name, conv, group = "", nn.Conv2d(1, 1, 1), 1
     for module_name, module in networks.named_modules():
@@ -131,9 +133,9 @@ def activated(networks: ContextNetworks) -> Iterator[tuple[str, nn.Conv2d, nn.Le
 
 
 def integer_tensors(model: ContextModel, log2_gain: Tensor, log2_gain_z: Tensor, ranges: Ranges) -> dict[str, Tensor]:
-    """Make what an `IntegerContextModel` is built of, as it is stored.
+    """Make the tensors that a model file stores and an `IntegerContextModel` is built from.
 
-    Raises CheckpointError where a weight or gain is not finite, or sums could overflow.
+    Raises CheckpointError if a weight, bias or gain is not finite, or if a weight or bias is out of range.
     """
     order = [part.cpu() for part in model.order]
     if not all(bool(torch.isfinite(given).all()) for given in (model.quality_bias, log2_gain, log2_gain_z)):
@@ -158,7 +160,7 @@ def integer_tensors(model: ContextModel, log2_gain: Tensor, log2_gain_z: Tensor,
 
 
 def _output_fraction(conv: nn.Conv2d, inputs: Tensor, wanted: Tensor, group: int) -> Tensor:
-    """Choose the bits behind the point of each output: those that are wanted, less where a weight would not fit."""
+    """Choose the fraction of each output channel. It is `wanted`, or less if a weight would not fit."""
     scaled = conv.weight.detach().cpu().double() / torch.exp2(inputs.double())[:, None, None]
     fits = fraction_for(scaled.abs().flatten(1).amax(1), 1)
     return torch.minimum(fits.reshape(-1, group).amin(1), wanted).repeat_interleave(group)
@@ -167,9 +169,9 @@ def _output_fraction(conv: nn.Conv2d, inputs: Tensor, wanted: Tensor, group: int
 def _with_inputs(
     networks: ContextNetworks, tensors: dict[str, Tensor], order: list[Tensor]
 ) -> Iterator[tuple[str, nn.Conv2d, Tensor]]:
-    """Walk through the convolutions: name, layer, and the bits behind the point of each input, (in,) uint8.
+    """Yield the name of each convolution, the layer, and the fraction of each input channel, (in,) uint8.
 
-    The tensors of those before it must be there by then.
+    `tensors` must hold those of all earlier layers when the next layer is requested.
     """
     known = _known_fractions(tensors["units_fraction"], order)
     first = {f"steps.{step}.0": known[:step] for step in range(len(order))}
@@ -187,12 +189,12 @@ def _with_inputs(
 
 
 def _known_fractions(units_fraction: Tensor, order: list[Tensor]) -> list[Tensor]:
-    """Return the bits behind the point of the latents that each step gives to those after it, (K,) int64."""
+    """Return for each step the fractions, (K,) int64, of the latents that it gives to later steps."""
     return [units_fraction.long().clamp_max(FRACTION_MAX)[part // CELL**2] for part in order]
 
 
 def _z_fraction(tensors: dict[str, Tensor], channels: int) -> Tensor:
-    """Return the bits behind the point of z, (N,) uint8: none in a model of before z had gains."""
+    """Return the fractions of z, (N,) uint8. They are 0 in a model from before z had gains."""
     found = tensors.get(Z_FRACTION, torch.zeros(channels, dtype=torch.uint8))
     return found.clamp_max(FRACTION_MAX)
 
@@ -203,7 +205,7 @@ def _hyper_fraction(networks: ContextNetworks, tensors: dict[str, Tensor]) -> Te
 
 
 def layers_of(tensors: dict[str, Tensor]) -> dict[str, ConvTensors]:
-    """Sort the stored integers of the networks by layer."""
+    """Group the stored integers of the networks by layer."""
     by_layer: dict[str, ConvTensors] = {}
     for name, tensor in tensors.items():
         if name.startswith(CONTEXT):
@@ -213,7 +215,7 @@ def layers_of(tensors: dict[str, Tensor]) -> dict[str, ConvTensors]:
 
 
 def dequantised(config: ModelConfig, tensors: dict[str, Tensor]) -> ContextModel:
-    """Build the float model that the integers of a sealed codec stand for: it has gradients."""
+    """Build the float model that the integers of a sealed codec stand for. Unlike them, it has gradients."""
     model, by_layer = ContextModel(config), layers_of(tensors)
     for name, conv, inputs in _with_inputs(model.networks, tensors, model.order):
         dequantise_conv(conv, by_layer[name], inputs)
@@ -224,7 +226,7 @@ def dequantised(config: ModelConfig, tensors: dict[str, Tensor]) -> ContextModel
 
 
 def integer_shapes(config: ModelConfig) -> dict[str, tuple[list[int], str]]:
-    """Return shape and dtype of each of `integer_tensors`, by name."""
+    """Return shape and dtype, by name, of the tensors of `integer_tensors` that every model file has."""
     with torch.device("meta"):
         model = ContextModel(config)
     shapes = {

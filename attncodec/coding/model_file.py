@@ -1,21 +1,23 @@
-"""The model file, format 4: safetensors with one metadata key, `attncodec`, canonical JSON.
+"""This module reads and writes model files of format 4.
+
+A model file is a safetensors file with one metadata key, `attncodec`. The key holds canonical JSON with these fields:
 
     format         "attncodec-model-4"
-    decoder        what the decoder depends on of the model section of the configuration, by dotted key
-    encoder        the rest of that section
+    decoder        the fields of the configuration's model section that the decoder depends on, by dotted key
+    encoder        the other fields of that section
     decoder_id     first 8 bytes, in hex, of SHA-256 over format, `decoder` as it is stored, and each decoder tensor in
-                   order of name (name, dtype, shape, contiguous little-endian bytes as stored); it stands in every .atc
-    training_info  how it was trained and sealed; no digest of the decoder depends on it
-    file_sha256    SHA-256, in hex, over all of the file: the JSON without this key, then all tensors
+                   order of name (name, dtype, shape, contiguous little-endian bytes as stored); every .atc contains it
+    training_info  how the model was trained and sealed; decoder_id does not depend on it
+    file_sha256    SHA-256, in hex, over the whole file: the JSON without this key, then all tensors
 
-Digests cover what is stored, never what today's defaults make of it: a field that a later build adds to the
-configuration, with a default, changes neither a model that lacks it nor the files that it wrote.
+Digests cover only what is stored, and no defaults of the present build. So if a later build adds a field with a default
+to the configuration, models that lack the field do not change, and neither do the files that they wrote.
 
-Convolution weights are stored in 16 bits, all others in 32; the networks that feed the entropy coder, the gains and the
-tables are integers (fixed_point.py, integer_context.py, tables.py) and are stored as such, never made again. What
-begins with `reconstruction.` and `rounding.` was measured at sealing, and is absent where nothing was (calibration.py);
-gains of z are absent from models of before there were any. Safetensors hold numbers only: nothing in a model file can
-be executed.
+Convolution weights are stored in 16 bits, and all other weights in 32. The networks that feed the entropy coder, the
+gains and the tables are integers (fixed_point.py, integer_context.py, tables.py). They are stored as integers, and
+never computed again. Tensors whose names begin with `reconstruction.` or `rounding.` are measured at sealing, and are
+absent if nothing was measured (calibration.py). Models from before z had gains lack the gains of z. A safetensors file
+holds numbers only, so nothing in a model file can be executed.
 """
 
 from dataclasses import dataclass
@@ -39,7 +41,8 @@ from attncodec.networks.priors import NUM_SCALES
 FORMAT = "attncodec-model-4"
 ENCODER_FIELDS = ("analysis_blocks", "attention.analysis", "rd_lambdas")
 FLOAT_PARTS = ("analysis.", "hyper_analysis.", "synthesis.")
-STORED_NAMES = {f"{part}.latent_std": f"{part}.unit" for part in ("analysis", "synthesis")}  # where they differ
+# These tensors have other names in a file than in a codec.
+STORED_NAMES = {f"{part}.latent_std": f"{part}.unit" for part in ("analysis", "synthesis")}
 GAIN_Z = "log2_gain_z"
 OFFSETS = "reconstruction.offsets"
 ERROR_WEIGHT = "rounding.error_weight"
@@ -56,9 +59,9 @@ DECODER_PARTS = (
     "reconstruction.",
 )
 TABLE_FIELDS = ("weights", "sizes", "lows")
-# Measured values outside these ranges make no sense: quantiser steps, and an error weight.
+# Measured values outside these ranges make no sense. Offsets and centres are in quantiser steps.
 MEASURED_RANGES = {OFFSETS: (-8.0, 8.0), CENTRES: (-8.0, 8.0), ERROR_WEIGHT: (1e-6, 1e6)}
-MEASURED_MAGNITUDES = 16  # of symbols, in `reconstruction.` and `rounding.`; the last stands for all larger ones
+MEASURED_MAGNITUDES = 16  # Offsets and centres have this many magnitudes; the last stands for all larger ones.
 DIGEST_BYTES = 8
 OLD_FORMATS = ("attncodec-model-2", "attncodec-model-3")
 OLD_HINT = (
@@ -66,38 +69,38 @@ OLD_HINT = (
     "carry a model of format 3 over with scripts/carry_over.py"
 )
 
-Shape = list[int] | None  # None: one dimension of any length
+Shape = list[int] | None  # None stands for one dimension of any length.
 
 
 @dataclass(frozen=True)
 class ModelHeader:
-    """The JSON of a model file, as it is stored."""
+    """Holds the JSON of a model file as it is stored."""
 
     meta: dict[str, Any]
 
     @cached_property
     def config(self) -> ModelConfig:
-        """The model section that this build makes of it. Raises ConfigError."""
+        """Build the model section of the configuration from the stored fields. Raises ConfigError."""
         return build_config({"model": nest({**self.meta["decoder"], **self.meta["encoder"]})}, "its JSON").model
 
     @property
     def decoder_id(self) -> bytes:
-        """What stands in every file that the model writes."""
+        """Return the decoder_id, which every file of this model contains."""
         return bytes.fromhex(self.meta["decoder_id"])
 
     @property
     def file_sha256(self) -> str:
-        """SHA-256 of the whole file, in hex."""
+        """Return the SHA-256 of the whole file, in hex."""
         return str(self.meta["file_sha256"])
 
     @property
     def training_info(self) -> dict[str, Any]:
-        """How the model was trained and sealed."""
+        """Return how the model was trained and sealed."""
         return dict(self.meta["training_info"])
 
 
 def make_header(config: ModelConfig, tensors: dict[str, Tensor], training_info: dict[str, Any]) -> ModelHeader:
-    """Make the JSON of a model that is sealed now."""
+    """Make the JSON of a model that is being sealed."""
     fields = flatten(config.model_dump(mode="json"))
     meta: dict[str, Any] = {
         "format": FORMAT,
@@ -132,7 +135,10 @@ def read_header(path: Path) -> ModelHeader:
 
 
 def read_model(path: Path) -> tuple[ModelHeader, dict[str, Tensor]]:
-    """Read header and tensors. Raises CheckpointError: missing, not a model file, damaged, or of another version."""
+    """Read the header and the tensors of a model file.
+
+    Raises CheckpointError if the file is missing, not a model file, damaged, or of another version.
+    """
     header = read_header(path)
     tensors = read_tensors(path, expected_tensors(header.config), optional_tensors(header.config))
     if (
@@ -156,7 +162,7 @@ def expected_tensors(config: ModelConfig) -> dict[str, tuple[Shape, str]]:
     expected: dict[str, tuple[Shape, str]] = {**integer_shapes(config)}
     for name, tensor in _transform_tensors(codec).items():
         expected[name] = (list(tensor.shape), "F16" if tensor.dim() == 4 else "F32")
-    # z has a table for each channel, or for each level and channel; read_model looks at their number.
+    # z has a table for each channel, or for each level and channel; read_model checks their number.
     for latent, tables in (("z", None), ("y", [NUM_SCALES])):
         expected[f"tables.{latent}.weights"] = (None, "I32")
         expected[f"tables.{latent}.sizes"] = expected[f"tables.{latent}.lows"] = (tables, "I32")
@@ -176,7 +182,7 @@ def optional_tensors(config: ModelConfig) -> dict[str, tuple[Shape, str]]:
 
 
 def float_tensors(codec: HyperpriorCodec) -> dict[str, Tensor]:
-    """Return the transforms as they are stored. Raises CheckpointError where a weight is not finite in 16 bits."""
+    """Return the transforms as they are stored. Raises CheckpointError if a weight is not finite in 16 bits."""
     tensors = {}
     for name, tensor in _transform_tensors(codec).items():
         stored = tensor.detach().cpu().to(torch.float16 if tensor.dim() == 4 else torch.float32)
@@ -187,7 +193,7 @@ def float_tensors(codec: HyperpriorCodec) -> dict[str, Tensor]:
 
 
 def _transform_tensors(codec: HyperpriorCodec) -> dict[str, Tensor]:
-    """Return the tensors of the transforms, by the names that they have in files."""
+    """Return the tensors of the transforms, by their names in files."""
     return {
         STORED_NAMES.get(name, name): tensor
         for name, tensor in codec.state_dict().items()
@@ -196,13 +202,13 @@ def _transform_tensors(codec: HyperpriorCodec) -> dict[str, Tensor]:
 
 
 def codec_weights(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the stored transforms in float32, by the names that they have in a codec."""
+    """Return the stored transforms in float32, by their names in a codec."""
     names = {stored: name for name, stored in STORED_NAMES.items()}
     return {names.get(name, name): tensor.float() for name, tensor in tensors.items() if name.startswith(FLOAT_PARTS)}
 
 
 def gains_of(config: ModelConfig, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the gains by the names that a codec has for them, int64: zeros for z in a model of before z had any."""
+    """Return the gains, int64, by their names in a codec. Those of z are 0 in a model from before z had gains."""
     without = torch.zeros(len(config.rd_lambdas), config.hyper_channels)
     return {"log2_gain": tensors["log2_gain"].long(), GAIN_Z: tensors.get(GAIN_Z, without).long()}
 
@@ -213,7 +219,7 @@ def tables_of(tensors: dict[str, Tensor], latent: str) -> Tables:
 
 
 def table_tensors(tables: Tables, latent: str) -> dict[str, Tensor]:
-    """Return tables as they are stored: the inverse of `tables_of`."""
+    """Return tables as they are stored. This is the inverse of `tables_of`."""
     return {f"tables.{latent}.{field}": torch.from_numpy(getattr(tables, field)) for field in TABLE_FIELDS}
 
 

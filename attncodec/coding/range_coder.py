@@ -1,14 +1,14 @@
-"""The range coder, constriction's, driven by stored integer tables (tables.py): symbols to bytes and back.
+"""This module codes symbols to bytes and back, with constriction's range coder and stored integer tables (tables.py).
 
-A stream is a sequence of groups of symbols: z, then y step by step. In a group, in this order (the order is the
-format):
-  1. every symbol by its table, in order of table number, and in raster order (C, H, W) among those of one table; a
-     symbol that its table does not hold is coded as the escape;
-  2. if there are escapes, in that same order: one bit each, set where the symbol lies below its table; then, with n the
-     distance from the nearest symbol of the table (at least 1), floor(log2 n) of each by probabilities 1/2, 1/4, ...,
-     2^-15, 2^-15; then the bits of n below its highest, as one number of that many even bits, those of the smallest
-     n first. It is an Elias gamma code: an escape a little outside its table costs a few bits, not sixteen.
-The words of the coder are stored as uint32, little-endian.
+A stream is a sequence of groups of symbols: z, then y step by step. The order within a group is part of the format:
+  1. Every symbol is coded by its table, in order of table number, and in raster order (C, H, W) among the symbols of
+     one table. A symbol that its table does not hold is coded as the escape.
+  2. If there are escapes, they follow in that same order. First comes one bit for each, which is set if the symbol lies
+     below its table. Let n be the distance from the nearest symbol of the table, at least 1. Then comes floor(log2 n)
+     of each, with probabilities 1/2, 1/4, ..., 2^-15, 2^-15. Then come the floor(log2 n) bits of n below its highest
+     one, as one uniformly distributed number, in order of increasing floor(log2 n). This is an Elias gamma code, so an
+     escape a little outside its table costs a few bits, not sixteen.
+The words of the coder are stored as little-endian uint32.
 """
 
 import constriction
@@ -30,7 +30,7 @@ class SymbolWriter:
         self.encoder = constriction.stream.queue.RangeEncoder()
 
     def put(self, tables: TableSet, symbols: Symbols, index: TableIndex) -> None:
-        """Write symbols (n,), within +-32767, in raster order, each by the table of its index (n,)."""
+        """Write symbols (n,), within +-32767, in raster order. `index` (n,) selects the table of each."""
         order, runs = tables.walk(index)
         symbols, index = symbols[order], index[order]
         entries = symbols - tables.lows[index]
@@ -57,7 +57,10 @@ class SymbolWriter:
 
 
 class SymbolReader:
-    """Reads symbols from a stream, asked for as they were written. Raises ContainerError where it is no stream."""
+    """Reads symbols from a stream, in the order in which they were written.
+
+    Raises ContainerError if the data is not a valid stream.
+    """
 
     def __init__(self, data: bytes) -> None:
         if len(data) % 4:
@@ -65,7 +68,7 @@ class SymbolReader:
         self.decoder = constriction.stream.queue.RangeDecoder(np.frombuffer(data, "<u4").astype(np.uint32))
 
     def get(self, tables: TableSet, index: TableIndex) -> Symbols:
-        """Read the symbols (n,) in raster order, each by the table of its index (n,)."""
+        """Read symbols (n,) in raster order. `index` (n,) selects the table of each."""
         order, runs = tables.walk(index)
         index = index[order]
         entries = np.empty(index.size, dtype=np.int32)
@@ -95,6 +98,6 @@ class SymbolReader:
         return np.where(below, -outside, outside)
 
     def finish(self) -> None:
-        """Raise ContainerError where something is left over."""
+        """Raise ContainerError if data is left over."""
         if not self.decoder.maybe_exhausted():
             raise ContainerError("the file is damaged: entropy-coded data is left over")

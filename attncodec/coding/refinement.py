@@ -1,13 +1,13 @@
-"""More effort for a picture: the targets that its latents are rounded to move to where the file is better.
+"""Refinement spends more effort on a picture: it moves the targets, which are rounded to symbols, to improve the file.
 
-The format knows nothing of it, and files decode as fast as any.
+The format does not depend on it, and the files decode as fast as any.
 
-Majorise and minimise: around the picture decoded now, what is to be paid for it, in bits, is about g (y - v) +
-h (y - v)^2 and the bits of the symbols themselves. Here v is what the symbols stand for, g the gradient of the
-distortion, and of the bits of those latents whose expectations come from this one, and h a curvature for each channel.
-So rounding v - g / (2 h) in place of y, by the same rule, takes into account what the first rounding did not know of:
-the synthesis, the other latents and the picture itself. Targets go a part of the way in each round, for g changes on
-the way, and symbols with it.
+The method is majorise-minimise. Around the picture that the present symbols decode to, the cost in bits is about
+g (y - v) + h (y - v)^2 plus the bits of the symbols themselves. Here v is the value that a symbol stands for, and h is
+a curvature for each channel. g is the gradient of the distortion, and of the bits of those latents whose entropy
+parameters depend on this latent. So rounding v - g / (2 h) instead of y, by the same rule, takes into account what the
+first rounding ignored: the synthesis, the other latents and the picture itself. In each round, targets move only part
+of the way, because g changes on the way, and the symbols change with it.
 """
 
 from dataclasses import dataclass
@@ -26,14 +26,14 @@ from attncodec.quality import rd_lambda_at
 
 @dataclass(frozen=True)
 class Schedule:
-    """How targets move. These numbers were found on training pictures."""
+    """Sets how targets move. The numbers in use were found on training pictures."""
 
     rounds: int
-    part: float  # of the way, in the first round
-    context: bool  # whether the gradient is that of the bits of other latents, too
+    part: float  # Targets move by this part of the way in the first round.
+    context: bool  # If true, the gradient includes the bits of other latents.
 
     def part_of(self, number: int) -> float:
-        """Compute the part of the way that targets go in a round."""
+        """Compute the part of the way that targets move in a round."""
         return max(self.part * DECAY**number, LEAST_PART)
 
 
@@ -44,17 +44,19 @@ REFINEMENT_SCHEDULES = (
     Schedule(30, 0.15, True),
 )
 DECAY, LEAST_PART = 0.88, 0.15
-CURVATURE = 0.75  # h, over what rounding takes an error for,
-JACOBIAN_PART = 0.5  # and at least this part of the squared norm of the synthesis' Jacobian, measured on the picture
-WORTH_IT = 0.999  # what refinement must leave of the loss, at most: it is measured with transforms in bfloat16
+CURVATURE = 0.75  # h is at least this times the `error_bits` of rounding.
+JACOBIAN_PART = 0.5  # h is at least this times the squared norm of the synthesis' Jacobian, measured on the picture.
+# Refined latents are only taken if their loss is below this part of the first one, because losses are measured with
+# transforms in bfloat16.
+WORTH_IT = 0.999
 
 
 @dataclass(frozen=True)
 class Latents:
-    """What a picture is encoded as.
+    """Holds what a picture is encoded as.
 
-    y: targets of the latents, (1, M, h, w), and z: (1, N, h, w), both without their gains. skip_below: the scale index
-    below which nothing is coded. The last two are None as long as they follow from y.
+    `y` (1, M, h, w) holds the targets of the latents, and `z` is (1, N, h, w), both without their gains. Elements with
+    a scale index below `skip_below` are not coded. `z` and `skip_below` are None as long as they follow from `y`.
     """
 
     y: Tensor
@@ -63,7 +65,7 @@ class Latents:
 
 
 class ExpectationBottleneck(EncodeBottleneck):
-    """Writes, and keeps what the symbols stand for: the mean of all y that get them, step by step."""
+    """Writes latents, and keeps for each step what its symbols stand for: the mean of all y with the same symbol."""
 
     def __init__(self, sealed: SealedCodec, skip_below: int, rounding: Rounding) -> None:
         super().__init__(SymbolWriter(), sealed.z_tables, sealed.y_tables, skip_below, rounding)
@@ -78,15 +80,15 @@ class ExpectationBottleneck(EncodeBottleneck):
         return y_hat
 
     def file_bits(self) -> int:
-        """Count the bits of all that was written."""
+        """Return the number of bits written so far."""
         assert isinstance(self.sink, SymbolWriter)
         return 8 * len(self.sink.finish())
 
 
 class PassThroughBottleneck:
-    """Sends latents as they are, and counts the bits of their symbols.
+    """Sends latents unchanged, and counts the bits of their symbols.
 
-    The gradient of these bits is that of the expectations which other latents give them.
+    These bits have a gradient only through the entropy parameters, which depend on other latents.
     """
 
     def __init__(self, skip_below: int) -> None:
@@ -107,9 +109,9 @@ class PassThroughBottleneck:
 
 
 def refine(sealed: SealedCodec, x: Tensor, latents: Latents, quality_index: int, effort: int) -> Latents:
-    """Find the latents of the least bpp + lambda 255^2 MSE that are met, those given among them.
+    """Return the latents with the lowest bpp + lambda 255^2 MSE of all rounds, or those given if no round is better.
 
-    x: (1, 3, H, W) in [0, 1]; effort: 1 to 3.
+    `x` has shape (1, 3, H, W) and values in [0, 1]. `effort` is 1 to 3.
     """
     codec, at, schedule = sealed.codec, torch.tensor([quality_index]), REFINEMENT_SCHEDULES[effort]
     rounding = sealed.rounding(quality_index)
@@ -121,7 +123,7 @@ def refine(sealed: SealedCodec, x: Tensor, latents: Latents, quality_index: int,
     for number in range(schedule.rounds + 1):
         last = number == schedule.rounds
         bottleneck, y_hat, expected = _write(sealed, rounding, target, z, quality_index, skip_below)
-        skip_below = bottleneck.skip_below  # targets that have moved say nothing about what skipping costs
+        skip_below = bottleneck.skip_below  # Moved targets say nothing about the cost of skipping.
         picture = _Decoded(sealed, x, y_hat, quality_index, gradients=not last)
         loss_bits = bottleneck.file_bits() + float(picture.error_bits)
         if not number:
@@ -132,7 +134,7 @@ def refine(sealed: SealedCodec, x: Tensor, latents: Latents, quality_index: int,
                 best, best_bits = Latents(codec.remove_gain(target, at), z, skip_below), loss_bits
         if not last:
             gradient = picture.gradient()
-            if schedule.context and len(codec.prior.order) > 1:  # in one step nothing is expected from anything
+            if schedule.context and len(codec.prior.order) > 1:  # In one step, no latent depends on others.
                 gradient = gradient + _context_gradient(sealed, y_hat, z, quality_index, skip_below)
             if not bool(torch.isfinite(gradient).all()):
                 break
@@ -144,7 +146,7 @@ def refine(sealed: SealedCodec, x: Tensor, latents: Latents, quality_index: int,
 def _write(
     sealed: SealedCodec, rounding: Rounding, target: Tensor, z: Tensor, quality_index: int, skip_below: int | None
 ) -> tuple[ExpectationBottleneck, Tensor, Tensor]:
-    """Write targets -> the bottleneck, y_hat as the synthesis takes it, and what its symbols stand for."""
+    """Write targets. Return the bottleneck, y_hat as the synthesis takes it, and what its symbols stand for."""
     found = list[Tensor]()
 
     def send(skip_below: int) -> ExpectationBottleneck:
@@ -158,20 +160,20 @@ def _write(
 
 
 class _Decoded:
-    """A picture as it is decoded: its error, in bits, and how it depends on y_hat."""
+    """Decodes a picture, and computes its error in bits and how that depends on y_hat."""
 
     def __init__(self, sealed: SealedCodec, x: Tensor, y_hat: Tensor, quality_index: int, gradients: bool) -> None:
         self.worth = rd_lambda_at(sealed.header.config.rd_lambdas, quality_index) * 255**2 / 3
-        self.y_hat = y_hat.clone().requires_grad_(gradients)  # a tensor of inference mode has no gradients
+        self.y_hat = y_hat.clone().requires_grad_(gradients)  # A tensor of inference mode has no gradients.
         bf16 = torch.autocast("cpu", torch.bfloat16, enabled=has_bf16(x.device))
         with torch.set_grad_enabled(gradients), bf16:
             size = (x.shape[-2], x.shape[-1])
             self.x_hat = sealed.codec.decode(self.y_hat, torch.tensor([quality_index]), size).float()
-        self.error = self.x_hat.detach().clamp(0, 1) - x  # pixels end there, and overshoot is no error
+        self.error = self.x_hat.detach().clamp(0, 1) - x  # Pixels are clamped, so overshoot is no error.
         self.error_bits = self.worth * self.error.square().sum()
 
     def gradient(self) -> Tensor:
-        """Compute the gradient of the error's bits, in the shape of y_hat; once."""
+        """Compute the gradient of `error_bits`, in the shape of y_hat. This frees the graph, so call it only once."""
         (gradient,) = torch.autograd.grad(self.x_hat, self.y_hat, 2 * self.worth * self.error)
         return gradient
 
@@ -186,7 +188,7 @@ class _Decoded:
 
 
 def _context_gradient(sealed: SealedCodec, y_hat: Tensor, z: Tensor, quality_index: int, skip_below: int) -> Tensor:
-    """Compute the gradient of the bits of all latents by the latents that their expectations come from."""
+    """Compute the gradient of the bits of all latents with respect to the latents that predict them."""
     bottleneck, known = PassThroughBottleneck(skip_below), y_hat.clone().requires_grad_()
     with torch.autocast("cpu", torch.bfloat16, enabled=has_bf16(y_hat.device)):
         sealed.dequantised.transmit(bottleneck, torch.tensor([quality_index]), known, z.clone())

@@ -1,4 +1,4 @@
-"""A sealed codec: a trained one that was exported, its integers and tables fixed, for encoder and decoder."""
+"""A sealed codec is an exported trained codec with fixed integers and tables. Encoder and decoder use it."""
 
 from functools import cached_property
 from pathlib import Path
@@ -30,9 +30,10 @@ from attncodec.quality import index_of_quality, interpolate, quality_indices, rd
 
 
 class SealedCodec:
-    """The networks and tables of a model file. Made by `seal` (sealing.py) or `load_sealed`.
+    """Holds the networks and tables of a model file. `seal` (sealing.py) and `load_sealed` create it.
 
-    fast: the networks of the transforms run in bfloat16. Latents do not depend on it, and pixels hardly do.
+    `fast` runs the networks of the transforms in bfloat16. The latents that are read from a file do not depend on it,
+    and pixels hardly do.
     """
 
     def __init__(self, header: ModelHeader, tensors: dict[str, Tensor]) -> None:
@@ -55,11 +56,11 @@ class SealedCodec:
 
     @property
     def quality_indices(self) -> range:
-        """The quality indices that this model has."""
+        """Return the quality indices of this model."""
         return quality_indices(len(self.header.config.rd_lambdas))
 
     def quality_index(self, quality: float) -> int:
-        """Return the index of a quality, from 1. Raises ConfigError for one that this model has not."""
+        """Return the index of a quality, which is 1 or more. Raises ConfigError if this model does not have it."""
         top = len(self.header.config.rd_lambdas)
         index = index_of_quality(quality)
         if index not in self.quality_indices:
@@ -75,7 +76,7 @@ class SealedCodec:
 
     @torch.inference_mode()
     def synthesise(self, y_hat: Tensor, quality_index: int, size: tuple[int, int]) -> Tensor:
-        """Map y_hat in quantiser steps to x_hat (1, 3, *size), about in [0, 1]."""
+        """Map y_hat in quantiser steps to x_hat (1, 3, *size), approximately in [0, 1]."""
         with self.stopwatch.part("transform"), self._precision():
             return self.codec.decode(y_hat, torch.tensor([quality_index]), size)
 
@@ -84,7 +85,7 @@ class SealedCodec:
 
     @cached_property
     def dequantised(self) -> HyperpriorCodec:
-        """The same codec with floats in the place of the integers: it has gradients, and writes no files."""
+        """Return the same codec with floats instead of the integers. It has gradients, and writes no files."""
         model = dequantised(self.header.config, self.tensors)
         with torch.device("meta"):
             codec = HyperpriorCodec(self.header.config, model, self.codec.z_prior)
@@ -95,10 +96,10 @@ class SealedCodec:
         return codec
 
     def rounding(self, quality_index: int) -> Rounding:
-        """Say how symbols are chosen at a quality.
+        """Return how symbols are chosen at a quality index.
 
-        An error of a step is worth the weight of its channel times what it is worth in the middle channel of an
-        orthonormal synthesis.
+        The cost of an error of one step is the weight of its channel, times the cost of such an error in the middle
+        channel of an orthonormal synthesis.
         """
         weight = torch.full((self.header.config.latent_channels,), DEFAULT_ERROR_WEIGHT)
         at = torch.tensor([quality_index])
@@ -112,10 +113,10 @@ class SealedCodec:
         return write_model(self.header, self.tensors)
 
     def save(self, path: Path) -> None:
-        """Write the model file, whole or not at all."""
+        """Write the model file atomically."""
         write_atomic(path, self.to_bytes())
 
 
 def load_sealed(path: Path) -> SealedCodec:
-    """Read a model file. Raises CheckpointError: missing, not a model file, damaged, or of another version."""
+    """Read a model file. Raises CheckpointError if it is missing, damaged, of another version, or no model file."""
     return SealedCodec(*read_model(path))

@@ -1,8 +1,8 @@
-"""Sealing a trained codec: it becomes integers and tables, fixed for ever.
+"""Sealing turns a trained codec into integers and tables that never change again.
 
-Training knows the analytic law of the latents and rounds to the nearest symbol, but for a last phase perhaps; an
-encoder weighs bits against error. What that changes is measured on crops of training pictures (calibration.py), and so
-are the ranges of the activations of the integer networks.
+Training uses the analytic distribution of the latents and rounds to the nearest symbol, except in an optional last
+phase. An encoder instead weighs bits against error. The effect of this is measured on crops of training pictures
+(calibration.py). The ranges of the integer networks' activations are also measured on these crops.
 """
 
 from contextlib import ExitStack
@@ -23,7 +23,7 @@ from attncodec.networks.hyperprior import HyperpriorCodec
 from attncodec.networks.priors import LearnedPrior, clamp_symbols
 from attncodec.quality import interpolate
 
-RANGE_LEVELS = 3  # levels of quality at which ranges are measured
+RANGE_LEVELS = 3  # Ranges are measured at this many quality levels.
 BATCH = 8
 
 
@@ -34,13 +34,13 @@ def seal(
     z_tables: Tables | None = None,
     learned: LatentRounding = "nearest",
 ) -> SealedCodec:
-    """Make a sealed codec of a trained one.
+    """Make a sealed codec from a trained one.
 
-    crops: of training pictures, (N, 3, H, W) in [0, 1], H and W multiples of 64; without them tables are analytic, and
-    nothing is measured. z_tables: in place of those of the codec's own prior of z. learned: how the latents were
-    rounded from which the synthesis has learned last.
+    `crops` of training pictures are (N, 3, H, W) in [0, 1], and H and W are multiples of 64. Without crops, tables are
+    analytic, and nothing is measured. `z_tables` replace the tables of the codec's own prior of z. `learned` says how
+    latents were rounded when the synthesis was last trained.
 
-    Raises CheckpointError where a weight is not finite in 16 bits, or the integer networks could overflow.
+    Raises CheckpointError if a weight is not finite in 16 bits, or if the integer networks could overflow.
     """
     assert isinstance(codec.prior, ContextModel)
     if z_tables is None:
@@ -86,7 +86,7 @@ def measure_ranges(codec: HyperpriorCodec, crops: Tensor) -> Ranges:
                 y_peaks = torch.maximum(y_peaks, codec.remove_gain(y_hat, at).abs().amax((0, 2, 3)))
                 step = torch.exp2(-interpolate(codec.log2_gain_z, at))[..., None, None]
                 z_peaks = torch.maximum(z_peaks, (clamp_symbols(z / step) * step).abs().amax((0, 2, 3)))
-    # The steps read the features of z and a bias for each quality.
+    # The steps read the sum of the features of z and a bias for each quality, so the peak includes the bias.
     bias = prior.quality_bias.detach().abs().amax(0).cpu()
     peaks[last_of_hyper] = peaks[last_of_hyper] + bias
     return Ranges(peaks, y_peaks, z_peaks)

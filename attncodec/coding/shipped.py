@@ -1,4 +1,4 @@
-"""The models that come with the package."""
+"""This module locates the models that come with the package."""
 
 from pathlib import Path
 
@@ -6,5 +6,5 @@ FOLDER = Path(__file__).parent.parent / "weights"
 
 
 def shipped(name: str = "default") -> Path:
-    """Return the path of the model file of that name."""
+    """Return the path of the shipped model file with this name."""
     return FOLDER / f"{name}.safetensors"

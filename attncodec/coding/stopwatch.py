@@ -1,4 +1,4 @@
-"""Where the time of a picture goes."""
+"""This module measures how long each part of the work on a picture takes."""
 
 import time
 from collections import defaultdict
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 
 class Stopwatch:
-    """Seconds by part, as they add up; what runs inside a part under another name counts for that name alone."""
+    """Adds up seconds by part. A part that runs inside another part counts only under its own name."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
@@ -16,7 +16,7 @@ class Stopwatch:
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """Charge what runs inside to a name."""
+        """Add the time of the `with` block to a name."""
         self._charge()
         self._running.append(name)
         try:
@@ -26,7 +26,7 @@ class Stopwatch:
             self._running.pop()
 
     def take(self) -> dict[str, float]:
-        """Return the seconds so far, and begin anew."""
+        """Return the seconds so far, and reset them."""
         taken = dict(self.seconds)
         self.seconds.clear()
         return taken

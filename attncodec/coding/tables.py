@@ -1,8 +1,9 @@
-"""Integer tables of probabilities: made once, at sealing, and stored, so that no machine computes one when it decodes.
+"""Probability tables hold integers. They are made once, at sealing, and stored, so that decoding never computes them.
 
-A table is a row of integer weights that add up to 2^24: one for each symbol from `low` on, and a last one for the
-escape, which stands for all other symbols. constriction turns the weights w - 1 back into exactly w, so the coder does
-no rounding of its own. Tables of y, one for each scale index, are measured on photographs (calibration.py) or analytic.
+A table is a row of integer weights that add up to 2^24. It has one weight for each symbol from `low` on, and a last one
+for the escape, which stands for all other symbols. constriction turns the weights w - 1 back into exactly w, so the
+coder does no rounding of its own. Each scale index has a table of y, which is measured on photographs (calibration.py)
+or analytic.
 """
 
 import math
@@ -30,24 +31,24 @@ from attncodec.networks.priors import (
 
 PRECISION = 24
 ESCAPE_WEIGHT = 16
-ESCAPE_BITS = 16  # the binary logarithm of an escape's distance is below this
+ESCAPE_BITS = 16  # The binary logarithm of an escape's distance is below this.
 TABLE_MAX = 8192
-TAIL_SIGMAS = 5  # a table of y ends there, and escapes begin
-Z_REACH = 255  # symbols of z further from zero are escapes
-MAGNITUDES = 2048  # magnitudes of symbols that are counted one by one; the last stands for all larger ones
-# A measured table adds this many symbols of the Gaussian, times one more than its scale, to the symbols that were
-# counted, and mixes in this share of the Gaussian, for pictures unlike those that were measured.
+TAIL_SIGMAS = 5  # Symbols of y beyond this many standard deviations are escapes.
+Z_REACH = 255  # Symbols of z further from zero are escapes.
+MAGNITUDES = 2048  # This many magnitudes of symbols are counted separately; the last stands for all larger ones.
+# A measured table adds SMOOTHING * (1 + scale) symbols of the Gaussian to those that were counted. It then mixes in a
+# GAUSSIAN_SHARE of the Gaussian, for pictures unlike those that were measured.
 SMOOTHING = 200
 GAUSSIAN_SHARE = 1 / 16
 
 Symbols = NDArray[np.int32]
-# This is the number of each symbol's table. numpy sorts integers of at most 16 bits by radix, which is fast.
+# This holds the number of each symbol's table. numpy sorts integers of at most 16 bits by radix, which is fast.
 TableIndex = NDArray[np.uint8] | NDArray[np.uint16]
 
 
 @dataclass(frozen=True)
 class Tables:
-    """Integer tables, end to end: `weights` (total,) int32, `sizes` (T,) int32, `lows` (T,) int32."""
+    """Holds integer tables end to end: `weights` (total,) int32, `sizes` (T,) int32, `lows` (T,) int32."""
 
     weights: NDArray[np.int32]
     sizes: NDArray[np.int32]
@@ -67,7 +68,7 @@ class Tables:
         return np.split(self.weights, np.cumsum(self.sizes)[:-1])
 
     def check(self) -> None:
-        """Raise CheckpointError unless these tables are safe for the coder, which itself trusts them blindly."""
+        """Raise CheckpointError unless these tables are safe for the coder, which does not check them itself."""
         sizes = self.sizes.astype(np.int64)
         if not (0 < sizes.size == self.lows.size) or sizes.min() < 2 or sizes.max() > TABLE_MAX:
             raise CheckpointError("the model is damaged: a probability table has no valid size")
@@ -80,7 +81,10 @@ class Tables:
 
 
 def quantise_weights(mass: NDArray[np.float64], escape: float) -> NDArray[np.int64]:
-    """Turn probabilities of neighbouring symbols, and of all others, into integer weights >= 1 that add up to 2^24."""
+    """Convert probabilities to integer weights >= 1 that add up to 2^24.
+
+    `mass` holds the probabilities of neighbouring symbols, and `escape` is that of all other symbols.
+    """
     probabilities = np.append(mass, max(escape, ESCAPE_WEIGHT / (1 << PRECISION))).clip(0)
     probabilities /= probabilities.sum()
     weights = np.floor(probabilities * ((1 << PRECISION) - probabilities.size)).astype(np.int64) + 1
@@ -89,29 +93,29 @@ def quantise_weights(mass: NDArray[np.float64], escape: float) -> NDArray[np.int
 
 
 def categorical(weights: NDArray[np.integer[Any]]) -> Any:
-    """Build constriction's model of a table: it turns the weights w - 1 back into exactly w."""
+    """Build constriction's model of a table. It turns the weights w - 1 back into exactly w."""
     return constriction.stream.model.Categorical((weights - 1).astype(np.float64), perfect=False)
 
 
 def escape_bits(distance: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Count what an escape costs besides its entry, for each distance (at least 1) from the table."""
+    """Count the bits of an escape besides its entry, for each distance (at least 1) from the table."""
     magnitude = np.frexp(distance.astype(np.float64))[1].astype(np.int64) - 1
     return 1 + np.minimum(magnitude + 1, ESCAPE_BITS - 1) + magnitude
 
 
 class TableSet:
-    """Tables, checked, as constriction takes them."""
+    """Checks tables, and holds them as constriction takes them."""
 
     def __init__(self, tables: Tables) -> None:
         tables.check()
         self.lows = tables.lows
-        self.escapes = tables.sizes - 1  # the entry that stands for all other symbols
+        self.escapes = tables.sizes - 1  # This entry stands for all other symbols.
         self.models = [categorical(weights) for weights in tables.split()]
-        self.costs = PRECISION - np.log2(tables.weights)  # bits of each entry, the tables end to end
+        self.costs = PRECISION - np.log2(tables.weights)  # These are the bits of each entry, tables end to end.
         self.starts = np.cumsum(tables.sizes) - tables.sizes
 
     def bits(self, symbols: Symbols, index: TableIndex) -> NDArray[np.float64]:
-        """Count what each symbol will cost, escapes with all that follows them."""
+        """Count the bits of each symbol, including those that follow an escape."""
         entry = symbols - self.lows[index]
         escapes = self.escapes[index]
         distance = np.maximum(-entry, entry - escapes + 1)
@@ -121,20 +125,20 @@ class TableSet:
         return costs
 
     def walk(self, index: TableIndex) -> tuple[NDArray[np.intp], list[tuple[int, slice]]]:
-        """Find the order of coding, and of each table in use its number and its run in that order."""
+        """Return the coding order, and for each table in use its number and its run in that order."""
         order = np.argsort(index, kind="stable")
         ends = np.cumsum(np.bincount(index, minlength=len(self.models)))
         starts = np.concatenate([[0], ends[:-1]])
         return order, [(int(t), slice(int(starts[t]), int(ends[t]))) for t in np.flatnonzero(ends - starts)]
 
     def edge(self, index: TableIndex, below: NDArray[np.bool_]) -> NDArray[np.int32]:
-        """Return the outermost symbol of each table on that side, its sign turned where it is the lower one."""
+        """Return the outermost symbol of each table on the side that `below` selects. The lower one is negated."""
         edge: NDArray[np.int32] = np.where(below, -self.lows[index], self.lows[index] + self.escapes[index] - 1)
         return edge
 
 
 class TablePrior:
-    """The prior of z in a sealed codec: bits read off the integer tables."""
+    """The prior of z in a sealed codec. It takes bits from the integer tables."""
 
     def __init__(self, tables: TableSet) -> None:
         self.tables = tables
@@ -147,7 +151,10 @@ class TablePrior:
 
 
 def side_index(tables: TableSet, side: SideInfo) -> TableIndex:
-    """Choose the table of each element of z, flattened: by its channel, and by the nearest level if levels differ."""
+    """Return the table number of each element of z, flattened.
+
+    It depends on the channel, and on the nearest level if each level has tables of its own.
+    """
     channels, count = side.shape[1], tables.lows.size
     level = side.quality_level.cpu().numpy() if count > channels else np.zeros(side.shape[0], np.int64)
     table = (level[:, None] * channels + np.arange(channels)).astype(np.uint16)
@@ -156,32 +163,35 @@ def side_index(tables: TableSet, side: SideInfo) -> TableIndex:
 
 
 def table_bits(tables: TableSet) -> MagnitudeTable:
-    """Tabulate what the symbols of y cost by their integer tables, escapes included."""
+    """Tabulate the bits of the symbols of y by their integer tables, including escapes."""
     magnitudes = np.tile(np.arange(MAGNITUDES, dtype=np.int32), NUM_SCALES)
     bits = tables.bits(magnitudes, np.repeat(np.arange(NUM_SCALES, dtype=np.uint8), MAGNITUDES))
     return MagnitudeTable(torch.from_numpy(bits.reshape(NUM_SCALES, MAGNITUDES)).float())
 
 
 def gaussian_tables() -> Tables:
-    """Make tables of the 256 scale indices: symbols -half .. half, then the escape; half is 5 standard deviations."""
+    """Make Gaussian tables of the 256 scale indices.
+
+    A table holds the symbols -half .. half, then the escape. half is 5 standard deviations.
+    """
     return measured_tables(np.zeros((NUM_SCALES, MAGNITUDES)))
 
 
 def measured_tables(counts: NDArray[np.float64]) -> Tables:
-    """Make tables of how often each magnitude of a symbol was seen at each scale index, (NUM_SCALES, MAGNITUDES).
+    """Make tables from the counts of each magnitude of a symbol at each scale index, (NUM_SCALES, MAGNITUDES).
 
-    Both signs get half of what their magnitude has. Where little was counted the Gaussian prevails.
+    Each sign gets half of the probability of its magnitude. Where counts are low, the Gaussian dominates.
     """
     rows, lows = [], []
     for scale_index, seen in enumerate(counts):
         scale = 2 ** ((scale_index - UNIT_SCALE_INDEX) / SCALES_PER_OCTAVE)
         half = math.ceil(TAIL_SIGMAS * scale)
-        # P(|v| > k - 1/2) for k = 0 .. half + 1: erfc keeps its digits where 1 - erf would lose them
+        # This is P(|v| > k - 1/2) for k = 0 .. half + 1. erfc keeps digits that 1 - erf would lose.
         tails = np.array([math.erfc((k - 0.5) / (scale * math.sqrt(2))) for k in range(half + 2)])
         upper = (1 - TAIL_SHARE) * (tails[:-1] - tails[1:]) / 2
         upper += TAIL_SHARE * TAIL_NORM / (1 + np.arange(half + 1.0)) ** 2
         both = upper * np.where(np.arange(half + 1) == 0, 1, 2)
-        gaussian = np.append(both, 1 - both.sum())  # by magnitude, then all that a table does not hold
+        gaussian = np.append(both, 1 - both.sum())  # The last entry is for all symbols outside the table.
         observed = np.append(seen[: half + 1], seen[half + 1 :].sum())
         smoothed = observed + SMOOTHING * (1 + scale) * gaussian
         mixed = (1 - GAUSSIAN_SHARE) * smoothed / smoothed.sum() + GAUSSIAN_SHARE * gaussian
@@ -192,9 +202,10 @@ def measured_tables(counts: NDArray[np.float64]) -> Tables:
 
 
 def factorised_tables(prior: LearnedPrior, log2_gain: Tensor) -> Tables:
-    """Make tables of z, one for each level and channel, over the symbols that the coder can tell from impossible.
+    """Make tables of z, one for each level and channel.
 
-    log2_gain: (L, N), quantiser steps to one of z.
+    A table ends at the outermost symbols with a probability of at least ESCAPE_WEIGHT / 2^24. `log2_gain` (L, N) is the
+    log2 of the number of quantiser steps to one of z.
     """
     with torch.no_grad():
         edges = torch.arange(-Z_REACH, Z_REACH + 2, dtype=torch.float64) - 0.5

@@ -1,7 +1,7 @@
-"""Tensors and canonical JSON in one safetensors file: what models and checkpoints are stored in.
+"""Models and checkpoints are stored as tensors and canonical JSON in one safetensors file.
 
-Numbers only: nothing in such a file can be executed, and a pickle is refused. The JSON stands under one metadata key,
-since safetensors writes several in random order and the file's bytes would not repeat.
+Such a file holds numbers only, so nothing in it can be executed. A pickle is refused. The JSON is stored under one
+metadata key, because safetensors writes several keys in random order, and the bytes of the file would not repeat.
 """
 
 import hashlib
@@ -22,21 +22,24 @@ META_KEY = "attncodec"
 
 
 def to_bytes(tensors: dict[str, Tensor], meta: dict[str, Any]) -> bytes:
-    """Return the bytes of the file; equal contents have equal bytes."""
+    """Return the bytes of the file. Equal contents have equal bytes."""
     return safetensors.torch.save(tensors, {META_KEY: canonical_json(meta)})
 
 
 def read_format(path: Path) -> str:
-    """Read which format a file says that it has, "" if none. Raises CheckpointError: missing, or not such a file."""
+    """Read the name of a file's format, or "" if it has none.
+
+    Raises CheckpointError if the file is missing, or is not such a file.
+    """
     meta = _read_json(path)
     return str(meta.get("format", "")) if isinstance(meta, dict) else ""
 
 
 def read_meta(path: Path, form: str, hints: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Read the JSON alone.
+    """Read only the JSON.
 
-    Raises CheckpointError: missing, not such a file, or its "format" is not `form`, with the hint for the one that it
-    is, if there is one.
+    Raises CheckpointError if the file is missing, is not such a file, or if its "format" is not `form`. `hints` maps
+    other formats to the hint that the error gives for them.
     """
     meta = _read_json(path)
     found = meta.get("format", "no file of attncodec's") if isinstance(meta, dict) else "damaged"
@@ -73,8 +76,9 @@ def read_tensors(
 ) -> dict[str, Tensor]:
     """Read all tensors.
 
-    `expected`, if given, is checked before anything is read: name -> shape (None: one dimension of any length) and
-    dtype as safetensors names it; so is `optional`, as far as it is there. Raises CheckpointError.
+    If `expected` is given, it is checked before anything is read. It maps names to a shape (None stands for one
+    dimension of any length) and a dtype as safetensors names it. Tensors of `optional` may be missing, and are checked
+    if they are there. Raises CheckpointError.
     """
     try:
         with safetensors.safe_open(path, framework="pt") as file:
@@ -97,9 +101,9 @@ def read_tensors(
 
 
 def sha256_of(tensors: dict[str, Tensor], preamble: str = "") -> "hashlib._Hash":
-    """Compute SHA-256 over the preamble, then each tensor in order of name.
+    """Compute the SHA-256 of the preamble, then of each tensor in order of name.
 
-    Of a tensor it takes name, dtype, shape and little-endian bytes.
+    It covers the name, dtype, shape and little-endian bytes of a tensor.
     """
     sha = hashlib.sha256(preamble.encode())
     for name, tensor in sorted(tensors.items()):
@@ -110,5 +114,5 @@ def sha256_of(tensors: dict[str, Tensor], preamble: str = "") -> "hashlib._Hash"
 
 
 def canonical_json(value: Any) -> str:
-    """Write JSON with sorted keys and no spaces: the same value has the same bytes."""
+    """Return JSON with sorted keys and no spaces, so that the same value always has the same bytes."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)

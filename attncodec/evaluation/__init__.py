@@ -1,1 +1,1 @@
-"""From a model and a folder of pictures to figures measured on real files."""
+"""This package measures a model on a folder of pictures. All figures come from real files."""

@@ -1,6 +1,6 @@
-"""The classic codecs that a model is compared with, through real files.
+"""This module runs the classic codecs that a model is compared with, through real files.
 
-Published curves of VTM and others are for Kodak; on other pictures they would say nothing, so classic codecs run live.
+Published curves of VTM and others are for Kodak and would say nothing about other pictures, so classic codecs run live.
 """
 
 import io
@@ -21,14 +21,15 @@ from attncodec.pictures import RGB
 QUALITIES = range(1, 101)
 CURVE_QUALITIES = (5, 20, 40, 60, 80, 92)
 
-Curve = list[tuple[float, float]]  # bpp and PSNR in dB, both rising
+Curve = list[tuple[float, float]]  # The points hold bpp and PSNR in dB, and both rise.
 
 
 @dataclass(frozen=True)
 class ClassicCodec:
-    """How Pillow writes a format: the better of its variants counts, each a set of options.
+    """Writes and reads a format with Pillow.
 
-    max_side: of the library, in pixels; a larger picture has no such file.
+    Each of the `variants` is a set of options, and the best variant counts. `max_side`, in pixels, is the limit of the
+    library: a larger picture cannot be written in this format.
     """
 
     format: str
@@ -37,11 +38,11 @@ class ClassicCodec:
 
     @property
     def available(self) -> bool:
-        """Whether this build of Pillow writes the format."""
+        """Return whether this build of Pillow writes the format."""
         return self.format != "AVIF" or bool(features.check("avif"))
 
     def encode(self, rgb: RGB, quality: int, options: dict[str, Any]) -> bytes | None:
-        """Write a picture; None where the library cannot write its size or content."""
+        """Encode a picture. Return None if the library cannot write its size or content."""
         if max(rgb.shape) > self.max_side:
             return None
         file = io.BytesIO()
@@ -52,7 +53,7 @@ class ClassicCodec:
         return file.getvalue()
 
     def decode(self, data: bytes) -> RGB | None:
-        """Read what `encode` wrote, (H, W, 3) uint8; None where the library cannot."""
+        """Decode what `encode` wrote to (H, W, 3) uint8. Return None if the library cannot."""
         try:
             with Image.open(io.BytesIO(data), formats=[self.format]) as image:
                 return np.array(image.convert("RGB"), dtype=np.uint8)
@@ -66,12 +67,12 @@ CLASSIC = {
     "webp": ClassicCodec("WEBP", ({"method": 6},), 16_383),
     "avif": ClassicCodec("AVIF", ({},), 65_535),
 }
-COMPARED = ("jpeg", "webp")  # at the sizes of a model's files
+COMPARED = ("jpeg", "webp")  # These are compared with a model at the sizes of its files.
 
 
 @dataclass(frozen=True)
 class ClassicFile:
-    """A picture as a classic codec's file, and what comes out of it."""
+    """Holds the file of a picture in a classic codec, and the picture that it decodes to."""
 
     data: bytes
     quality: int
@@ -79,10 +80,10 @@ class ClassicFile:
 
 
 def smallest_file(codec: ClassicCodec, rgb: RGB, at_least_bytes: int) -> ClassicFile | None:
-    """Find the lowest quality whose file has at least so many bytes, in the variant with the better PSNR.
+    """Find the file of the lowest quality that has at least `at_least_bytes`, in the variant with the best PSNR.
 
-    A classic codec is so never given fewer bytes than the codec it is compared with; where no file is so large, it is
-    that of the highest quality. Returns None where there is no file.
+    So a classic codec never gets fewer bytes than the codec it is compared with. If no file is that large, this returns
+    the file of the highest quality. Returns None if there is no file.
     """
     files = [_smallest(codec, rgb, at_least_bytes, options) for options in codec.variants]
     return max((file for file in files if file), key=lambda file: _psnr_db(rgb, file.decoded), default=None)
@@ -117,9 +118,9 @@ def _smallest(codec: ClassicCodec, rgb: RGB, at_least_bytes: int, options: dict[
 
 
 def classic_curves(pictures: Sequence[RGB], stopped: Callable[[], bool] = lambda: False) -> dict[str, Curve] | None:
-    """Measure curves of JPEG, WebP, and AVIF where Pillow has it: means over the pictures at a few qualities.
+    """Measure curves of JPEG, WebP and, if Pillow has it, AVIF. Points are means over the pictures at a few qualities.
 
-    Returns None where it was stopped on the way.
+    Returns None if `stopped` interrupts the measurement.
     """
     curves: dict[str, Curve] = {}
     with ThreadPoolExecutor() as pool:
@@ -147,7 +148,7 @@ def _point(codec: ClassicCodec, quality: int, options: dict[str, Any], rgb: RGB)
 
 
 def _best(points: Curve) -> Curve:
-    """Leave out the points that another one beats in rate and quality."""
+    """Drop the points that another point beats in rate and quality."""
     curve: Curve = []
     for point in sorted(points):
         if not curve or point[1] > curve[-1][1]:

@@ -1,4 +1,4 @@
-"""Measure a model on a folder of pictures, through real files, beside classic codecs."""
+"""This module measures a model and classic codecs on a folder of pictures, through real files."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from attncodec.evaluation.records import Record, evaluate_picture
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Records of the pictures that could be measured, in their order, and how many there are and could not be."""
+    """Holds the records of the measured pictures in order, the number of all pictures, and how many failed."""
 
     records: list[Record]
     pictures: int
@@ -23,7 +23,10 @@ class Evaluation:
 
 
 def all_qualities(sealed: SealedCodec, wanted: Sequence[float] | None = None) -> list[float]:
-    """Sort the qualities to measure, whole levels if none are given. Raises ConfigError for one that there is not."""
+    """Return the qualities to measure, sorted. If none are given, these are the whole levels.
+
+    Raises ConfigError for a quality that the model does not have.
+    """
     qualities = sorted(set(wanted or range(1, len(sealed.header.config.rd_lambdas) + 1)))
     for quality in qualities:
         sealed.quality_index(quality)
@@ -39,9 +42,10 @@ def evaluate_pictures(
     distributed: Distributed = SINGLE_PROCESS,
     on_failure: Callable[[Path, Exception], None] = lambda path, error: None,
 ) -> Evaluation:
-    """Measure pictures under a folder; of several processes each does its part, and all know all records.
+    """Measure pictures under a folder. With several processes, each measures its part, and all return all records.
 
-    paths: as `find_pictures` gives them. on_failure: called with each picture that cannot be measured, and the reason.
+    `paths` are as `find_pictures` returns them. `on_failure` is called with each picture that cannot be measured, and
+    the reason.
     """
     shown = distributed.is_rank0 and sys.stderr.isatty()
 

@@ -1,4 +1,4 @@
-"""A rate-distortion plot."""
+"""This module draws a rate-distortion plot."""
 
 import io
 from collections.abc import Mapping
@@ -11,8 +11,8 @@ COLOURS = ("#d1495b", "#6c757d", "#2e86ab", "#3a7d44", "#8d6a9f", "#c98a2b")
 
 
 def draw_rd(path: Path, curves: Mapping[str, Curve], title: str) -> None:
-    """Write a PNG: PSNR over bits per pixel, the first curve, which it is about, in front."""
-    from matplotlib.figure import Figure  # a second to import; no pyplot, which wants a screen
+    """Write a PNG of PSNR over bits per pixel. The first curve is the subject of the plot, and is drawn in front."""
+    from matplotlib.figure import Figure  # This import takes a second. pyplot would need a screen.
 
     figure = Figure(figsize=(7, 5), layout="constrained")
     axes = figure.subplots()

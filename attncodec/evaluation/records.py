@@ -1,4 +1,4 @@
-"""One record for each picture, measured on a real file; and what they add up to."""
+"""This module makes one record for each picture, measured on a real file, and summarises records."""
 
 import statistics
 import tempfile
@@ -19,14 +19,14 @@ from attncodec.pictures import RGB, read_rgb
 
 @dataclass(frozen=True)
 class Record:
-    """A picture through a codec: `bpp` counts the whole file, `bpp_est` is the float likelihood.
+    """Holds the figures of a picture in a codec. `bpp` counts the whole file, `bpp_est` the estimated bits of z and y.
 
-    `bpp_est` and the seconds are None for classic codecs, `psnr_db` for an equal picture, `ms_ssim` where a side is
-    under 161 pixels.
+    `bpp_est` and the seconds are None for classic codecs. `psnr_db` is None if the decoded picture is equal, and
+    `ms_ssim` if a side is under 161 pixels.
     """
 
     codec: str
-    quality: float  # of the model: a classic codec stands beside the file that it was given the bytes of
+    quality: float  # This is the quality of the model, also for a classic codec that is compared with its file.
     name: str
     width: int
     height: int
@@ -43,7 +43,7 @@ MEANS = ("bpp", "bpp_est", "psnr_db", "ms_ssim", "encode_s", "decode_s")
 
 
 def evaluate_picture(sealed: SealedCodec, path: Path, name: str, quality: float, effort: int = 0) -> list[Record]:
-    """Measure a picture: the model's record, then one of each classic codec at no fewer bytes. Raises ImageError."""
+    """Measure a picture with the model, then with each classic codec at no fewer bytes. Raises ImageError."""
     rgb = read_rgb(path)
     with tempfile.TemporaryDirectory(prefix="attncodec-") as folder:
         file = Path(folder) / "picture.atc"
@@ -94,9 +94,9 @@ def _record(
 
 
 def summarise(records: Sequence[Record]) -> dict[str, Any]:
-    """Make a point of a rate-distortion curve of records of one codec and quality.
+    """Make a point of a rate-distortion curve from the records of one codec and quality.
 
-    It has means over the pictures that have the figure, and the pictures.
+    It holds the mean of each figure over the pictures that have the figure, and the figures of each picture.
     """
     point: dict[str, Any] = {"quality": records[0].quality if records else None}
     for figure in MEANS:

@@ -1,4 +1,4 @@
-"""What an evaluation leaves behind: a table to read, images.csv and run.json to work on."""
+"""This module writes the results of an evaluation: a table to read, and images.csv and run.json for further work."""
 
 import csv
 import io
@@ -25,13 +25,13 @@ COLUMNS = (
 
 
 def points(records: Sequence[Record], codec: str) -> list[dict[str, Any]]:
-    """Return the curve of a codec: a point for each quality of the model."""
+    """Return the curve of a codec, with a point for each quality of the model."""
     qualities = sorted({record.quality for record in records})
     return [summarise([r for r in records if r.codec == codec and r.quality == quality]) for quality in qualities]
 
 
 def table(records: Sequence[Record]) -> str:
-    """Lay out a table: for each quality a row for each picture through the model, then the means of every codec."""
+    """Format a table. For each quality, it lists the pictures through the model, then the means of every codec."""
     codecs = list(dict.fromkeys(record.codec for record in records))
     curves = {codec: points(records, codec) for codec in codecs}
     width = max(len(label) for label in [*(r.name for r in records), *(f"mean {codec}" for codec in codecs)])
@@ -46,7 +46,7 @@ def table(records: Sequence[Record]) -> str:
 
 
 def as_json(sealed: SealedCodec, model: Path, records: Sequence[Record]) -> dict[str, Any]:
-    """Return the model and its points; no value is infinite or not a number."""
+    """Return the model and its points. All numbers are finite."""
     return {
         "model": {
             "path": str(model),
@@ -60,7 +60,7 @@ def as_json(sealed: SealedCodec, model: Path, records: Sequence[Record]) -> dict
 def save(folder: Path, sealed: SealedCodec, model: Path, pictures: Path, records: Sequence[Record]) -> None:
     """Write images.csv and run.json.
 
-    images.csv has a row for each picture and codec, run.json the points and what they were measured with.
+    images.csv has a row for each picture and codec. run.json has the points and what they were measured with.
     """
     folder.mkdir(parents=True, exist_ok=True)
     file = io.StringIO(newline="")

@@ -1,1 +1,1 @@
-"""The codec: transforms, priors, entropy coder and the sealed model file."""
+"""The networks of the codec: transforms, attention, priors, context model and bottlenecks."""

@@ -1,29 +1,30 @@
-"""Attention, from kernel regression to windows of a picture: score, normalise, weighted sum.
+"""Attention scores queries against keys, normalises the scores, and sums the values with them as weights.
 
     out_i = sum_j w_ij v_j,    w_i = softmax over j of score(q_i, k_j)
 
-What differs between the mechanisms is the score alone:
+The mechanisms differ only in the score. `WindowAttention` applies each of them to the windows of a picture:
 
     kernel    -|q - k|^2 / 2 sigma^2     Nadaraya 1964, Watson 1964; Gaussian kernel, sigma of each head learned
     additive  w . tanh(W_q q + W_k k)    Bahdanau et al. 2015 (arXiv 1409.0473); q and k may differ in length
     dot       q . k / sqrt(d)            Vaswani et al. 2017 (arXiv 1706.03762)
 
 **Softmax attention is kernel regression.** Nadaraya and Watson estimate f(q) from pairs (k_j, v_j) as the ratio
-sum_j K(q - k_j) v_j / sum_j K(q - k_j). With the Gaussian K(u) = exp(-|u|^2 / 2 sigma^2) that is the formula above, for
-K is the exponential of the kernel score; and any softmax attention is such a regression, its kernel exp(score). As a
-ratio it is 0 / 0 for a query far from every key; softmax takes off the largest score first and stays finite. Further,
-|q - k|^2 = |q|^2 - 2 q.k + |k|^2, where |q|^2 is the same for all keys and cancels: for keys of one length, kernel is
-dot with temperature sigma^2, and dot's sqrt(d) is a bandwidth of d^(1/4), at which our kernel heads start.
+sum_j K(q - k_j) v_j / sum_j K(q - k_j). With the Gaussian K(u) = exp(-|u|^2 / 2 sigma^2) this is the formula above,
+because K is the exponential of the kernel score. Any softmax attention is such a regression, with the kernel
+exp(score). Computed as a ratio, it is 0 / 0 for a query far from every key; softmax subtracts the largest score first
+and stays finite. Further, |q - k|^2 = |q|^2 - 2 q.k + |k|^2, where |q|^2 is the same for all keys and cancels. If all
+keys have the same length, kernel equals dot with temperature sigma^2. The sqrt(d) of dot is then a bandwidth of
+d^(1/4), at which our kernel heads start.
 
-**Cost.** L tokens to a window, C channels in g heads of d = C / g, hidden width h; for each token:
+**Cost.** A window has L tokens, and C channels in g heads of d = C / g; h is the hidden width. Each token costs:
 
-              MAC                        floats kept for the backward pass, beside q, k and v
+              MAC                        floats kept for the backward pass, in addition to q, k and v
     kernel    2 L C                      g L weights
-    additive  2 C h + g L h + L C        g L weights; the g L h features, a tanh each, are made again, in chunks
-    dot       2 L C                      none: the fused kernel makes the weights again, block by block
+    additive  2 C h + g L h + L C        g L weights; the g L h tanh features are recomputed in chunks
+    dot       2 L C                      none: the fused kernel recomputes the weights block by block
 
 The windowed block adds 4 C^2 for its projections; divide by 64 at stride 8 and by 256 at stride 16 for MAC/pixel. The
-`gated` block of Cheng et al. 2020 (blocks.py) is convolutions alone, about 20.5 C^2.
+`gated` block of Cheng et al. 2020 (blocks.py) has only convolutions and costs about 20.5 C^2.
 """
 
 import math
@@ -39,48 +40,48 @@ from attncodec.config import AttentionConfig, AttentionKind
 from attncodec.networks.blocks import AttentionBlock, full_precision
 from attncodec.networks.windows import Windows
 
-ADDITIVE_CHUNK = 1 << 22  # elements of the pairs' features that live at a time, 16 MiB in float32
+ADDITIVE_CHUNK = 1 << 22  # at most this many features of pairs are in memory at a time, 16 MiB in float32
 
 Pooled = tuple[Tensor, Tensor | None]
 
 
 class Scorer(Protocol):
-    """A mechanism. Its weights are returned and never stored."""
+    """The interface of an attention mechanism, which returns its weights and never stores them."""
 
     def __call__(
         self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, need_weights: bool = True
     ) -> Pooled:
-        """Pool v by what q has to do with k.
+        """Pool the values v with weights from the scores of the queries q and the keys k.
 
-        q: (B, heads, Lq, d_q), k: (B, heads, Lk, d_k), v: (B, heads, Lk, d_v) -> out (B, heads, Lq, d_v), and weights
-        (B, heads, Lq, Lk), which may be None where they are not needed.
+        q is (B, heads, Lq, d_q), k is (B, heads, Lk, d_k) and v is (B, heads, Lk, d_v). Returns the pooled values
+        (B, heads, Lq, d_v), and the weights (B, heads, Lq, Lk), which may be None if `need_weights` is False.
 
-        mask: bool, broadcastable to the weights; False: that key counts for nothing. Weights are >= 0, and each
-        query's sum to 1, or are all 0 where it is left without a key.
+        `mask` is bool and broadcastable to the weights; a key where it is False is ignored. The weights are >= 0, and
+        those of each query sum to 1, or are all 0 if the query has no key left.
         """
         ...
 
 
 def length_mask(lengths: Tensor, keys: int) -> Tensor:
-    """Make a mask of valid lengths.
+    """Return a mask (B, 1, 1 or Lq, keys), bool, in which the first `lengths` keys are valid.
 
-    lengths: how many of the first keys are valid, (B,) or, for each query, (B, Lq) -> mask (B, 1, 1 or Lq, keys) bool.
+    `lengths` is (B,), or (B, Lq) with a length for each query.
     """
     rows = lengths[:, None] if lengths.dim() == 1 else lengths
     return (torch.arange(keys, device=lengths.device) < rows[..., None])[:, None]
 
 
 def weighted_sum(scores: Tensor, v: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Weigh v by the softmax of scores -> out and weights, as `Scorer` has it.
+    """Return the values v weighted by the softmax of the scores, and these weights, as `Scorer` does.
 
-    scores: (B, heads, Lq, Lk), v: (B, heads, Lk, d_v), out: (B, heads, Lq, d_v).
+    The scores are (B, heads, Lq, Lk), v is (B, heads, Lk, d_v), and the weighted values are (B, heads, Lq, d_v).
     """
     scores = _at_least_float32(scores)
     if mask is not None:
-        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)  # -inf would make NaN where all are masked
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)  # -inf would give NaN if all are masked
     weights = torch.softmax(scores, dim=-1)
     if mask is not None:
-        weights = weights * mask  # a query without a key gets nothing, not the mean of what it may not see
+        weights = weights * mask  # a query without a key gets 0, not the mean of values that it may not see
     weights = weights.to(v.dtype)
     return weights @ v, weights
 
@@ -90,7 +91,10 @@ def _at_least_float32(x: Tensor) -> Tensor:
 
 
 class Kernel(nn.Module):
-    """Nadaraya-Watson regression with a Gaussian kernel, one bandwidth a head: softmax(-|q - k|^2 / 2 sigma^2)."""
+    """Nadaraya-Watson regression with a Gaussian kernel: softmax(-|q - k|^2 / 2 sigma^2).
+
+    Each head learns its own bandwidth sigma.
+    """
 
     def __init__(self, heads: int, sigma: float) -> None:
         super().__init__()
@@ -100,17 +104,17 @@ class Kernel(nn.Module):
         """See `Scorer`."""
         with full_precision(q):  # bf16 has too few digits for differences of squares
             q, k = _at_least_float32(q), _at_least_float32(k)
-            precision = torch.exp(-2 * self.log_sigma)[:, None, None]  # 1 / sigma^2
+            precision = torch.exp(-2 * self.log_sigma)[:, None, None]  # this is 1 / sigma^2
             # The term -|q|^2 / 2 sigma^2 is left out: it is the same for every key and cancels in the softmax.
             scores = (q * precision) @ k.mT - (precision / 2) * k.square().sum(-1)[..., None, :]
         return weighted_sum(scores, v, mask)
 
 
 class Additive(nn.Module):
-    """A small network scores each pair: softmax(w . tanh(W_q q + W_k k)), hidden width h, no bias.
+    """A small network scores each pair: softmax(w . tanh(W_q q + W_k k)), with hidden width h and no bias.
 
-    Lq x Lk x h features in each head would fill the memory: they are made for a few queries at a time, and made again
-    in the backward pass.
+    The Lq x Lk x h features of each head would fill the memory. They are therefore computed for a few queries at a
+    time, and recomputed in the backward pass.
     """
 
     def __init__(self, heads: int, d_q: int, d_k: int, hidden: int) -> None:
@@ -124,7 +128,7 @@ class Additive(nn.Module):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, need_weights: bool = True) -> Pooled:
         """See `Scorer`."""
-        queries = q.transpose(0, 1) @ self.query[:, None]  # heads come first: w is in one product a head
+        queries = q.transpose(0, 1) @ self.query[:, None]  # heads come first, so that w takes one product per head
         keys = k.transpose(0, 1) @ self.key[:, None]
         rows = max(1, ADDITIVE_CHUNK // max(1, keys.numel()))
         chunks = torch.split(queries, rows, dim=2)
@@ -139,13 +143,19 @@ class Additive(nn.Module):
 
 
 def _additive_scores(queries: Tensor, keys: Tensor, weight: Tensor) -> Tensor:
-    """Score pairs: (heads, B, Lq, h), (heads, B, Lk, h), (heads, h, 1) -> (heads, B, Lq, Lk)."""
+    """Return the scores (heads, B, Lq, Lk) of queries (heads, B, Lq, h) and keys (heads, B, Lk, h).
+
+    The weight w is (heads, h, 1).
+    """
     features = torch.tanh(queries[..., None, :] + keys[..., None, :, :])
     return (features.flatten(1, 3) @ weight).view(features.shape[:-1])
 
 
 class Dot(nn.Module):
-    """softmax(q . k / sqrt(d)); by torch's fused kernel where no weights are needed."""
+    """Scaled dot-product attention: softmax(q . k / sqrt(d)).
+
+    Torch's fused kernel computes it if the weights are not needed.
+    """
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, need_weights: bool = True) -> Pooled:
         """See `Scorer`."""
@@ -163,10 +173,11 @@ def attention_pooling(
     mask: Tensor | None = None,
     need_weights: bool = True,
 ) -> Pooled:
-    """Pool the values by what the queries have to do with the keys; the three of one set: self-attention.
+    """Pool the values by the scores of queries and keys; in self-attention all three come from the same tokens.
 
-    queries (B, Lq, heads d_q), keys (B, Lk, heads d_k), values (B, Lk, heads d_v) -> (B, Lq, heads d_v), and weights
-    (B, heads, Lq, Lk) or None. mask: as `Scorer` has it; `length_mask` makes one of valid lengths.
+    The queries are (B, Lq, heads * d_q), the keys (B, Lk, heads * d_k) and the values (B, Lk, heads * d_v). Returns the
+    pooled values (B, Lq, heads * d_v), and the weights (B, heads, Lq, Lk) or None. `mask` is that of `Scorer`;
+    `length_mask` makes one from valid lengths.
     """
     q, k, v = (x.view(*x.shape[:2], heads, -1).transpose(1, 2) for x in (queries, keys, values))
     out, weights = scorer(q, k, v, mask, need_weights)
@@ -174,9 +185,9 @@ def attention_pooling(
 
 
 class WindowAttention(nn.Module):
-    """x + project(attention of each window's tokens to each other), with any of the scorers.
+    """Residual self-attention among the tokens of each window, x + project(attention), with any of the scorers.
 
-    The projection starts at zero: the block begins as the identity. Tokens are normalised over their channels (Ba et
+    The projection starts at zero, so the block begins as the identity. Tokens are normalised over their channels (Ba et
     al. 2016), so that scores keep their range while the network around them learns.
     """
 
@@ -195,9 +206,9 @@ class WindowAttention(nn.Module):
         return x + self.project(self.attend(x, need_weights=False)[0])
 
     def attend(self, x: Tensor, need_weights: bool = True) -> Pooled:
-        """Compute what attention makes of x (B, C, H, W), same shape.
+        """Compute the attention of x (B, C, H, W), without the projection and the residual connection.
 
-        Returns it and the weights, (B * windows, heads, L, L) or None.
+        Returns the result, in the shape of x, and the weights, (B * windows, heads, L, L) or None.
         """
         windows = self.windows(x)
         normal = self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
@@ -209,7 +220,7 @@ class WindowAttention(nn.Module):
         return windows.merge(tokens), weights
 
     def windows(self, x: Tensor) -> Windows:
-        """Say how a map is cut."""
+        """Return the windows that x (B, C, H, W) is cut into."""
         return Windows(x.shape[-2], x.shape[-1], self.window, self.shifted)
 
 
@@ -217,7 +228,7 @@ Builder = Callable[[AttentionConfig, int, bool], nn.Module]
 
 
 def _windowed(scorer: Callable[[AttentionConfig, int], nn.Module]) -> Builder:
-    """Build the block around a scorer, which is made from the configuration and the channels of a head."""
+    """Return a builder of `WindowAttention`; `scorer` makes its scorer from the config and the channels of a head."""
 
     def build(config: AttentionConfig, channels: int, shifted: bool) -> nn.Module:
         made = scorer(config, channels // config.heads)
@@ -238,8 +249,9 @@ ATTENTION: dict[AttentionKind, Builder] = {
 def build_attention(
     config: AttentionConfig, channels: int, kind: AttentionKind | None = None, shifted: bool = False
 ) -> nn.Module:
-    """Build a block (B, channels, H, W) -> same, residual inside, the identity at the start, any H and W.
+    """Build an attention block that maps (B, channels, H, W), with any H and W, to the same shape.
 
-    The kind is `config.kind` unless given; `shifted` moves the windows, where there are any, by half their side.
+    The block has its own residual connection, and starts as the identity. Its kind is `config.kind` unless `kind` is
+    given. If it has windows, `shifted` moves them by half their side.
     """
     return ATTENTION[kind or config.kind](config, channels, shifted)

@@ -1,4 +1,4 @@
-"""The bricks of the transforms: all map (B, C, H, W) to (B, C', H', W')."""
+"""The building blocks of the transforms, which all map (B, C, H, W) to (B, C', H', W')."""
 
 from typing import cast
 
@@ -6,16 +6,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
-SLOPE = 1 / 8  # a power of two, so that an integer network can have the same non-linearity
+SLOPE = 1 / 8  # this is a power of two, so that an integer network can have the same non-linearity
 
 
 def full_precision(x: Tensor) -> torch.autocast:
-    """Make a region outside autocast: bf16 keeps 8 bits, too few for a DC coefficient of a hundred quantiser steps."""
+    """Return a context that disables autocast.
+
+    bf16 keeps 8 bits, too few for a DC coefficient of a hundred quantisation steps.
+    """
     return torch.autocast(x.device.type, enabled=False)
 
 
 class ResidualBlock(nn.Module):
-    """x + conv3x3(leaky(conv3x3(x))); the branch starts at a tenth, so that a deep stack starts near the identity."""
+    """A residual block: x + conv3x3(leaky(conv3x3(x))).
+
+    The weights of the second convolution start at a tenth of the usual size, so that a deep stack is near the identity.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -31,10 +37,10 @@ class ResidualBlock(nn.Module):
 
 
 def fold(x: Tensor, layer: nn.Conv2d, factor: int) -> Tensor:
-    """Compute layer(pixel_unshuffle(x, factor)), for a 1x1 convolution: x (B, C, f h, f w) -> (B, K, h, w).
+    """Compute layer(pixel_unshuffle(x, factor)) for a 1x1 convolution: it maps x (B, C, f h, f w) to (B, K, h, w).
 
-    With the unshuffled channels in the order row, column, C, in which they are copied in long runs: pixel_unshuffle
-    takes three times as long in channels_last, and a strided convolution has a slow backward in bf16.
+    The unshuffled channels are in the order row, column, C, so that they are copied in long runs. pixel_unshuffle takes
+    three times as long in channels_last, and a strided convolution has a slow backward pass in bf16.
     """
     batch, channels, height, width = x.shape
     h, w = height // factor, width // factor
@@ -46,7 +52,10 @@ def fold(x: Tensor, layer: nn.Conv2d, factor: int) -> Tensor:
 
 
 def unfold(x: Tensor, layer: nn.Conv2d, factor: int) -> Tensor:
-    """Compute pixel_shuffle(layer(x), factor), for a 1x1 convolution: x (B, C, h, w) -> (B, K, f h, f w), as `fold`."""
+    """Compute pixel_shuffle(layer(x), factor) for a 1x1 convolution, with the method of `fold`.
+
+    It maps x (B, C, h, w) to (B, K, f h, f w).
+    """
     batch, channels, h, w = x.shape
     weight = layer.weight.permute(0, 2, 3, 1).reshape(-1, factor, factor, channels).permute(1, 2, 0, 3).flatten(0, 2)
     bias = None if layer.bias is None else layer.bias.reshape(-1, factor, factor).permute(1, 2, 0).flatten()
@@ -56,7 +65,7 @@ def unfold(x: Tensor, layer: nn.Conv2d, factor: int) -> Tensor:
 
 
 class Down(nn.Sequential):
-    """Half the height and width: pixel-unshuffle and a 1x1 convolution."""
+    """Divide height and width by `factor`, with pixel-unshuffle and a 1x1 convolution."""
 
     def __init__(self, inputs: int, outputs: int, factor: int = 2) -> None:
         super().__init__(nn.PixelUnshuffle(factor), nn.Conv2d(inputs * factor**2, outputs, 1))
@@ -68,7 +77,7 @@ class Down(nn.Sequential):
 
 
 class Up(nn.Sequential):
-    """Twice the height and width: a 1x1 convolution and pixel-shuffle."""
+    """Multiply height and width by `factor`, with a 1x1 convolution and pixel-shuffle."""
 
     def __init__(self, inputs: int, outputs: int, factor: int = 2) -> None:
         super().__init__(nn.Conv2d(inputs, outputs * factor**2, 1), nn.PixelShuffle(factor))
@@ -80,12 +89,12 @@ class Up(nn.Sequential):
 
 
 def leaky(*layers: nn.Module) -> nn.Sequential:
-    """Follow each of the layers by a leaky ReLU."""
+    """Return the layers in sequence, each followed by a leaky ReLU."""
     return nn.Sequential(*(part for layer in layers for part in (layer, nn.LeakyReLU(SLOPE))))
 
 
 class ResidualUnit(nn.Module):
-    """relu(x + 1x1(relu(3x3(relu(1x1(x)))))), at half the width inside: the unit of the attention block."""
+    """The residual unit of the attention block: relu(x + 1x1(relu(3x3(relu(1x1(x)))))), with half the width inside."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -104,10 +113,10 @@ class ResidualUnit(nn.Module):
 
 
 class AttentionBlock(nn.Module):
-    """x + alpha * trunk(x) * sigmoid(mask(x)), the simplified attention of Cheng et al. 2020 (arXiv 2001.01568).
+    """The simplified attention of Cheng et al. 2020 (arXiv 2001.01568): x + alpha * trunk(x) * sigmoid(mask(x)).
 
-    alpha, one a channel, starts at 0: the block begins as the identity. With alpha = 1 it is CompressAI's
-    block of this name, whose `conv_a` is `trunk` here and whose `conv_b` is `mask`.
+    Each channel has its own alpha, which starts at 0, so the block begins as the identity. With alpha = 1 it is
+    CompressAI's block of the same name, whose `conv_a` is `trunk` here and whose `conv_b` is `mask`.
     """
 
     def __init__(self, channels: int) -> None:

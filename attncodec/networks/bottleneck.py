@@ -1,16 +1,16 @@
-"""What happens to a latent on its way from the encoder to the decoder, in training and validation.
+"""A bottleneck carries the latents from the encoder to the decoder, here in training and validation.
 
-A bottleneck is handed each latent with what its prior knows, and returns what the decoder will see. Training,
-validation, writing a file and reading one differ in the bottleneck and in nothing else:
+It takes the latents with what their prior predicts, and returns what the decoder will see. Training, validation,
+writing a file and reading one differ only in the bottleneck:
 
-    NoiseBottleneck             rounded, gradients pass straight; side product: bits of the latent plus uniform noise
-    EncoderRoundingBottleneck   rounded as an encoder rounds; side product: bits, differentiable
-    RoundBottleneck             rounded; side product: bits
-    EncodeBottleneck            rounded; side product: the bytes of z and y, or their number (coding/bottlenecks.py)
-    DecodeBottleneck            what the bytes say (coding/bottlenecks.py)
+    NoiseBottleneck             rounds, with straight-through gradients, and counts the bits of latents plus noise
+    EncoderRoundingBottleneck   rounds as an encoder does, and counts the bits differentiably
+    RoundBottleneck             rounds and counts the bits
+    EncodeBottleneck            rounds, and writes the bytes of z and y or counts their bits (coding/bottlenecks.py)
+    DecodeBottleneck            returns what the bytes say (coding/bottlenecks.py)
 
-Elements of y that `valid` leaves out lie beyond the picture; those below the skip threshold are certainly zero. Neither
-is coded: the decoder takes their mean.
+Elements of y where `valid` is False lie beyond the picture, and those below the skip threshold are taken as zero.
+Neither are coded: the decoder uses their mean.
 """
 
 import math
@@ -23,36 +23,36 @@ from torch import Tensor
 from attncodec.networks.noise import uniform
 from attncodec.networks.priors import FactorisedPrior, MagnitudeTable, SideInfo, SymbolBits, clamp_symbols
 
-DEFAULT_ERROR_WEIGHT = 1.6  # where none was measured: about the best for the shipped model on training pictures
+DEFAULT_ERROR_WEIGHT = 1.6  # where none was measured, this is about the best for the shipped model (training pictures)
 
 
 @dataclass(frozen=True)
 class Elements:
-    """What is known of the elements of y that a step codes."""
+    """The entropy parameters and the places of the elements of y that one step codes."""
 
-    mean: Tensor  # (B, K, h, w), in quantiser steps
+    mean: Tensor  # (B, K, h, w), in quantisation steps
     scale_index: Tensor  # (B, K, h, w), integers in a sealed codec
-    valid: Tensor  # (1, K, h, w) bool: False where they lie beyond the picture
-    channels: Tensor  # (K,) int64: the channel of y that each belongs to
+    valid: Tensor  # (1, K, h, w) bool; it is False where they lie beyond the picture
+    channels: Tensor  # (K,) int64; each element belongs to this channel of y
     bits: SymbolBits
 
 
 class Bottleneck(Protocol):
-    """What a codec sends its latents through."""
+    """The interface through which a codec sends its latents."""
 
     def send_z(self, prior: FactorisedPrior | None, z: Tensor | None, side: SideInfo) -> Tensor:
-        """Send z (B, N, h, w) in quantiser steps, None where it is decoded -> z_hat, same shape."""
+        """Send z (B, N, h, w) in quantisation steps, or None in a decoder, and return z_hat in the same shape."""
         ...
 
     def send_y(self, y: Tensor | None, elements: Elements) -> Tensor:
-        """Send y (B, K, h, w) in quantiser steps, None where it is decoded -> y_hat, same shape."""
+        """Send y (B, K, h, w) in quantisation steps, or None in a decoder, and return y_hat in the same shape."""
         ...
 
 
 class NoiseBottleneck:
-    """Training: uniform noise for the rate, straight-through rounding for the synthesis (Minnen & Singh 2020).
+    """Train with uniform noise for the rate and straight-through rounding for the synthesis (Minnen & Singh 2020).
 
-    seeds: (B,) int64, on the device of the latents: the noise of a picture depends on no other.
+    `seeds` is (B,) int64, on the device of the latents. The noise of a picture depends only on its own seed.
     """
 
     def __init__(self, seeds: Tensor) -> None:
@@ -84,20 +84,21 @@ def _straight_through(x: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Rounding:
-    """How an encoder chooses symbols.
+    """The rule by which an encoder chooses symbols.
 
-    It takes the nearest, or the next one towards zero where that saves more bits than its larger error is worth. The
-    error is that of the mean of all residuals that get the symbol, where it is known.
+    It takes the nearest symbol, or the next one towards zero if that saves more bits than its larger error is worth.
+    The error is the distance from the symbol or, if `centres` are given, from the mean of all residuals that get the
+    symbol.
 
-    error_bits: (M,) or (B, M), what an error of one quantiser step, squared, is worth in bits in each channel of y.
-    centres: by how much that mean lies farther from zero than the symbol, in steps.
+    `error_bits`, (M,) or (B, M), says how many bits a squared error of one quantisation step is worth in each channel
+    of y. `centres` says by how many steps that mean lies farther from zero than the symbol.
     """
 
     error_bits: Tensor
     centres: MagnitudeTable | None = None
 
     def __call__(self, residual: Tensor, elements: Elements) -> Tensor:
-        """Choose symbols, as floats, of residuals (B, K, h, w): y less its mean, in steps."""
+        """Return symbols, as floats, for residuals (B, K, h, w), which are y minus its mean in quantisation steps."""
         nearest = clamp_symbols(residual)
         chosen = nearest != 0
         worth, scale_index = self._worth(residual, elements)[chosen], elements.scale_index[chosen]
@@ -105,7 +106,7 @@ class Rounding:
         return nearest
 
     def everywhere(self, residual: Tensor, elements: Elements) -> Tensor:
-        """Do the same with nothing picked out of it: a GPU does not need to be waited for."""
+        """Do the same for all elements, without boolean indexing, which would make the CPU wait for a GPU."""
         worth = self._worth(residual, elements)
         return self._chosen(clamp_symbols(residual), residual, elements.scale_index, worth, elements.bits)
 
@@ -115,7 +116,7 @@ class Rounding:
     def _chosen(
         self, symbols: Tensor, residual: Tensor, scale_index: Tensor, worth: Tensor, bits: SymbolBits
     ) -> Tensor:
-        """Choose the nearest symbols, or the next ones towards zero; all of one shape."""
+        """Choose the given nearest symbols, or the next ones towards zero. All tensors have the same shape."""
         exact, nearer_zero = residual.float(), symbols - symbols.sign()
 
         def cost(symbols: Tensor) -> Tensor:
@@ -128,14 +129,14 @@ class Rounding:
 
 
 def _rounded_z(prior: FactorisedPrior | None, z: Tensor | None, side: SideInfo) -> tuple[Tensor, Tensor]:
-    """Round z -> z_hat, and its bits (B,)."""
+    """Return z_hat, which is z rounded, and its bits (B,)."""
     assert z is not None and prior is not None
     z_hat = clamp_symbols(z)
     return z_hat, prior.bits(z_hat, side).flatten(1).sum(1)
 
 
 class RoundBottleneck:
-    """Validation and estimates: latents go to the nearest symbols, or as `rounding` chooses them."""
+    """Round latents to the nearest symbols, or to those that `rounding` chooses, for validation and estimates."""
 
     def __init__(self, skip_below: float = -math.inf, rounding: Rounding | None = None) -> None:
         self.skip_below, self.rounding = skip_below, rounding
@@ -158,9 +159,10 @@ class RoundBottleneck:
 
 
 class EncoderRoundingBottleneck:
-    """Training behind an encoder that does not learn: the symbols that `rounding` chooses, and their bits.
+    """Train after a frozen encoder, with the symbols that `rounding` chooses and their bits.
 
-    Gradients of the rate pass straight to the means; those of the error go to the means that are added to symbols.
+    Gradients of the rate pass straight through the rounding to the means. Gradients of the distortion reach the means
+    that are added to the symbols.
     """
 
     def __init__(self, skip_below: float, rounding: Rounding) -> None:

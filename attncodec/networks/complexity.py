@@ -1,4 +1,4 @@
-"""What a codec costs: multiply-accumulates for each pixel, and parameters."""
+"""The cost of a codec, in multiply-accumulates per pixel and in parameters."""
 
 import math
 from typing import Any
@@ -17,15 +17,16 @@ def _fused_attention(query: torch.Size, key: torch.Size, value: torch.Size, *_: 
     return 2 * batch * heads * queries * key[2] * (width + value[3])
 
 
-# torch counts only the fused attention of GPUs.
+# torch's counter knows only the fused attention of GPUs, so that of CPUs is added.
 CPU_ATTENTION = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _fused_attention}
 
 
 def complexity(config: ModelConfig) -> dict[str, tuple[float, int]]:
-    """Count for each part kMAC for each pixel of the picture, and parameters; `context` is what runs on integers.
+    """Return the kMAC per pixel of the picture and the number of parameters of each part of the codec.
 
-    Counted on a square picture of whole elements of z and whole windows of attention. Multiplications of convolutions
-    and matrix products count; activations, normalisation and additive attention's tanh do not.
+    The part `context` is the one that runs on integers. The picture is square and has whole elements of z and whole
+    attention windows. Multiplications of convolutions and matrix products count; activations, normalisation and the
+    tanh of additive attention do not.
     """
     side = STRIDE * math.lcm(HYPER_STRIDE, config.attention.window)
     latents, cells, side_z = side // STRIDE, side // STRIDE // CELL, side // STRIDE // HYPER_STRIDE

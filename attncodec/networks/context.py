@@ -1,14 +1,14 @@
-"""The context model: what is known of latents before they are coded, from z and from the latents that were sent before.
+"""The context model predicts latents before they are coded, from z and from the latents that were sent before.
 
 Latents are sent in a few steps, each for the whole picture at once. Cells of 2 x 2 latents are laid out as channels
 (pixel-unshuffle), so that every network runs once for each cell, at stride 32 in pixels:
 
-    none       one step: what z says
-    quadtree   four steps: the four places of a cell in turn, in another order for each quarter of the channels
-               (Li et al. 2023, arXiv 2302.14402), so that each step knows of every place
+    none       all latents in one step, predicted from z alone
+    quadtree   four steps, which code the four places of a cell in turn, in a different order for each quarter of the
+               channels (Li et al. 2023, arXiv 2302.14402), so that later steps know some channels of every place
 
-Two classes meet one protocol: `ContextModel` learns, and `IntegerContextModel` (coding/integer_context.py) computes the
-same on integers in a sealed codec.
+Two classes implement one protocol: `ContextModel` learns, and `IntegerContextModel` (coding/integer_context.py)
+computes the same on integers in a sealed codec.
 """
 
 from typing import Protocol
@@ -22,14 +22,14 @@ from attncodec.networks.blocks import Up, leaky
 from attncodec.networks.priors import SCALES_PER_OCTAVE, UNIT_SCALE_INDEX
 from attncodec.quality import interpolate
 
-CELL = 2  # latents to a cell, each way
-CELLS_IN_Z = 2  # cells to an element of z, each way
-DIAGONAL = (0, 3, 1, 2)  # the places of a cell, in raster order, as they take turns: opposite corners first
+CELL = 2  # latents per cell in each direction
+CELLS_IN_Z = 2  # cells per element of z in each direction
+DIAGONAL = (0, 3, 1, 2)  # the places of a cell, numbered in raster order, take turns like this: opposite corners first
 
 
 def coding_order(kind: str, channels: int) -> list[Tensor]:
-    """List for each step the channels of the unshuffled latents (4 * channel + place) that it codes, in order."""
-    # This is numpy because models are loaded on torch's meta device, where such operations import for seconds.
+    """Return, for each step, the channels of the unshuffled latents (4 * channel + place) that it codes, in order."""
+    # This uses numpy because models are loaded on torch's meta device, where such operations take seconds to import.
     channel = np.arange(channels)
     quarter = channel * 4 // channels
     steps = {
@@ -40,39 +40,43 @@ def coding_order(kind: str, channels: int) -> list[Tensor]:
 
 
 class ContextModelProtocol(Protocol):
-    """What a codec asks of its context model.
+    """The interface of a context model.
 
-    Gains are log2 of quantiser steps to one of a latent, (B, K, 1, 1), of the channels of z or of the K elements that a
-    step codes: floats where the model learns, integers in 1 / 4096 where it is exact.
+    A gain is the log2 of the number of quantisation steps in one unit of a latent. Gains are (B, K, 1, 1), for the
+    channels of z or for the K elements that a step codes. They are floats in a model that learns, and integers in units
+    of 1 / 4096 in one that is exact.
     """
 
     @property
     def order(self) -> list[Tensor]:
-        """For each step the channels of the cells that it codes."""
+        """Return, for each step, the channels of the cells that it codes."""
         ...
 
     def octaves(self, gain: Tensor) -> Tensor:
-        """Turn gains, as the model has them, into log2 gains in float32, same shape."""
+        """Convert gains, in the form that the model uses, to log2 gains in float32 of the same shape."""
         ...
 
     def hyper(self, z_hat: Tensor, quality_index: Tensor, gain: Tensor) -> Tensor:
-        """Map z_hat (B, N, h, w) in quantiser steps to features of each cell (B, F, 2 h, 2 w)."""
+        """Map z_hat (B, N, h, w) in quantisation steps to features of each cell (B, F, 2 h, 2 w)."""
         ...
 
     def entropy_parameters(self, step: int, hyper: Tensor, known: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
-        """Predict the elements of a step: their means in quantiser steps, and their scale indices.
+        """Predict the means, in quantisation steps, and the scale indices of the elements of a step.
 
-        known: (B, K, h, w), the latents of the steps before, without their gains and in the order of coding.
+        `known` is (B, K, h, w) and holds the latents of the previous steps, without their gains, in coding order.
         """
         ...
 
     def remove_gain(self, step: int, y_hat: Tensor, gain: Tensor) -> Tensor:
-        """Turn the elements of a step in quantiser steps into what `entropy_parameters` takes."""
+        """Convert the elements of a step from quantisation steps to the form that `entropy_parameters` takes."""
         ...
 
 
 class ContextNetworks(nn.Module):
-    """The networks of the model: convolutions, leaky ReLUs and pixel shuffles only, which integers can compute."""
+    """The networks of the context model.
+
+    They use only convolutions, leaky ReLUs and pixel shuffles, which can be computed on integers.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -91,9 +95,10 @@ class ContextNetworks(nn.Module):
 
 
 class ContextModel(nn.Module):
-    """The model that learns.
+    """The context model that learns.
 
-    It starts near mean 0 and scale 1 of the latents, and gains that are set from data make that right.
+    It starts by predicting a mean near 0 and a standard deviation near 1 for each latent. `HyperpriorCodec.initialise`
+    sets standard deviations and gains from data, so that this is about right.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -102,7 +107,7 @@ class ContextModel(nn.Module):
         self.quality_bias = nn.Parameter(torch.zeros(len(config.rd_lambdas), config.context_width))
         self.steps = len(self.networks.steps)
         for step, order in enumerate(coding_order(config.context, config.latent_channels)):
-            self.register_buffer(f"order_{step}", order, persistent=False)  # on the device: a GPU waits for no copy
+            self.register_buffer(f"order_{step}", order, persistent=False)  # as a buffer it needs no copy to the GPU
 
     @property
     def order(self) -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""The hyperprior codec: the order in which latents are sent, written once."""
+"""The hyperprior codec defines, in one place, the order in which latents are sent."""
 
 import math
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ from attncodec.networks.transforms import (
 from attncodec.pictures import RGB, pad_edges, to_rgb, to_tensor
 from attncodec.quality import interpolate, nearest_level
 
-SILENT_OCTAVES = -8.0  # the log2 gain at and below which a channel is always zero (training/growth.py)
+SILENT_OCTAVES = -8.0  # a channel with this log2 gain or a lower one is always zero (training/growth.py)
 
 
 class HyperpriorCodec(nn.Module):
@@ -41,13 +41,13 @@ class HyperpriorCodec(nn.Module):
                  │                                ▲
                  └▶ hyper analysis ─▶ · gain ─▶ z ─▶ bottleneck ─▶ z_hat
 
-    The *latents* that the analysis gives have about unit variance. Times a gain, one for each channel and quality
-    level, they are y, whose unit is a step of the quantiser; z has gains of its own. `quality_index` (B,) int64 is the
+    The *latents* that the analysis returns have about unit variance. Multiplied by a gain for each channel and quality
+    level, they are y, whose unit is one quantisation step; z has its own gains. `quality_index` (B,) int64 is the
     quality of each picture (quality.py). `log2_gain` (L, M) and `log2_gain_z` (L, N) hold floats while they learn, and
-    integers in 1 / 4096 in a sealed codec.
+    integers in units of 1 / 4096 in a sealed codec.
 
-    A sealed codec sets two things more: `y_bits`, what a symbol of y costs by its tables, and `offsets`, which move
-    y_hat away from zero by an amount for each scale index and magnitude, in front of the synthesis and nowhere else.
+    A sealed codec also sets `y_bits` and `offsets`. `y_bits` returns what a symbol of y costs by the codec's tables.
+    `offsets` move y_hat away from zero by an amount for each scale index and magnitude, only at the synthesis input.
     """
 
     log2_gain: Tensor
@@ -67,21 +67,21 @@ class HyperpriorCodec(nn.Module):
         self.log2_gain_z = nn.Parameter(torch.zeros(len(config.rd_lambdas), config.hyper_channels))
 
     def forward(self, x: Tensor, bottleneck: Bottleneck, quality_index: Tensor) -> Tensor:
-        """Send x (B, 3, H, W) in [0, 1] through the bottleneck -> x_hat, same shape, about in [0, 1]."""
+        """Send x (B, 3, H, W) in [0, 1] through the bottleneck and return x_hat, same shape, about in [0, 1]."""
         y_hat = self.transmit(bottleneck, quality_index, self.encode(x, quality_index))
         return self.decode(y_hat, quality_index, (x.shape[-2], x.shape[-1]))
 
     def encode(self, x: Tensor, quality_index: Tensor) -> Tensor:
-        """Map x (B, 3, H, W) in [0, 1], any size, to y (B, M, ceil(H / 16), ceil(W / 16)) in quantiser steps."""
+        """Map x (B, 3, H, W) in [0, 1], any size, to y (B, M, ceil(H / 16), ceil(W / 16)) in quantisation steps."""
         return self.apply_gain(self.analyse(x), quality_index)
 
     def analyse(self, x: Tensor) -> Tensor:
-        """Map x (B, 3, H, W) in [0, 1], any size, to latents (B, M, h, w), the same for every quality."""
+        """Map x (B, 3, H, W) in [0, 1], any size, to latents (B, M, h, w), which are the same for every quality."""
         latents: Tensor = self.analysis(pad_edges(x, STRIDE))
         return latents
 
     def apply_gain(self, latents: Tensor, quality_index: Tensor) -> Tensor:
-        """Map latents (B, M, h, w) to y in quantiser steps."""
+        """Map latents (B, M, h, w) to y in quantisation steps."""
         return latents * torch.exp2(self._octaves(quality_index))
 
     def remove_gain(self, y: Tensor, quality_index: Tensor) -> Tensor:
@@ -98,9 +98,9 @@ class HyperpriorCodec(nn.Module):
     ) -> Tensor:
         """Send z, then y step by step, through the bottleneck.
 
-        y: (B, M, h, w) in quantiser steps; z: (B, N, h / 4, w / 4) before its gain, made of y where it is not given. A
-        decoder has neither, and gives the (h, w) of y as `size`. Returns y_hat as the synthesis takes it, in the shape
-        of y.
+        y is (B, M, h, w) in quantisation steps. z is (B, N, h / 4, w / 4) before its gain, and is computed from y if it
+        is not given. A decoder has neither, and gives the (h, w) of y as `size`. Returns y_hat in the shape of y, with
+        the offsets for the synthesis if there are any.
         """
         batch, height, width = (1, *size) if y is None else (y.shape[0], *y.shape[-2:])
         gain = interpolate(self.log2_gain, quality_index)
@@ -134,7 +134,7 @@ class HyperpriorCodec(nn.Module):
         return self.assemble(sent, (height, width))
 
     def assemble(self, steps: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
-        """Put together what was sent in the steps of the context, (B, K, h / 2, w / 2) each -> (B, M, *size)."""
+        """Assemble y_hat (B, M, *size) from the elements (B, K, h / 2, w / 2) that each step of the context sent."""
         sent = torch.cat(list(steps), dim=1)
         order = torch.cat(self.prior.order).to(sent.device)
         return pixel_shuffle(torch.zeros_like(sent).index_copy(1, order, sent), CELL)[..., : size[0], : size[1]]
@@ -145,15 +145,15 @@ class HyperpriorCodec(nn.Module):
         return y_hat + offsets.outward(symbols, elements.scale_index)
 
     def decode(self, y_hat: Tensor, quality_index: Tensor, size: tuple[int, int]) -> Tensor:
-        """Map y_hat (B, M, h, w) in quantiser steps to x_hat (B, 3, *size), about in [0, 1]."""
+        """Map y_hat (B, M, h, w) in quantisation steps to x_hat (B, 3, *size), about in [0, 1]."""
         x_hat: Tensor = self.synthesis(self.remove_gain(y_hat.float(), quality_index))
         return x_hat[..., : size[0], : size[1]]
 
     def error_bits(self, quality_index: Tensor, rd_lambda: Tensor | float) -> Tensor:
-        """Compute what an error of one quantiser step, squared, is worth in bits, (B, 1).
+        """Return how many bits a squared error of one quantisation step is worth, (B, 1).
 
-        It is lambda 255^2 times the squared error of pixels that the error would make if the synthesis were
-        orthonormal, in the middle one of the channels that are not silent.
+        It is lambda 255^2 times the squared error of pixels that this error would cause if the synthesis were
+        orthonormal, as the median over the channels that are not silent.
         """
         octaves = self._octaves(quality_index).flatten(1)
         step_255 = 255 * PIXEL_STD * self.synthesis.latent_std.flatten() / torch.exp2(octaves)
@@ -165,9 +165,9 @@ class HyperpriorCodec(nn.Module):
     def reconstruct(
         self, rgb: RGB, quality_index: int, skip_below: float = -math.inf, rounding: Rounding | None = None
     ) -> tuple[RGB, float]:
-        """Find what decoding would give, without a file.
+        """Return the picture that decoding would give, without writing a file, and the estimated bits of z and y.
 
-        rgb: (H, W, 3) uint8 -> the decoded picture, same shape, and the estimated bits of z and y.
+        Both pictures are (H, W, 3) uint8.
         """
         bottleneck = RoundBottleneck(skip_below, rounding)
         device = self.log2_gain.device
@@ -180,11 +180,11 @@ class HyperpriorCodec(nn.Module):
 
     @torch.no_grad()
     def initialise(self, x: Tensor) -> None:
-        """Set standard deviations and gains from crops of training pictures, before the first step.
+        """Set standard deviations and gains from crops x (B, 3, H, W) in [0, 1], before the first training step.
 
-        A step of the quantiser becomes what is best at high rates for bpp + lambda 255^2 MSE over an orthonormal
-        transform of three colours: D = step^2 / 12 and dR/dD = -1 / (2 ln 2 D) give step^2 = 18 / (ln 2 lambda), in
-        units of 8-bit samples. x: (B, 3, H, W) in [0, 1].
+        The crops are from training pictures. The quantisation step is set to the best one at high rates for
+        bpp + lambda 255^2 MSE over an orthonormal transform of three colours: D = step^2 / 12 and
+        dR/dD = -1 / (2 ln 2 D) give step^2 = 18 / (ln 2 lambda), in units of 8-bit samples.
         """
         self.analysis.latent_std.fill_(1)
         latent_std = self.analysis(x).std(dim=(0, 2, 3), keepdim=True)[0].clamp_min(1e-3)
@@ -196,5 +196,5 @@ class HyperpriorCodec(nn.Module):
 
 
 def build_codec(config: ModelConfig) -> HyperpriorCodec:
-    """Build a codec that can learn, with random weights."""
+    """Build a trainable codec with random weights."""
     return HyperpriorCodec(config, ContextModel(config), LearnedPrior(config.hyper_channels))

@@ -1,4 +1,4 @@
-"""Uniform noise from seeds alone, by integer arithmetic.
+"""Uniform noise is computed here from seeds alone, by integer arithmetic.
 
 It is the same on every device and in any order, and a CUDA graph can replay it.
 """
@@ -12,11 +12,11 @@ from torch import Tensor
 # The constants are SplitMix64's (Steele, Lea & Flood 2014, doi 10.1145/2660193.2660195), as int64, which wraps around.
 GAMMA = 0x9E3779B97F4A7C15 - (1 << 64)
 MIX_1, MIX_2 = 0xBF58476D1CE4E5B9 - (1 << 64), 0x94D049BB133111EB - (1 << 64)
-STREAM_BITS = 40  # numbers in a stream, at most 2^40
+STREAM_BITS = 40  # a stream has at most 2^40 numbers
 
 
 def uniform(seeds: Tensor, stream: int, shape: Sequence[int]) -> Tensor:
-    """Make noise (B, *shape) float32 in [0, 1), of 24 random bits each, from seeds (B,) int64.
+    """Return noise (B, *shape), float32 in [0, 1) with 24 random bits each, from seeds (B,) int64.
 
     Element i of row b is number i + stream * 2^40 of the sequence SplitMix64(seeds[b]); it depends on nothing else.
     """
@@ -29,5 +29,5 @@ def uniform(seeds: Tensor, stream: int, shape: Sequence[int]) -> Tensor:
 
 
 def _shift(x: Tensor, bits: int) -> Tensor:
-    """Shift to the right, with zeros from the left."""
+    """Shift to the right, and fill with zeros from the left."""
     return (x >> bits) & ((1 << (64 - bits)) - 1)

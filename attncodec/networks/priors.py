@@ -1,7 +1,7 @@
-"""How probable the latents are: the factorised prior of z, and the Gaussian of y.
+"""The priors say how probable the latents are: z has a factorised prior, and y a Gaussian one.
 
-Priors speak bits. A scale index is the logarithm of the standard deviation of an element of y, an integer in a sealed
-codec; each index has a table of its own there (coding/tables.py).
+Priors return bits. A scale index is the logarithm of the standard deviation of an element of y. It is an integer in a
+sealed codec, where each index has its own table (coding/tables.py).
 """
 
 import copy
@@ -16,21 +16,20 @@ from torch import Tensor, nn
 
 NUM_SCALES = 256
 SCALES_PER_OCTAVE = 22
-UNIT_SCALE_INDEX = 70  # that of a scale of one quantiser step; the lowest scale is 0.110, the highest 340
-SKIP_SCALE_INDEX = (
-    8  # elements of lower indices (scale under 0.142) are taken as zero where the file's skip flag is set
-)
+UNIT_SCALE_INDEX = 70  # this is a scale of one quantisation step; the lowest scale is 0.110, the highest 340
+# Elements of lower indices (scale under 0.142) are taken as zero if the file's skip flag is set.
+SKIP_SCALE_INDEX = 8
 SYMBOL_LIMIT = 32767
-# P(k) = (1 - share) Gaussian + share * norm / (1 + |k|)^2, whose sum over the integers is 2 zeta(2) - 1
+# P(k) is (1 - share) Gaussian + share * norm / (1 + |k|)^2. The sum of 1 / (1 + |k|)^2 over all k is 2 zeta(2) - 1.
 TAIL_SHARE = 2**-12
 TAIL_NORM = 1 / (math.pi**2 / 3 - 1)
 LIKELIHOOD_MIN = 1e-9
 
-SymbolBits = Callable[[Tensor, Tensor], Tensor]  # symbols and scale indices of one shape -> bits of each
+SymbolBits = Callable[[Tensor, Tensor], Tensor]  # it maps symbols and scale indices of one shape to their bits
 
 
 class LowerBound(torch.autograd.Function):
-    """max(x, bound), with a gradient also below it wherever a step would raise x."""
+    """Compute max(x, bound), with a gradient that also passes below the bound if a step would raise x."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, bound: float) -> Tensor:
@@ -41,7 +40,7 @@ class LowerBound(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        """Let the gradient pass where x is above the bound, or would rise."""
+        """Pass the gradient where x is not below the bound, or where a step would raise x."""
         (x,) = ctx.saved_tensors
         return gradient * ((x >= ctx.bound) | (gradient < 0)), None
 
@@ -53,16 +52,17 @@ def lower_bound(x: Tensor, bound: float) -> Tensor:
 
 
 def gaussian_bits(residual: Tensor, scale_index: Tensor) -> Tensor:
-    """Count the bits of residuals (symbol, or symbol plus noise).
+    """Return the bits of residuals, which are symbols or symbols plus noise.
 
-    Their law is a zero-mean Gaussian convolved with a unit box (Ballé et al. 2018, arXiv 1802.01436), mixed with a
-    little of a heavy tail: photographs have a few latents that no Gaussian expects. Less than a thousandth of a bit on
-    all others buys them at a price that the escapes of the coder can keep, and keeps gradients alive far from the mean.
+    Their distribution is a zero-mean Gaussian convolved with a unit box (Ballé et al. 2018, arXiv 1802.01436), mixed
+    with a small share of a heavy tail, because photographs have a few latents that no Gaussian expects. The tail costs
+    all other latents less than a thousandth of a bit. It gives the few a cost that the escape codes of the coder can
+    meet, and keeps gradients non-zero far from the mean.
 
-    residual, scale_index: one shape, float32; 22 indices to an octave, 70 is a scale of one step.
+    `residual` and `scale_index` are float32 of one shape. An octave has 22 scale indices; 70 is a scale of one step.
     """
     scale = scale_of_index(lower_bound(scale_index, 0.0).clamp_max(NUM_SCALES - 1))
-    distance = residual.abs()  # symmetry gives differences of small numbers, not of numbers near 1
+    distance = residual.abs()  # symmetry lets us subtract small numbers, not numbers near 1
     upper = torch.special.erfc((distance - 0.5) / (scale * math.sqrt(2)))
     lower = torch.special.erfc((distance + 0.5) / (scale * math.sqrt(2)))
     gaussian = 0.5 * (upper - lower)
@@ -70,37 +70,37 @@ def gaussian_bits(residual: Tensor, scale_index: Tensor) -> Tensor:
 
 
 def scale_of_index(scale_index: Tensor) -> Tensor:
-    """Map scale indices to standard deviations, in steps of the quantiser."""
+    """Map scale indices to standard deviations in quantisation steps."""
     return torch.exp2((scale_index - UNIT_SCALE_INDEX) / SCALES_PER_OCTAVE)
 
 
 @dataclass(frozen=True)
 class SideInfo:
-    """What is known of z before it is sent."""
+    """The information about z that is known before z is sent."""
 
     shape: tuple[int, ...]  # (B, N, h, w)
-    gain: Tensor  # (B, N, 1, 1), log2 of quantiser steps to one of z, as a codec keeps it
-    quality_level: Tensor  # (B,) the nearest level of quality, from 0
+    gain: Tensor  # (B, N, 1, 1), log2 of the quantisation steps in one unit of z, in the form that the codec uses
+    quality_level: Tensor  # (B,), the nearest quality level, counted from 0
 
 
 class FactorisedPrior(Protocol):
-    """The prior of z: one density for each channel."""
+    """The prior of z, with one density for each channel."""
 
     def bits(self, z: Tensor, side: SideInfo) -> Tensor:
-        """Count the bits of each element of z (B, N, h, w) in quantiser steps, rounded or noisy; same shape."""
+        """Return the bits of z (B, N, h, w), which is in quantisation steps, rounded or noisy, in the same shape."""
         ...
 
 
 class LearnedPrior(nn.Module):
-    """The learned density of Ballé et al. 2018 as CompressAI has it, without its quantiles: z_hat = round(z).
+    """The learned density of Ballé et al. 2018 from CompressAI, without its quantiles: z_hat = round(z).
 
-    It is that of z without its gain; a step of the quantiser covers more or less of it, as the gain says.
+    It is the density of z without its gain. The gain says how wide a part of it one quantisation step covers.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # compressai's imports warn, and we cannot mend them
+            warnings.simplefilter("ignore")  # compressai's imports warn, and we cannot fix them
             # compressai takes seconds to import, and files are written and read without it, so it is imported here.
             from compressai.entropy_models import EntropyBottleneck
 
@@ -119,37 +119,37 @@ class LearnedPrior(nn.Module):
                 self.bottleneck._logits_cumulative(rows((z.float() + edge) * step), stop_gradient=False)
                 for edge in (-0.5, 0.5)
             )
-            sign = -torch.sign(lower + upper).detach()  # differences of small numbers, not of numbers near 1
+            sign = -torch.sign(lower + upper).detach()  # it lets us subtract small numbers, not numbers near 1
             likelihood = (torch.sigmoid(sign * upper) - torch.sigmoid(sign * lower)).abs()
         bits = -torch.log2(lower_bound(likelihood, LIKELIHOOD_MIN))
         return bits.reshape(z.shape[1], z.shape[0], *z.shape[2:]).transpose(0, 1)
 
     def cumulative(self, values: Tensor) -> Tensor:
-        """Compute P(z < value) of each channel, (N, K) float64, for values of z without its gain, (N, K)."""
+        """Return P(z < value) of each channel, (N, K) float64, for values (N, K) of z without its gain."""
         bottleneck = copy.deepcopy(self.bottleneck).double()
         logits: Tensor = bottleneck._logits_cumulative(values[:, None].to(bottleneck.biases[0]), stop_gradient=True)
         return torch.sigmoid(logits[:, 0])
 
 
 class MagnitudeTable:
-    """A function of a scale index and the magnitude of a symbol.
+    """A table with a value for each scale index and each magnitude of a symbol.
 
-    values: (NUM_SCALES, K) float32; the last column is for all larger magnitudes.
+    `values` is (NUM_SCALES, K) float32. Its last column is also for all larger magnitudes.
     """
 
     def __init__(self, values: Tensor) -> None:
         self.values, self.last = values.contiguous().flatten(), values.shape[1] - 1
 
     def __call__(self, symbols: Tensor, scale_index: Tensor) -> Tensor:
-        """Look up the value of each symbol, float32; both arguments hold integers of one shape, of any dtype."""
+        """Look up the float32 value of each symbol. Both arguments hold integers of one shape, of any dtype."""
         magnitude = symbols.abs().clamp_max(self.last).long()
         return self.values[scale_index.long() * (self.last + 1) + magnitude]
 
     def outward(self, symbols: Tensor, scale_index: Tensor) -> Tensor:
-        """Look up values with the signs of the symbols: a step away from zero where they are positive."""
+        """Look up values and give them the signs of the symbols, so that positive values point away from zero."""
         return symbols.sign() * self(symbols, scale_index)
 
 
 def clamp_symbols(symbols: Tensor) -> Tensor:
-    """Round values to what the coder can carry: encoder and decoder clamp alike."""
+    """Round values to integers that the coder can code. Encoder and decoder clamp in the same way."""
     return symbols.round().clamp(-SYMBOL_LIMIT, SYMBOL_LIMIT)

@@ -1,11 +1,11 @@
-"""Analysis, synthesis and hyper analysis.
+"""The transforms of the codec: analysis, synthesis and hyper analysis.
 
-Analysis and synthesis are a linear path, which starts as a block DCT, beside a network whose last layer starts at
-zero: an untrained codec is a JPEG with 16 x 16 blocks, and training goes on from there.
+Analysis and synthesis add a linear path, which starts as a block DCT, and a network whose last layer starts at zero.
+An untrained codec is therefore a JPEG with 16 x 16 blocks, and training continues from there.
 
 Latents are divided by the standard deviation that each DCT coefficient has on photographs (`latent_std`), so
-that every network sees inputs of about unit scale. Windows of attention are shifted in every second block. `roles` says
-what each layer of a network is (block16.1, attention8), however many others there are.
+that every network sees inputs of about unit scale. Attention windows are shifted in every second block. `roles` names
+each layer of a network (block16.1, attention8), whatever the number of other layers.
 """
 
 import math
@@ -20,17 +20,17 @@ from attncodec.networks.attention import build_attention
 from attncodec.networks.blocks import SLOPE, Down, ResidualBlock, Up, fold, full_precision, unfold
 from attncodec.pictures import pad_edges
 
-STRIDE = 16  # pixels to a latent, each way
-HYPER_STRIDE = 4  # latents to an element of z, each way
-PIXEL_MEAN, PIXEL_STD = 0.5, 0.25  # roughly those of photographs in [0, 1]
+STRIDE = 16  # pixels per latent in each direction
+HYPER_STRIDE = 4  # latents per element of z in each direction
+PIXEL_MEAN, PIXEL_STD = 0.5, 0.25  # these are roughly the values for photographs in [0, 1]
 
 
 def dct_basis(channels: int) -> Tensor:
-    """Make the block DCT of 16 x 16 RGB pixels: (channels, 768) orthonormal rows, the lowest frequencies first.
+    """Return the block DCT of 16 x 16 RGB pixels as (channels, 768) orthonormal rows, lowest frequencies first.
 
-    Across colour it is a DCT of length 3: the opponent axes of Ohta et al. 1980, an orthonormal cousin of YCbCr. A
-    column is colour-major, then row, then column, as pixel_unshuffle orders them. Frequencies of the two chroma axes
-    count threefold, for photographs have little there.
+    Across colour it is a DCT of length 3. This gives the opponent axes of Ohta et al. 1980, which are similar to YCbCr
+    but orthonormal. The 768 columns are ordered by colour, then row, then column, as in pixel_unshuffle. In the order
+    of the rows, frequencies of the two chroma axes count threefold, because photographs have little there.
     """
 
     def dct(n: int) -> NDArray[np.float64]:
@@ -39,7 +39,7 @@ def dct_basis(channels: int) -> Tensor:
         rows[0] /= math.sqrt(2)
         return rows
 
-    # This is numpy because a model file is loaded on torch's meta device, where an operation imports for seconds.
+    # This uses numpy because model files are loaded on torch's meta device, where an operation takes seconds to import.
     basis = np.einsum("ac,uy,vx->auvcyx", dct(3), dct(STRIDE), dct(STRIDE)).reshape(3 * STRIDE**2, -1)
     u, v = np.arange(STRIDE)[:, None], np.arange(STRIDE)[None]
     frequency = np.array([1.0, 3.0, 3.0])[:, None, None] * np.sqrt((u + 1.0) ** 2 + (v + 1.0) ** 2)
@@ -48,7 +48,10 @@ def dct_basis(channels: int) -> Tensor:
 
 
 class AnalysisTransform(nn.Module):
-    """x (B, 3, H, W) in [0, 1], H and W multiples of 16 -> latents (B, M, H / 16, W / 16) of about unit variance."""
+    """Map x (B, 3, H, W) in [0, 1] to latents (B, M, H / 16, W / 16) of about unit variance.
+
+    H and W are multiples of 16.
+    """
 
     latent_std: Tensor
 
@@ -86,7 +89,7 @@ class AnalysisTransform(nn.Module):
 
 
 class SynthesisTransform(nn.Module):
-    """Latents (B, M, h, w), without their gains -> x (B, 3, 16 h, 16 w), about in [0, 1]."""
+    """Map latents (B, M, h, w), without their gains, to x (B, 3, 16 h, 16 w), about in [0, 1]."""
 
     latent_std: Tensor
 
@@ -115,7 +118,7 @@ class SynthesisTransform(nn.Module):
 
     def forward(self, y: Tensor) -> Tensor:
         """Map latents to x."""
-        y = y.contiguous(memory_format=torch.channels_last)  # as its gradient: mixed formats are slow
+        y = y.contiguous(memory_format=torch.channels_last)  # its gradient has this format; mixing is slow
         features = self.network(y)
         correction = self.head(features)
         with full_precision(y):
@@ -124,7 +127,7 @@ class SynthesisTransform(nn.Module):
 
 
 class HyperAnalysis(nn.Module):
-    """Latents (B, M, h, w), without their gains -> z (B, N, ceil(h / 4), ceil(w / 4))."""
+    """Map latents (B, M, h, w), without their gains, to z (B, N, ceil(h / 4), ceil(w / 4))."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

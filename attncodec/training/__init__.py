@@ -1,1 +1,1 @@
-"""From a folder of pictures to a trained model."""
+"""This package trains a model on a folder of pictures."""

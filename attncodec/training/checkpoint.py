@@ -1,6 +1,6 @@
-"""A training run frozen between two steps: one safetensors file with JSON in its header, no pickle.
+"""A checkpoint holds a training run between two steps: a safetensors file with JSON in its header, and no pickle.
 
-Everything random is a function of (seed, step), so no generator's state is kept.
+All randomness is a function of the seed, the step and the rollback count, so no generator's state is kept.
 """
 
 import os
@@ -26,15 +26,16 @@ OTHER_FORMATS = {
     MODEL_FORMAT: "it is sealed already; train.init takes it as it is",
     "attncodec-checkpoint-0": "it is of before model.rd_lambdas, and only a build from before goes on with it",
 }
-INCOMING = "incoming.safetensors"  # the name of a checkpoint until the one that it replaces has another
+INCOMING = "incoming.safetensors"  # A new checkpoint has this name until the one that it replaces is renamed.
 MODEL, AVERAGE, OPTIMISER = "model.", "average.", "optimiser."
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The state of a run.
+    """Holds the state of a run.
 
-    `tensors` by prefix: the weights (model.), their average (average.), the optimisers (optimiser.).
+    The names of `tensors` begin with `model.` for the weights, with `average.` for their average, and with `optimiser.`
+    for the state of the optimisers.
     """
 
     config: Config
@@ -43,13 +44,13 @@ class Checkpoint:
     tensors: dict[str, Tensor]
 
     def part(self, prefix: str) -> dict[str, Tensor]:
-        """Return the tensors of one prefix, without it."""
+        """Return the tensors whose names begin with a prefix, by their names without it."""
         return {name.removeprefix(prefix): t for name, t in self.tensors.items() if name.startswith(prefix)}
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Raise TrainingError where the machine refuses to write: a full disk, most often."""
+    """Raise TrainingError if `path` cannot be written, most often because the disk is full."""
     try:
         yield
     except OSError as error:
@@ -58,7 +59,10 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write whole or not at all: a run killed here keeps the checkpoint before. Raises TrainingError: a full disk."""
+    """Write a checkpoint whole or not at all: a run that is killed here keeps the previous one.
+
+    Raises TrainingError if it cannot be written, for example because the disk is full.
+    """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
     meta = {
         "format": FORMAT,
@@ -72,9 +76,9 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def save_and_keep(newest: Path, before: Path, checkpoint: Checkpoint) -> None:
-    """Save a checkpoint, and keep the one that it replaces, as `before`, unless it is of no earlier step.
+    """Save a checkpoint as `newest`, and keep the one that it replaces as `before` if that is of an earlier step.
 
-    A run killed between the two renames has no newest one, and goes on from the one before.
+    A run that is killed between the two renames has no newest checkpoint, and continues from the one before.
     """
     found, incoming = peek(newest), newest.with_name(INCOMING)
     if found is None or found >= (checkpoint.progress.rollback_count, checkpoint.progress.step):
@@ -85,9 +89,9 @@ def save_and_keep(newest: Path, before: Path, checkpoint: Checkpoint) -> None:
 
 
 def peek(path: Path) -> tuple[int, int] | None:
-    """Read rollback count and step of a checkpoint, by which a newer one is told from an older.
+    """Read the rollback count and the step of a checkpoint, which tell a newer checkpoint from an older one.
 
-    Returns None where it cannot be read. Its digest is not looked at.
+    Returns None if they cannot be read. The digest is not checked.
     """
     try:
         progress = _progress(read_meta(path, FORMAT))
@@ -99,10 +103,11 @@ def peek(path: Path) -> tuple[int, int] | None:
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint.
 
-    Raises CheckpointError: missing, not a checkpoint, cut short, or damaged (its digest does not hold).
+    Raises CheckpointError if the file is missing, is not a checkpoint, is cut short, or is damaged, so that its digest
+    does not match.
     """
     meta, tensors = read_meta(path, FORMAT, OTHER_FORMATS), read_tensors(path)
-    found = meta.pop("file_sha256", None) or meta.pop("check", None)  # its name of before
+    found = meta.pop("file_sha256", None) or meta.pop("check", None)  # Older builds named it `check`.
     if found != sha256_of(tensors, canonical_json(meta)).hexdigest():
         raise CheckpointError(
             f"{path} is damaged: its digest does not hold", "attncodec seal makes a model of best.safetensors"
@@ -116,7 +121,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def _without_retired(config: dict[str, Any]) -> dict[str, Any]:
-    """Clear a configuration of keys of before train.phases: such runs do not go on, but their weights are good."""
+    """Remove the keys that configurations had before train.phases existed.
+
+    Runs with these keys cannot continue, but their weights can be used.
+    """
     retired = {"train": ("constant", "final_share"), "data": ("final_crop",)}
     return {
         section: {key: value for key, value in values.items() if key not in retired.get(section, ())}
@@ -125,7 +133,7 @@ def _without_retired(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _progress(meta: dict[str, Any]) -> Progress:
-    """Read the progress; a field that had another name before gets the one of now."""
+    """Read the progress, and rename a field that had another name in older builds."""
     found = dict(meta["progress"])
     if "generation" in found:
         found["rollback_count"] = found.pop("generation")

@@ -1,4 +1,7 @@
-"""Pictures as random crops: kept in memory as uint8 as far as they fit, else decoded ahead by threads."""
+"""This module cuts random crops from pictures.
+
+Pictures are kept in memory as uint8 as far as they fit; threads decode the others ahead of the steps.
+"""
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,23 +19,22 @@ from attncodec.training.device import to_device
 from attncodec.training.memory import MemoryBudget
 from attncodec.training.picture_set import Picture, cores
 
-SYMMETRIES = 8  # of a square: flips of rows and columns, and their exchange
-REDUCTION_MIN = 0.5  # of a crop's side in that of what it is reduced from
-DEVICE_SHARE = 0.8  # of the free memory of a GPU, at most, that data.cache=device takes for pictures
-TRIES = 100  # crops of pictures that turn out to be damaged, one after the other
+SYMMETRIES = 8  # The symmetries of a square are flips of rows and columns, and their exchange.
+REDUCTION_MIN = 0.5  # A reduced crop has at least this share of its side in the picture.
+DEVICE_SHARE = 0.8  # With data.cache=device, pictures take at most this share of a GPU's free memory.
+TRIES = 100  # At most this many pictures are tried for one crop, since some may turn out to be damaged.
 
 
 class Crops:
-    """Random crops, in all eight symmetries of a square.
+    """Cuts random crops, in all eight symmetries of a square.
 
-    Half of them, where the picture is large enough, are reduced by up to two. Sample i of a step depends on the seed,
-    the step, i and the rollback count alone, whatever is kept where and however many processes share the batch, so a
-    resumed run sees what an unbroken one would; a GPU rounds a few values of reduced crops otherwise. Every pixel is
-    about equally likely; small pictures are extended by their edges. Where a picture turns out to be damaged, another
-    crop takes the place of its own.
+    Half of the crops are reduced by a factor of up to two if the picture is large enough. Sample i of a step depends
+    only on the seed, the step, i and the rollback count, regardless of where pictures are kept and how many processes
+    share the batch. So a resumed run sees the crops that an uninterrupted one would, except that a GPU rounds a few
+    values of reduced crops differently. Every pixel is about equally likely; small pictures are extended by repeating
+    their edges. If a picture turns out to be damaged, a crop of another one replaces its crop.
 
-    Raises ConfigError where pictures shall be kept on a GPU, and there is none, and where some process would have no
-    crop.
+    Raises ConfigError if pictures are to be kept on a GPU and there is none, or if a process would have no crop.
     """
 
     def __init__(
@@ -56,25 +58,28 @@ class Crops:
         areas = np.array([max(height, side) * max(width, side) for height, width in shapes], dtype=np.float64)
         self.share = np.cumsum(areas) / areas.sum()
         self.on_device = self._onto_gpu(device) if device.type == "cuda" else {}
-        self.device = device if self.on_device else torch.device("cpu")  # of the batches
-        self.problems: dict[str, str] = {}  # of pictures that could not be read any more, by name
+        self.device = device if self.on_device else torch.device("cpu")  # Batches are on this device.
+        self.problems: dict[str, str] = {}  # This maps the names of pictures that can no longer be read to errors.
         kept = all(picture.pieces is not None for picture in pictures)
         self.threads = None if kept else Prefetcher(self._make, cores(distributed))
 
     def batch_at(self, step: int, rollback_count: int = 0, side: int | None = None) -> Tensor:
-        """Cut this process's share of the batch, (B, 3, side, side) uint8; the side is data.crop if not given.
+        """Cut this process's share of the batch, (B, 3, side, side) uint8; `side` is data.crop if not given.
 
-        Raises TrainingError where no picture can be read any more.
+        Raises TrainingError if no picture can be read any more.
         """
         return (self.threads.get if self.threads else self._make)(step, rollback_count, side or self.config.data.crop)
 
     def first(self, count: int) -> Tensor:
-        """Cut the first crops of the run, of all processes, (count, 3, side, side) uint8."""
+        """Cut the first crops of the run over all processes, (count, 3, side, side) uint8, where side is data.crop."""
         samples = (divmod(number, self.config.train.batch) for number in range(count))
         return _stack(self._sample(step, i, 0, self.config.data.crop) for step, i in samples)
 
     def count(self, side: int) -> int:
-        """Count the crops of a size in a step, over all processes: larger ones are fewer, for about as many pixels."""
+        """Return the number of crops of this side in a step, over all processes.
+
+        A step has fewer crops if they are larger, so that it has about the same number of pixels.
+        """
         return max(1, round(self.config.train.batch * (self.config.data.crop / side) ** 2))
 
     def close(self) -> None:
@@ -96,7 +101,7 @@ class Crops:
             except ImageError as error:
                 self.problems.setdefault(self.pieces[number][0].name, str(error))
                 continue
-            # The side in the picture is `side`, or more where it is reduced to `side`.
+            # The crop has this side in the picture; if it is larger than `side`, the crop is reduced to `side`.
             wanted = side if rng.random() < 0.5 else round(side / rng.uniform(REDUCTION_MIN, 1))
             wanted = min(wanted, max(side, min(piece.shape[:2])))
             top = int(rng.integers(piece.shape[0] - wanted + 1))
@@ -109,14 +114,14 @@ class Crops:
         raise TrainingError(f"the pictures cannot be read any more: {first}", "see whether the folder is still there")
 
     def _piece(self, number: int, side: int) -> Tensor:
-        """Return a piece (H, W, 3), at least (side, side, 3)."""
+        """Return a piece (H, W, 3), extended to at least (side, side, 3)."""
         if number in self.on_device and min(self.on_device[number].shape[:2]) >= side:
             return self.on_device[number]
         picture, part = self.pieces[number]
         return torch.from_numpy(extend(picture.read_piece(part), side))
 
     def _onto_gpu(self, device: torch.device) -> dict[int, Tensor]:
-        """Copy pieces to the GPU, as far as there is room."""
+        """Copy as many pieces to the GPU as there is room for, and return them by number."""
         data = self.config.data
         if data.cache not in ("auto", "device"):
             return {}
@@ -131,7 +136,7 @@ class Crops:
 
 
 class Prefetcher:
-    """Makes the next batches on threads while one is trained on; Pillow decodes outside Python's lock."""
+    """Makes the next batches on threads during a training step; Pillow releases Python's global lock to decode."""
 
     def __init__(self, make: Callable[[int, int, int], Tensor], cores: int) -> None:
         self.make, self.count = make, max(2, cores)
@@ -139,7 +144,7 @@ class Prefetcher:
         self.batches: dict[tuple[int, int, int], Future[Tensor]] = {}
 
     def get(self, step: int, rollback_count: int, side: int) -> Tensor:
-        """Return the batch of this step, and begin the next ones."""
+        """Return the batch of this step, and start making the next ones."""
         wanted = [(step + i, rollback_count, side) for i in range(self.count + 1)]
         for key in [key for key in self.batches if key not in wanted]:
             self.batches.pop(key).cancel()
@@ -149,35 +154,35 @@ class Prefetcher:
         return self.batches.pop(wanted[0]).result()
 
     def close(self) -> None:
-        """End the threads; what is not begun will not be."""
+        """End the threads, and cancel batches that they have not started to make."""
         self.pool.shutdown(cancel_futures=True)
 
 
 def reduced(crop: Tensor, side: int) -> Tensor:
-    """Reduce (H, W, 3) uint8 to (side, side, 3), what would alias filtered out."""
+    """Reduce a crop (H, W, 3) uint8 to (side, side, 3) with an antialiasing filter."""
     if crop.shape[0] == side:
         return crop
     planes = crop.permute(2, 0, 1)[None]
-    if planes.device.type != "cpu":  # only a CPU resizes bytes
+    if planes.device.type != "cpu":  # torch resizes uint8 only on a CPU.
         planes = planes.float()
     small = interpolate(planes, (side, side), mode="bicubic", antialias=True)
     return small.round().clamp(0, 255).to(torch.uint8)[0].permute(1, 2, 0)
 
 
 def extend(rgb: RGB, side: int) -> RGB:
-    """Extend (H, W, 3) to at least (side, side, 3), the last row and column repeated."""
+    """Extend a picture (H, W, 3) to at least (side, side, 3) by repeating its last row and column."""
     short = [max(0, side - length) for length in rgb.shape[:2]]
     return np.pad(rgb, ((0, short[0]), (0, short[1]), (0, 0)), mode="edge") if any(short) else rgb
 
 
 def centre(rgb: RGB, side: int) -> RGB:
-    """Cut the middle out of (H, W, 3), at most (side, side, 3)."""
+    """Cut the middle out of a picture (H, W, 3), at most (side, side, 3)."""
     top, left = (max(0, length - side) // 2 for length in rgb.shape[:2])
     return np.ascontiguousarray(rgb[top : top + side, left : left + side])
 
 
 def _stack(crops: Iterable[Tensor]) -> Tensor:
-    """Stack crops (H, W, 3) to (B, 3, H, W), channels last."""
+    """Stack crops (H, W, 3) into a tensor (B, 3, H, W) in channels_last."""
     return torch.stack(list(crops)).permute(0, 3, 1, 2)
 
 

@@ -1,4 +1,4 @@
-"""Which device to train on."""
+"""This module chooses the device to train on."""
 
 import os
 
@@ -9,9 +9,9 @@ from attncodec.errors import ConfigError
 
 
 def resolve_device(name: str) -> torch.device:
-    """Choose a device by `auto`, `cpu` or `cuda`; of several GPUs the one that torchrun means for this process.
+    """Return the device for `auto`, `cpu` or `cuda`; of several GPUs, the one that torchrun assigns to this process.
 
-    Raises ConfigError for cuda where there is none.
+    Raises ConfigError if `cuda` is asked for and there is no GPU, or if there is none for this process.
     """
     if name == "cuda" and not torch.cuda.is_available():
         raise ConfigError("--device cuda: torch finds no CUDA device here", "--device cpu, or auto, trains on the CPU")
@@ -27,7 +27,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Move a tensor without waiting for a GPU, which fetches from pinned memory when it is ready."""
+    """Move a tensor without waiting for a GPU, which copies it from pinned memory when it is ready."""
     if device.type == "cuda" and tensor.device.type == "cpu":
         tensor = tensor.pin_memory()
     return tensor.to(device, non_blocking=True)

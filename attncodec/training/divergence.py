@@ -1,7 +1,7 @@
-"""Divergence: when the loss of the steps has risen for good, and what to go back to.
+"""This module detects that the loss of the steps has risen for good, and chooses the state to go back to.
 
-It decides by steps alone, never by time, and all that it knows stands in the checkpoints: a resumed run decides as an
-unbroken one would.
+Its decisions depend only on steps, never on time, and checkpoints hold everything that they depend on. So a resumed run
+decides as an uninterrupted one would.
 """
 
 import os
@@ -12,16 +12,17 @@ from attncodec.errors import CheckpointError, TrainingError
 from attncodec.training.checkpoint import Checkpoint, load_checkpoint, peek, save_and_keep
 from attncodec.training.progress import Progress
 
-WINDOW = 64  # steps whose median is looked at: single steps differ several fold with their crops
-ENOUGH = 16  # steps before anything is said
-DIVERGED, HEALTHY = 2.0, 1.4  # times the best median
+# The loss is judged by its median over this many steps: single steps differ several fold with their crops.
+WINDOW = 64
+ENOUGH = 16  # The loss is not judged before this many steps.
+DIVERGED, HEALTHY = 2.0, 1.4  # These are multiples of the best median.
 ROLLBACKS_MAX = 8
 LR_FACTOR_OF_ROLLBACK = 0.5
 SNAPSHOT_MIN, SNAPSHOT_MAX = 2 * WINDOW, 8192  # steps
 
 
 def record_loss(progress: Progress, loss: float | None) -> None:
-    """Note the loss of a step; None: it was skipped, which counts as an infinite loss."""
+    """Record the loss of a step. None stands for a skipped step, which counts as an infinite loss."""
     progress.recent = [*progress.recent, loss][-WINDOW:]
     if len(progress.recent) >= ENOUGH:
         best = progress.best_median
@@ -31,18 +32,22 @@ def record_loss(progress: Progress, loss: float | None) -> None:
 
 
 def has_diverged(progress: Progress) -> bool:
-    """Say whether the median over the last steps is twice the best that it has been, or half of them were skipped."""
+    """Return whether the median over the last steps is more than twice its best, or half of them were skipped."""
     return len(progress.recent) >= ENOUGH and not _within(progress, DIVERGED)
 
 
 def snapshot_due(progress: Progress) -> bool:
-    """Say whether to keep the state after this step: every 128 steps, later 4 to 8 times while steps double."""
+    """Return whether to keep the state after this step.
+
+    It is kept every 128 steps at first, then at intervals of an eighth to a quarter of the steps so far, at most 8192,
+    and only while the median is at most 1.4 times its best.
+    """
     interval = min(max(1 << max(progress.step.bit_length() - 3, 0), SNAPSHOT_MIN), SNAPSHOT_MAX)
     return progress.step % interval == 0 and _within(progress, HEALTHY)
 
 
 def lr_factor(progress: Progress) -> float:
-    """Return what the learning rate is multiplied by: each rollback lowers it."""
+    """Return the factor of the learning rate, which each rollback lowers."""
     return LR_FACTOR_OF_ROLLBACK**progress.rollback_count
 
 
@@ -55,9 +60,9 @@ def _median(progress: Progress) -> float:
 
 
 class RollbackCheckpoints:
-    """The last two states worth going back to.
+    """Keeps the last two states that are worth going back to.
 
-    What a divergence spoils is noticed within a window, so one of them is from before. They also stand in for a last
+    A divergence is noticed within a window of steps, so one of the two is from before it. They also replace a last
     checkpoint that is damaged.
     """
 
@@ -65,13 +70,13 @@ class RollbackCheckpoints:
         self.newest, self.before = newest, before
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Keep this state and the newest one before it. Raises TrainingError where the disk is full."""
+        """Save this state, and keep the newest one before it. Raises TrainingError if the disk is full."""
         save_and_keep(self.newest, self.before, checkpoint)
 
     def roll_back(self, progress: Progress) -> Checkpoint:
-        """Find the state to go on from, and change `progress` to it: other randomness, a lower learning rate.
+        """Return the state to continue from, and set `progress` to it, with other randomness and a lower learning rate.
 
-        It is the newest one from before the window, or the oldest there is. Raises TrainingError where the loss has
+        It is the newest state from before the window, or the oldest that there is. Raises TrainingError if the loss has
         diverged too often, or no state can be read.
         """
         hint = "try a lower train.lr, or look at the pictures"
@@ -83,7 +88,7 @@ class RollbackCheckpoints:
             try:
                 good = load_checkpoint(path)
             except CheckpointError:
-                continue  # damaged; the other one may do
+                continue  # This state is damaged; the other one may be whole.
             if path == self.before:
                 os.replace(path, self.newest)
             progress.step, progress.recent = good.progress.step, good.progress.recent

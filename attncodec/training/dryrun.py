@@ -1,4 +1,4 @@
-"""What a run would take: everything is built, a few steps are run, and nothing is written."""
+"""A dry run shows what a run would take: it builds everything, runs a few steps, and writes nothing."""
 
 import resource
 import sys
@@ -15,16 +15,16 @@ from attncodec.training.phases import learning_rate, place_at
 from attncodec.training.setup import load_held_out, load_pictures, set_up
 from attncodec.training.train_state import TrainState
 
-# Groups of steps are timed until one group takes as long as the one before, to within this share. The first steps are
-# slow: kernels are chosen, caches fill, and on a GPU a step is captured (replay.py).
-TIMED_STEPS = {"cpu": 2, "cuda": 64}  # at least so many, and so many seconds
+# Groups of steps are timed until one group takes as long as the one before, to within the share SETTLED. The first
+# steps are slow: kernels are chosen, caches fill, and on a GPU a step is captured (replay.py).
+TIMED_STEPS = {"cpu": 2, "cuda": 64}  # A group has at least this many steps, and takes at least TIMED_S seconds.
 TIMED_S = 2.0
 SETTLED = 0.03
 TIMES_MIN, TIMES_MAX = 3, 12
 
 
 def dry_run(config: Config, device: torch.device) -> dict[str, str]:
-    """Return what it came to, by name. Raises what `train` raises before its first step."""
+    """Return what a run would take, by name. Raises the errors that `train` raises before its first step."""
     config = with_networks(config)
     pictures = load_pictures(config)
     held_out = load_held_out(pictures)
@@ -50,7 +50,7 @@ def dry_run(config: Config, device: torch.device) -> dict[str, str]:
 
 
 def settled_step_s(state: TrainState, crops: Crops) -> float:
-    """Measure the seconds of a step, batches included, once it is as fast as it will be."""
+    """Measure the seconds of a step, including its batch, once steps have reached their final speed."""
     times, step, place = list[float](), 0, place_at(state.config, 0.0)
     side = state.config.crop_in(place.phase)
     while len(times) < TIMES_MIN or (abs(times[-1] / times[-2] - 1) > SETTLED and len(times) < TIMES_MAX):

@@ -1,4 +1,4 @@
-"""From a checkpoint to a model file: the averaged weights, sealed, with tables measured on training pictures."""
+"""This module seals the averaged weights of a checkpoint, with tables that are measured on training pictures."""
 
 import csv
 import logging
@@ -21,21 +21,25 @@ from attncodec.training.train_state import load_weights
 
 logger = logging.getLogger(__name__)
 
-# The number of crops that tables are measured on: a minute's work for configs/default.yaml on two cores.
+# These set how many crops tables are measured on, which takes a minute for configs/default.yaml on two cores.
 MEASURED_PIXELS, MEASURED_CROPS_MIN, MEASURED_CROPS_MAX = 1 << 21, 8, 48
 
 
 def averaged_codec(checkpoint: Checkpoint) -> HyperpriorCodec:
-    """Build the codec that is validated and sealed: with the averaged weights. Raises CheckpointError."""
+    """Build the codec with the averaged weights, which is validated and sealed.
+
+    Raises CheckpointError if the weights do not fit it.
+    """
     codec = build_codec(checkpoint.config.model)
     load_weights(codec, checkpoint.part(AVERAGE))
     return codec
 
 
 def seal_checkpoint(checkpoint: Checkpoint, crops: Tensor | None = None) -> SealedCodec:
-    """Make the model file of a checkpoint.
+    """Make a sealed codec of a checkpoint.
 
-    crops: of its training pictures, (N, 3, H, W) in [0, 1], to measure its tables on; without them they are analytic.
+    Its tables are measured on `crops` of its training pictures, (N, 3, H, W) in [0, 1]; without crops they are
+    analytic.
     """
     training_info = {
         "steps": checkpoint.progress.step,
@@ -47,17 +51,17 @@ def seal_checkpoint(checkpoint: Checkpoint, crops: Tensor | None = None) -> Seal
 
 
 def crops_to_measure(crops: Crops) -> Tensor:
-    """Cut the crops by which tables are measured, from the training pictures, (N, 3, side, side) in [0, 1]."""
+    """Cut the crops that tables are measured on from the training pictures, (N, 3, side, side) in [0, 1]."""
     side = crops.config.data.crop
     count = min(max(MEASURED_PIXELS // side**2, MEASURED_CROPS_MIN), MEASURED_CROPS_MAX)
     return crops.first(count).cpu().float() / 255
 
 
 def pictures_to_measure(config: Config, checkpoint: Path) -> Tensor | None:
-    """Cut such crops from the pictures that the run of a checkpoint has trained on.
+    """Cut such crops from the pictures that the run of a checkpoint was trained on.
 
-    They are those of `data.train` that its list of pictures names, unchanged. Returns None where there are none any
-    more, which is said.
+    These are the pictures in `data.train` that the run's list of pictures names and that have not changed. If there are
+    none any more, logs a warning and returns None.
     """
     listing = RunFolder(checkpoint.absolute().parent.parent).pictures
     config = config.model_copy(update={"data": config.data.model_copy(update={"cache": "none"})})

@@ -1,13 +1,14 @@
-"""Old weights in larger networks, which begin as the old ones: what is added changes nothing before it has learned.
+"""Growth copies old weights into larger networks. What is added changes nothing before it has learned.
 
-    blocks              the identity: their last convolution is zero
-    attention           the identity, where there was none
-    widths              old channels read nothing from new ones; new ones read all
-    channels of y       coefficients of the DCT that follow the old ones, in steps so coarse that they are always zero;
-                        they stand at the end of each quarter of the channels, as context.coding_order counts them
-    channels of z       in steps so coarse that they are always zero
+    blocks              New blocks are the identity: their last convolution is zero.
+    attention           New attention, where there was none, is the identity.
+    widths              Old channels read nothing from new ones; new ones read all.
+    channels of y       New ones are the DCT coefficients that follow the old ones. Their quantisation steps are so
+                        coarse that they are always zero. They stand at the end of each quarter of the channels, as
+                        context.coding_order counts them.
+    channels of z       The quantisation steps of new ones are so coarse that they are always zero.
 
-Where a new weight is multiplied by what is always zero it keeps its random start: two zeros in a row would never learn.
+A new weight that is multiplied by what is always zero keeps its random start: two zeros in a row would never learn.
 """
 
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ from attncodec.networks.context import ContextModel
 from attncodec.networks.hyperprior import SILENT_OCTAVES, HyperpriorCodec, build_codec
 from attncodec.networks.transforms import dct_basis
 
-SILENT_Y, SILENT_Z = SILENT_OCTAVES - 1, -10.0  # log2 gains of new channels
+SILENT_Y, SILENT_Z = SILENT_OCTAVES - 1, -10.0  # New channels have these log2 gains.
 STRIDES = (4, 8, 16)
 GROWS = ("latent_channels", "hyper_channels", "context_width", "widths", "analysis_blocks", "synthesis_blocks")
 ATTENTION = "attention."
@@ -34,7 +35,7 @@ READ_SILENCE = ("synthesis.linear.weight", "synthesis.network.0.weight", "prior.
 
 
 def refusals(old: ModelConfig, new: ModelConfig) -> list[str]:
-    """Say why a codec of `old` cannot grow into one of `new`, a line for each key."""
+    """Return the reasons why a codec of `old` cannot grow into one of `new`, one for each key."""
     found, before, after = [], flatten(old.model_dump()), flatten(new.model_dump())
     for key in after:
         if before[key] != after[key] and not key.startswith(ATTENTION):
@@ -59,7 +60,7 @@ def refusals(old: ModelConfig, new: ModelConfig) -> list[str]:
 
 
 def additions(old: ModelConfig, new: ModelConfig) -> list[str]:
-    """Say what a codec of `new` has more than one of `old`, in words."""
+    """Describe in words what a codec of `new` has in addition to one of `old`."""
     names = {
         "latent_channels": "channels of y",
         "hyper_channels": "channels of z",
@@ -82,9 +83,9 @@ def additions(old: ModelConfig, new: ModelConfig) -> list[str]:
 
 
 def grow(source: HyperpriorCodec, config: ModelConfig) -> HyperpriorCodec:
-    """Make a codec of `config` that does what `source` does.
+    """Make a codec of `config` that computes the same as `source`.
 
-    Raises ConfigError where it cannot, naming the keys.
+    Raises ConfigError, which names the keys, if `source` cannot grow into such a codec.
     """
     reasons = refusals(source.config, config)
     if reasons:
@@ -102,13 +103,13 @@ def grow(source: HyperpriorCodec, config: ModelConfig) -> HyperpriorCodec:
     for name, tensor in source.state_dict().items():
         target, index = theirs[places.name(name)], places.index(name, tensor)
         if tensor.dim() == 4 and name not in READ_SILENCE:
-            target[index[0].flatten()] = 0  # old channels read nothing from new ones
+            target[index[0].flatten()] = 0  # Old channels read nothing from new ones.
         target[index] = tensor
     return grown
 
 
 def _add_silent_channels(source: HyperpriorCodec, grown: HyperpriorCodec) -> None:
-    """Make all channels of y and z silent ones; the old ones are copied over them."""
+    """Make all channels of y and z silent; the old ones are copied over them later."""
     old, new = source.config.latent_channels, grown.config.latent_channels
     with torch.no_grad():
         grown.log2_gain.fill_(SILENT_Y)
@@ -117,18 +118,18 @@ def _add_silent_channels(source: HyperpriorCodec, grown: HyperpriorCodec) -> Non
         basis = dct_basis(new)[old:, :, None, None]
         grown.analysis.linear.weight[added] = basis
         grown.synthesis.linear.weight[:, added] = basis.transpose(0, 1)
-        latent_std = source.analysis.latent_std.quantile(0.25)  # a high frequency has little on photographs
+        latent_std = source.analysis.latent_std.quantile(0.25)  # High frequencies are weak on photographs.
         grown.analysis.latent_std.fill_(latent_std)
         grown.synthesis.latent_std.fill_(latent_std)
         assert isinstance(grown.prior, ContextModel)
         for step in grown.prior.networks.steps:
             assert isinstance(step, nn.Sequential)
-            for parameter in step[-1].parameters():  # means of 0, and scales of 1
+            for parameter in step[-1].parameters():  # The means become 0, and the scales 1.
                 nn.init.zeros_(parameter)
 
 
 class Places:
-    """Where each tensor of a codec, and each of its channels, is found in a larger one."""
+    """Maps each tensor of a codec, and each of its channels, to its place in a larger codec."""
 
     def __init__(self, source: HyperpriorCodec, grown: HyperpriorCodec) -> None:
         assert isinstance(source.prior, ContextModel) and isinstance(grown.prior, ContextModel)
@@ -162,7 +163,7 @@ class Places:
     def name(self, name: str) -> str:
         """Return the name of a tensor in the larger codec.
 
-        The layers of the transforms are counted, and stand elsewhere where others have come between them.
+        The layers of the transforms are numbered, and new layers between them change their numbers.
         """
         part, _, rest = name.partition(".network.")
         if part not in self.roles or not rest:
@@ -172,13 +173,16 @@ class Places:
         return f"{part}.network.{new.index(old[int(number)])}.{rest}"
 
     def index(self, name: str, tensor: Tensor) -> tuple[Tensor, ...]:
-        """Say for each dimension of a tensor of the source where its entries stand, to be broadcast together."""
+        """Return the indices of a source tensor's entries in the larger tensor, one for each dimension.
+
+        The indices can be broadcast together.
+        """
         places = [self.channels.get((name, n), torch.arange(length)) for n, length in enumerate(tensor.shape)]
         return tuple(p.reshape([-1 if n == m else 1 for m in range(tensor.dim())]) for n, p in enumerate(places))
 
 
 def _old_channels(few: int, many: int) -> Tensor:
-    """Find where the channels of y stand among more of them: at the begin of each quarter, in their order."""
+    """Return the indices of the old channels of y among the new: the start of each quarter, in their order."""
     old, new = torch.arange(few), torch.arange(many)
     quarters = [(new[new * 4 // many == quarter], int((old * 4 // few == quarter).sum())) for quarter in range(4)]
     return torch.cat([channels[:count] for channels, count in quarters])
@@ -189,6 +193,6 @@ def _numbers(value: object) -> tuple[int, ...]:
 
 
 def _attention(old: ModelConfig, new: ModelConfig, transform: Transform) -> Iterator[tuple[int, int, int, str, str]]:
-    """Walk through the places of attention: stride, widths and kinds, before and after."""
+    """Yield stride, old width, new width, old kind and new kind for each place of attention."""
     kinds = (old.attention.kinds(transform), new.attention.kinds(transform))
     yield from zip(STRIDES[1:], old.widths[1:], new.widths[1:], *kinds, strict=True)

@@ -1,4 +1,4 @@
-"""Where training starts from, other than from nothing: a checkpoint, or a sealed model turned back into floats."""
+"""Training can start from a checkpoint, or from a sealed model that is turned back into floats."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,14 +24,14 @@ from attncodec.training.checkpoint import AVERAGE, Checkpoint, load_checkpoint
 from attncodec.training.export import averaged_codec
 from attncodec.training.growth import additions, grow
 
-SHIPPED_NAME = "shipped"  # as train.init has it
-NEW_PARTS = {GAIN_Z: "gains of z"}  # of which older files have no tensor
+SHIPPED_NAME = "shipped"  # This value of train.init stands for the shipped model.
+NEW_PARTS = {GAIN_Z: "gains of z"}  # Older files have no tensors of these parts.
 FIT_STEPS, FIT_LR = 400, 0.03
 
 
 @dataclass(frozen=True)
 class Initial:
-    """A codec that can learn, and in words what it has of its file and what is new."""
+    """Holds a codec that can learn, and says in words what it inherited from its file and what is new."""
 
     codec: HyperpriorCodec
     inherited: str
@@ -47,19 +47,22 @@ def path_of(config: Config) -> Path:
 
 
 def with_networks(config: Config, begun: Config | None = None) -> Config:
-    """Fill in what the model section leaves out, as it is in the file of `train.init`, or in the run that has begun."""
+    """Fill in what the model section leaves out, from the file of `train.init`.
+
+    If the run has begun already, its configuration `begun` is used instead of the file.
+    """
     if not config.train.init:
         return config
     whole = begun.model if begun else networks_of(path_of(config))
     given = flatten(config.model.model_dump(exclude_unset=True)) if "model" in config.model_fields_set else {}
-    if {"attention.kind", "attention.strides"} & set(given):  # they say it for all places
+    if {"attention.kind", "attention.strides"} & set(given):  # These keys set all places.
         given = {"attention.analysis": None, "attention.synthesis": None, **given}
     model = build_config({"model": nest({**flatten(whole.model_dump()), **given})}, "the model section").model
     return config.model_copy(update={"model": model})
 
 
 def networks_of(path: Path) -> ModelConfig:
-    """Read the configuration of the networks in a checkpoint or model file. Raises CheckpointError."""
+    """Read the configuration of the networks in a checkpoint or model file. Raises CheckpointError if it is neither."""
     found = _read(path)
     return found.header.config if isinstance(found, SealedCodec) else found.config.model
 
@@ -67,11 +70,11 @@ def networks_of(path: Path) -> ModelConfig:
 def load_initial(config: Config) -> Initial:
     """Read `train.init`: a checkpoint, a model file, a run folder that holds one, or the shipped model.
 
-    Raises CheckpointError where the file is neither a checkpoint nor a model, and ConfigError where its networks cannot
-    grow into those of the configuration, naming the keys.
+    Raises CheckpointError if the file is neither a checkpoint nor a model, and ConfigError, which names the keys, if
+    its networks cannot grow into those of the configuration.
     """
     found = _read(path_of(config))
-    torch.manual_seed(config.train.seed)  # of what is new
+    torch.manual_seed(config.train.seed)  # This seeds the weights that are new.
     if isinstance(found, SealedCodec):
         source, before = unseal(found), "its weights as they were sealed, and a prior of z that is fitted to its tables"
         parts = [name for tensor, name in NEW_PARTS.items() if tensor not in found.tensors]
@@ -93,10 +96,11 @@ def _read(path: Path) -> Checkpoint | SealedCodec:
 
 
 def unseal(sealed: SealedCodec) -> HyperpriorCodec:
-    """Make a codec that can learn of a sealed one.
+    """Turn a sealed codec into one that can learn.
 
-    Transforms come back in the 16 bits that they were stored in, context networks and gains as what their integers
-    stand for. The density of z is gone with sealing, only its tables are left: a new one is fitted to them.
+    Convolution weights of the transforms keep the 16-bit values that they were stored in. Context networks and gains
+    become the floats that their integers stand for. Sealing discards the density of z and keeps only its tables, so a
+    new density is fitted to them.
     """
     codec = build_codec(sealed.header.config)
     assert isinstance(codec.prior, ContextModel) and isinstance(codec.z_prior, LearnedPrior)
@@ -111,12 +115,12 @@ def unseal(sealed: SealedCodec) -> HyperpriorCodec:
 
 
 def fit_prior(prior: LearnedPrior, tables: Tables, log2_gain: Tensor) -> None:
-    """Fit the density to tables: the least bits for symbols that come as often as the tables say.
+    """Fit the density to tables, so that symbols as frequent as the tables say cost the fewest bits.
 
-    Of tables by level those of the last are taken: the density is that of z without its gain, and its steps are the
-    finest. log2_gain: (L, N), zeros where the model has none.
+    If each level has tables, those of the last level are taken: the density is that of z without its gain, and the last
+    level has the finest quantisation steps. `log2_gain` is (L, N), and holds zeros if the model has no gains of z.
 
-    It takes seconds. Densities whose tables look alike are equally good to the coder, so nothing better can be had.
+    The fit takes seconds. Densities with similar tables are equally good for the coder, so no better fit is possible.
     """
     rows, channels = tables.split(), log2_gain.shape[1]
     rows, lows, sizes = rows[-channels:], tables.lows[-channels:], tables.sizes[-channels:]
@@ -124,7 +128,7 @@ def fit_prior(prior: LearnedPrior, tables: Tables, log2_gain: Tensor) -> None:
     weights = torch.zeros(len(rows), len(symbols))
     for row, low, weight in zip(rows, lows, weights, strict=True):
         start = int(low - symbols[0])
-        mass = torch.from_numpy(row[:-1]).float()  # without the escape
+        mass = torch.from_numpy(row[:-1]).float()  # The escape, which is the last entry, is left out.
         weight[start : start + len(mass)] = mass / mass.sum()
     values = symbols.float().expand(1, channels, 1, -1)
     side = SideInfo(tuple(values.shape), log2_gain[-1:, :, None, None], torch.zeros(1, dtype=torch.int64))

@@ -1,4 +1,4 @@
-"""Means over the steps between two reports."""
+"""This module computes means over the steps between two reports."""
 
 import torch
 from torch import Tensor
@@ -10,16 +10,16 @@ from attncodec.training.validation import Point
 
 
 class Means:
-    """Sums over the steps since the last report."""
+    """Sums up the results of the steps since the last report."""
 
     def __init__(self, levels: int) -> None:
         self.levels = levels
         self.clear()
 
     def clear(self) -> None:
-        """Begin anew."""
+        """Set all sums to zero."""
         self.steps, self.seconds, self.loss, self.norm = 0, 0.0, 0.0, 0.0
-        self.sums = torch.zeros(self.levels, 3, dtype=torch.float64)  # crops, bpp and MSE of each level
+        self.sums = torch.zeros(self.levels, 3, dtype=torch.float64)  # A row sums crops, bpp and MSE of a level.
 
     def add(self, result: StepResult, seconds: float) -> None:
         """Add a step that was taken."""
@@ -32,17 +32,20 @@ class Means:
         self.sums.index_add_(0, level, rows)
 
     def share(self, distributed: Distributed) -> None:
-        """Count the crops of all processes."""
+        """Add up the sums by level over all processes."""
         self.sums = distributed.all_reduce_sum(self.sums)
 
     def mean(self) -> tuple[Point, float, float]:
-        """Return means of loss, bpp and PSNR (of the mean MSE), crops a second of the steps, and the mean norm."""
+        """Return the means of loss, bpp and PSNR, the crops per second of the steps, and the mean gradient norm.
+
+        The mean PSNR is the PSNR of the mean MSE.
+        """
         count, rate_bpp, quality_db = _figures(self.sums.sum(0))
         point = Point(None, self.loss / self.steps, rate_bpp, quality_db)
         return point, count / self.seconds, self.norm / self.steps
 
     def by_level(self) -> list[tuple[int, float, float]]:
-        """Return mean bpp and PSNR of each level that has been met, and its number, from 1."""
+        """Return the number (from 1), the mean bpp and the mean PSNR of each level that has occurred."""
         figures = [(number, *_figures(row)) for number, row in enumerate(self.sums, 1)]
         return [(number, rate_bpp, quality_db) for number, count, rate_bpp, quality_db in figures if count]
 

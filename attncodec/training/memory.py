@@ -1,4 +1,4 @@
-"""How much memory there is for decoded pictures."""
+"""This module finds out how much memory there is for decoded pictures."""
 
 import math
 import os
@@ -15,21 +15,21 @@ CGROUPS = Path("/sys/fs/cgroup")
 
 
 def available_bytes() -> int:
-    """Return the memory that can be had without swapping, at most the limit of a container."""
+    """Return the bytes that are available without swapping, at most the limit of a container."""
     page = os.sysconf("SC_PAGE_SIZE")
     found = [page * os.sysconf("SC_PHYS_PAGES")]
     with suppress(OSError, StopIteration, ValueError):
         line = next(line for line in MEMINFO.read_text().splitlines() if line.startswith("MemAvailable:"))
         found.append(1024 * int(line.split()[1]))
     for limit in _limits():
-        with suppress(OSError, ValueError):  # "max" is no number
+        with suppress(OSError, ValueError):  # The file may hold "max", which is not a number.
             found.append(int(limit.read_text()))
     return min(found)
 
 
 def _limits() -> Iterator[Path]:
-    """Walk through files that hold limits: of this process' control group, and of those that hold that one."""
-    lines = [":memory:/", "::/"]  # those of a container, which sees its own group as the root
+    """Yield the files that hold the memory limits of this process's control group and of its parents."""
+    lines = [":memory:/", "::/"]  # A container sees its own group as the root.
     with suppress(OSError):
         lines += CGROUP.read_text().splitlines()
     for line in lines:
@@ -41,7 +41,7 @@ def _limits() -> Iterator[Path]:
 
 
 class MemoryBudget:
-    """Bytes that may be taken, by any thread, until there are none left."""
+    """Counts the bytes that are left; any thread may take some of them."""
 
     def __init__(self, amount: float) -> None:
         self.left = amount
@@ -49,13 +49,13 @@ class MemoryBudget:
 
     @classmethod
     def of(cls, config: DataConfig, processes: int = 1) -> "MemoryBudget":
-        """Set the budget for decoded pictures; each of the processes on a machine gets its part."""
+        """Make the budget for decoded pictures; each of the processes on a machine gets an equal part."""
         if config.cache == "none":
             return cls(0)
         return cls(config.memory_share * available_bytes() / processes if config.cache == "auto" else math.inf)
 
     def take(self, amount: int) -> bool:
-        """Say whether there was so much, and take it."""
+        """Take this many bytes if they are left, and return whether they were."""
         with self.lock:
             if amount > self.left:
                 return False

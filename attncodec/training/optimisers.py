@@ -1,4 +1,4 @@
-"""Muon for convolution weights, AdamW for everything else.
+"""Muon optimises convolution weights, and AdamW everything else.
 
 Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon) replaces the momentum of a matrix by the nearest
 (semi-)orthogonal one, so that all directions are learnt equally fast. Its step is scaled to the size of Adam's (Liu et
@@ -14,24 +14,26 @@ import torch
 from torch import Tensor, nn
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
-NEWTON_SCHULZ_PAIRS = 2  # four steps, of Jordan's five; the last costs much, and changes the smallest singular values
+# Two pairs are four of Jordan's five steps; the fifth costs much, and changes the smallest singular values.
+NEWTON_SCHULZ_PAIRS = 2
 MOMENTUM = 0.9
-# A CPU uses its orthogonalised matrices for this many steps, because making them is a good part of a step.
+# A CPU uses an orthogonalised matrix for this many steps, because orthogonalisation takes a large part of a step.
 ORTHOGONALISE_EVERY = 2
-ADAMW_LR_MULTIPLIER = 3.0  # the learning rate of gains, biases and the prior of z, over that of the convolutions
-ADAM_RMS = 0.2  # the usual root mean square of an Adam step, in learning rates
+ADAMW_LR_MULTIPLIER = 3.0  # Gains, biases and the prior of z learn at this multiple of the convolutions' rate.
+ADAM_RMS = 0.2  # A step of Adam usually has this root mean square, in units of the learning rate.
 
 
 def orthogonalise(matrices: Tensor, dtype: torch.dtype = torch.bfloat16) -> Tensor:
-    """Compute about U V^T of each matrix's singular value decomposition, by Newton-Schulz iterations.
+    """Approximate U V^T of each matrix's singular value decomposition by Newton-Schulz iterations.
 
-    matrices: (K, rows, columns) -> same shape.
+    `matrices` is (K, rows, columns), and the result has the same shape.
 
-    Singular values from 0.5 % of the Frobenius norm up end between about 0.65 and 1.15, which is near enough (and why
-    bf16 is); smaller ones stay smaller.
+    Singular values from 0.5 % of the Frobenius norm up end between about 0.65 and 1.15, which is accurate enough, so
+    bf16 is accurate enough, too. Smaller ones stay smaller.
 
-    Two steps at a time are taken on the Gram matrix, which is the smaller: x becomes p2 p1 x, with p1 = a + b g + c g g
-    of g = x x^T, and p2 the same of p1 g p1. With more at a time, bf16 loses the small singular values.
+    Two steps at a time are taken on the Gram matrix, which is smaller: x becomes p2 p1 x, where p1 = a + b g + c g g
+    with g = x x^T, and p2 is the same polynomial of p1 g p1. With more steps at a time, bf16 loses the small singular
+    values.
     """
     x = matrices.to(dtype)
     tall = x.shape[1] > x.shape[2]
@@ -53,10 +55,10 @@ def _polynomial(gram: Tensor) -> Tensor:
 
 
 def orthogonalise_each(weights: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
-    """Orthogonalise weights (out, in, k, k), taken as (out, k k in) matrices, each in memory of its own.
+    """Orthogonalise weights (out, in, k, k) as (out, k k in) matrices, and return each in memory of its own.
 
-    Equal shapes go in one batch. Columns have the order that they have in memory, in channels_last, which changes
-    nothing.
+    Equal shapes are orthogonalised in one batch. Columns have the order that they have in memory in channels_last; the
+    result does not depend on it.
     """
     matrices = [weight.permute(0, 2, 3, 1).flatten(1).to(dtype) for weight in weights]
     by_shape: dict[torch.Size, list[int]] = defaultdict(list)
@@ -72,15 +74,15 @@ def orthogonalise_each(weights: Sequence[Tensor], dtype: torch.dtype) -> list[Te
 
 
 class Muon(torch.optim.Optimizer):
-    """For weights of convolutions, (out, in, k, k), taken as (out, in k k) matrices.
+    """Optimises weights of convolutions (out, in, k, k), which it takes as (out, in k k) matrices.
 
-    found_inf: as torch's fused optimisers take it from a GradScaler, () float on the device; where it is 1, a step
-    moves nothing.
+    `found_inf` is a () float on the device, as torch's fused optimisers take it from a GradScaler. If it is 1, a step
+    changes nothing.
 
-    reuse: for how many steps a matrix, once orthogonalised, is used; in each step they are made anew for every
-    `reuse`th parameter. From one step to the next they change much (a cosine of 0.8), so that with four steps learning
-    loses more than it gains in speed. Above 1 it is for devices that know a bad gradient before the step: found_inf
-    stays None.
+    `reuse` is the number of steps that an orthogonalised matrix is used for. Each step computes the matrix of every
+    `reuse`th parameter again. Matrices change much from one step to the next (a cosine of 0.8), so that with four steps
+    learning loses more than it gains in speed. A `reuse` above 1 is for devices that know of a bad gradient before the
+    step, where found_inf stays None.
     """
 
     found_inf: Tensor | None = None
@@ -93,27 +95,30 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Take one step; there is no closure."""
+        """Take one step; `closure` is ignored."""
         for group in self.param_groups:
             parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
-            if not parameters:  # all that is its own is frozen
+            if not parameters:  # All parameters of the group are frozen.
                 continue
             updates = self._updates(parameters)
             for parameter, update in zip(parameters, updates, strict=True):
                 size = group["lr"] * (ADAM_RMS * math.sqrt(max(parameter.shape[0], parameter[0].numel())))
                 if self.found_inf is not None:
                     size = size * (1 - self.found_inf)
-                parameter.addcmul_(update, torch.as_tensor(size), value=-1)  # in one pass over the memory
+                parameter.addcmul_(update, torch.as_tensor(size), value=-1)  # This passes over the memory once.
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load all but the matrices that another device had kept: they would be old when they are next used."""
+        """Load the state; without reuse, drop the matrices that another device kept.
+
+        These matrices would be outdated when they are next used.
+        """
         super().load_state_dict(state_dict)
         for state in self.state.values() if self.reuse == 1 else ():
             for kept in ("update", "turn"):
                 state.pop(kept, None)
 
     def _updates(self, parameters: list[Tensor]) -> list[Tensor]:
-        """Orthogonalise momenta: all of them, or those whose turn it is; the others are as they were last."""
+        """Orthogonalise all momenta, or those whose turn it is; the others keep the matrices that they have."""
         gradients, momenta = self._move_momenta(parameters)
         if self.reuse == 1:
             return orthogonalise_each(torch._foreach_lerp(gradients, momenta, MOMENTUM), self.dtype)
@@ -124,13 +129,13 @@ class Muon(torch.optim.Optimizer):
         return [self.state[parameter]["update"] for parameter in parameters]
 
     def _its_turn(self, parameter: Tensor, number: int) -> bool:
-        """Say whether the matrix of this parameter, one of many, is to be made anew; it is asked once a step."""
+        """Return whether to orthogonalise the parameter of this number again; call this once in each step."""
         state = self.state[parameter]
         state["turn"] = state.get("turn", torch.tensor(float(number))) + 1
         return "update" not in state or int(state["turn"]) % self.reuse == 0
 
     def _move_momenta(self, parameters: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Move the momenta -> gradients and momenta."""
+        """Update the momenta, and return the gradients and the momenta."""
         for parameter in parameters:
             if "momentum" not in self.state[parameter]:
                 self.state[parameter]["momentum"] = torch.zeros_like(parameter)
@@ -147,10 +152,10 @@ Optimisers = dict[str, torch.optim.Optimizer]
 
 
 def build_optimisers(codec: nn.Module, lr: float, bf16: bool) -> Optimisers:
-    """Build two optimisers whose parameters are disjoint and, together, all that learn.
+    """Build two optimisers, which share no parameters and together have all parameters that learn.
 
-    On a GPU the learning rate is a tensor of each, so that a captured step (replay.py) does not hold that of its
-    capture.
+    On a GPU each has its learning rate in a tensor, so that a captured step (replay.py) does not keep the learning rate
+    of its capture.
     """
     learning = [parameter for parameter in codec.parameters() if parameter.requires_grad]
     matrices = [parameter for parameter in learning if parameter.dim() == 4]
@@ -169,13 +174,13 @@ def build_optimisers(codec: nn.Module, lr: float, bf16: bool) -> Optimisers:
 
 
 def set_found_inf(optimisers: Optimisers, found_inf: Tensor) -> None:
-    """Say whether the next step shall move nothing, 0 or 1, which the device alone knows."""
+    """Set whether the next step changes nothing: `found_inf` on the device is 1 if so, and 0 if not."""
     for optimiser in optimisers.values():
         optimiser.found_inf = found_inf  # type: ignore[attr-defined]
 
 
 def set_learning_rate(optimisers: Optimisers, lr: Tensor) -> None:
-    """Set the learning rate of the convolutions; other parameters have theirs by a factor."""
+    """Set the learning rate of the convolutions; that of other parameters is a multiple of it."""
     for optimiser in optimisers.values():
         for group in optimiser.param_groups:
             rate = lr * group.get("factor", 1.0)

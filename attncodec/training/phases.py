@@ -1,4 +1,4 @@
-"""The phases of a run: where a share of its budget lies in them."""
+"""This module finds the phase and the learning rate that belong to a share of the budget."""
 
 import math
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from attncodec.config import Config, Phase
 
 @dataclass(frozen=True)
 class Place:
-    """A place in a phase: its number, and the part of it that is spent, from 0 to 1."""
+    """Holds a phase, its number, and the part of it that is spent, from 0 to 1."""
 
     number: int
     spent: float
@@ -16,9 +16,9 @@ class Place:
 
 
 def place_at(config: Config, fraction: float) -> Place:
-    """Find where a fraction of the budget lies.
+    """Return the place in the phases where a fraction of the budget is spent.
 
-    A boundary is the end of the phase before it, and so is all above 1.
+    A boundary between two phases is the end of the first. All fractions above 1 are the end of the last phase.
     """
     start = 0.0
     for number, phase in enumerate(config.train.phases):
@@ -30,7 +30,7 @@ def place_at(config: Config, fraction: float) -> Place:
 
 
 def learning_rate(config: Config, step: int, place: Place) -> float:
-    """Follow a cosine from begin to end of the phase, times a linear warm-up over the first steps of the run."""
+    """Return the learning rate: a cosine over the phase, times a linear warm-up over the first steps of the run."""
     begin, end = place.phase.lr
     rise = min(1.0, (step + 1) / (config.train.warmup + 1))
     return config.train.lr * rise * (end + (begin - end) * 0.5 * (1 + math.cos(math.pi * place.spent)))

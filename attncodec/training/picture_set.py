@@ -1,7 +1,7 @@
-"""What there is to train on: picture files in a folder, and in tar shards, as webdataset writes them.
+"""This module finds the pictures to train on: files in a folder, and members of tar shards as webdataset writes them.
 
-A shard is read at random places, not from end to end, so that the crops of a step are the same whatever was read
-before; only pictures are looked for in it, and nothing in it is run.
+A shard is read at random places, not from end to end, so that the crops of a step do not depend on what was read
+before. Only pictures are looked for in it, and nothing in it is executed.
 """
 
 import hashlib
@@ -21,16 +21,17 @@ from attncodec.errors import ConfigError, ImageError
 from attncodec.pictures import RGB, SUFFIXES, decode_rgb, find_pictures, picture_size
 from attncodec.training.memory import MemoryBudget
 
-LARGE = 24_000_000  # pixels; of larger pictures a few fixed cuts are used, so that one cannot fill the memory
+# Of pictures with more pixels than this, a few fixed cuts are used, so that one picture cannot fill the memory.
+LARGE = 24_000_000
 CUT_SIDE, CUTS_MAX = 2048, 5
-HEAD_BYTES = 1 << 16  # of a picture in a shard, by which it is known, and which hold its size
+HEAD_BYTES = 1 << 16  # These first bytes identify a picture in a shard, and usually hold its size.
 
 Box = tuple[slice, slice]  # rows, columns
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where the bytes of a picture lie: a file, or `length` bytes of a shard. `name` is relative to the folder."""
+    """Says where the bytes of a picture are: a file, or `length` bytes of a shard. `name` is relative to the folder."""
 
     path: Path
     name: str
@@ -38,7 +39,7 @@ class Source:
     length: int | None = None
 
     def read(self, most: int | None = None) -> bytes:
-        """Read all bytes, or the first. Raises ImageError: it is gone, or the shard ends before."""
+        """Read all bytes, or the first `most`. Raises ImageError if the file is gone, or the shard ends too early."""
         wanted = self.length if most is None else min(most, most if self.length is None else self.length)
         try:
             with self.path.open("rb") as file:
@@ -53,35 +54,36 @@ class Source:
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture and its pieces: the whole of it, or cuts of a large one.
+    """Holds a picture and its pieces: the whole picture, or cuts of a large one.
 
-    `pieces` is None where they are not kept in memory, and `problem` says why the picture cannot be read at all.
+    `pieces` is None if they are not kept in memory. `problem` says why the picture cannot be read, and is empty if it
+    can.
     """
 
     source: Source
-    sha256: str  # of the file; of a picture in a shard that of its first 64 KiB
-    size: tuple[int, int] = (0, 0)  # height and width, or the other way round: EXIF may turn it
+    sha256: str  # This covers the file, or the first 64 KiB of a picture in a shard.
+    size: tuple[int, int] = (0, 0)  # This is height and width, or width and height if EXIF turns the picture.
     pieces: tuple[RGB, ...] | None = None
     problem: str = ""
 
     @property
     def name(self) -> str:
-        """The name of the file, relative to the folder."""
+        """Return the name of the file, relative to the folder."""
         return self.source.name
 
     @property
     def boxes(self) -> list[Box]:
-        """The boxes of the pieces, as many and as large whichever way the picture is turned."""
+        """Return the boxes of the pieces; turning the picture changes neither their number nor their areas."""
         return boxes_of(*self.size, self.sha256)
 
     def read(self) -> RGB:
-        """Decode the whole picture. Raises ImageError: damaged, or gone."""
+        """Decode the whole picture. Raises ImageError if it is damaged or gone."""
         if self.pieces is not None and len(self.pieces) == 1:
             return self.pieces[0]
         return decode_rgb(self.source.read(), self.name)
 
     def read_piece(self, number: int) -> RGB:
-        """Decode one piece. Raises ImageError: damaged, or gone."""
+        """Decode one piece. Raises ImageError if the picture is damaged or gone."""
         if self.pieces is not None:
             return self.pieces[number]
         rgb = self.read()
@@ -91,7 +93,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class PictureSet:
-    """What a run trains on (`train`), validates on (`held_out`), and could not read."""
+    """Lists the pictures that a run trains on (`train`), validates on (`held_out`), and could not read."""
 
     train: list[Picture]
     held_out: list[Picture]
@@ -99,15 +101,15 @@ class PictureSet:
 
     @property
     def listing(self) -> list[tuple[str, str, str]]:
-        """Name, role and SHA-256 of each picture, in order of name: enough to repeat the run with the same ones."""
+        """Return name, role and SHA-256 of each picture by name: enough to repeat the run with the same pictures."""
         roles = {"train": self.train, "held out": self.held_out, "unreadable": self.unreadable}
         return sorted((p.name, role, p.sha256) for role, pictures in roles.items() for p in pictures)
 
 
 def find_sources(folder: Path) -> list[Source]:
-    """Find every picture in a folder, or in one shard, in order of their names; those in shards behind the others.
+    """Find all pictures in a folder or in one shard, in order of name; those in shards come after the others.
 
-    Raises ConfigError where there are none, or a shard cannot be read.
+    Raises ConfigError if there are none, or if a shard cannot be read.
     """
     if folder.is_file() and folder.suffix == ".tar":
         return _in_shard(folder, folder.name)
@@ -118,7 +120,7 @@ def find_sources(folder: Path) -> list[Source]:
 
 
 def _in_shard(path: Path, name: str) -> list[Source]:
-    """Find the pictures in a shard by the headers of its members; of one that was cut short, those that are there."""
+    """Find the pictures in a shard by the headers of its members; a shard that is cut short yields those it has."""
     sources = []
     try:
         with tarfile.open(path, "r:") as shard, suppress(tarfile.ReadError):
@@ -133,7 +135,7 @@ def _in_shard(path: Path, name: str) -> list[Source]:
 
 
 def boxes_of(height: int, width: int, sha256: str) -> list[Box]:
-    """Cut up a large picture; what is cut depends on nothing but its contents."""
+    """Return the box of the whole picture, or of each cut of a large one; the cuts depend only on its contents."""
     if height * width <= LARGE:
         return [(slice(height), slice(width))]
     rows, columns = max(1, height // CUT_SIDE), max(1, width // CUT_SIDE)
@@ -153,10 +155,10 @@ def boxes_of(height: int, width: int, sha256: str) -> list[Box]:
 def read_pictures(
     sources: list[Source], config: DataConfig, distributed: Distributed = SINGLE_PROCESS
 ) -> Iterator[Picture]:
-    """Look at each source, in their order, on as many threads as there are cores, and keep what there is room for.
+    """Read each source in order, on as many threads as there are cores, and keep the pixels that there is room for.
 
-    Every file is decoded, so that damaged ones are known; of a picture in a shard, and with `data.cache=none`, only the
-    header is looked at before it is known to be kept. So a picture's role does not depend on the room.
+    Every file is decoded, so that damaged ones are known. Of a picture in a shard, and with `data.cache=none`, only the
+    header is read before it is certain that the picture is kept. So its role does not depend on the free memory.
     """
     memory_budget = MemoryBudget.of(config, distributed.local_size)
 
@@ -175,12 +177,12 @@ def read_pictures(
     def size_of(source: Source, data: bytes) -> tuple[int, int]:
         try:
             width, height = picture_size(data, source.name)
-        except ImageError:  # the header may be longer than what was read
+        except ImageError:  # The header may be longer than what was read.
             width, height = picture_size(source.read(), source.name)
         return height, width
 
     def keep(picture: Picture, rgb: RGB | None = None) -> Picture:
-        """Keep the pieces of a picture, if there is room; `rgb`: its pixels, where they are at hand."""
+        """Keep the pieces of a picture if there is room; `rgb` holds its pixels if they are decoded already."""
         height, width = picture.size if rgb is None else rgb.shape[:2]
         boxes = boxes_of(height, width, picture.sha256)
         pixels = sum((rows.stop - (rows.start or 0)) * (columns.stop - (columns.start or 0)) for rows, columns in boxes)
@@ -188,9 +190,9 @@ def read_pictures(
         if memory_budget.take(3 * pixels):
             try:
                 rgb = picture.read() if rgb is None else rgb
-            except ImageError:  # damaged, which a crop of it will find
+            except ImageError:  # The picture is damaged, and a crop of it will report that.
                 return picture
-            boxes = boxes_of(rgb.shape[0], rgb.shape[1], picture.sha256)  # EXIF may have turned it
+            boxes = boxes_of(rgb.shape[0], rgb.shape[1], picture.sha256)  # EXIF may have turned the picture.
             pieces = (rgb,) if len(boxes) == 1 else tuple(rgb[box].copy() for box in boxes)
         return Picture(picture.source, picture.sha256, (height, width), pieces)
 
@@ -199,14 +201,14 @@ def read_pictures(
 
 
 def cores(distributed: Distributed) -> int:
-    """Count the cores of the machine for each process on it."""
+    """Return the number of cores for each process on this machine."""
     return max(1, (os.cpu_count() or 1) // distributed.local_size)
 
 
 def split_pictures(pictures: list[Picture], config: DataConfig) -> PictureSet:
-    """Hold out the share of the configuration, at least one picture, chosen by a hash of its name.
+    """Hold out the configured share of the pictures, at least one, chosen by a hash of their names.
 
-    A lone picture is trained and validated on. Raises ConfigError where none can be read.
+    A single picture is both trained and validated on. Raises ConfigError if none can be read.
     """
     readable = [picture for picture in pictures if not picture.problem]
     unreadable = [picture for picture in pictures if picture.problem]

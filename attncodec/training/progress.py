@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on, and how it is asked to stop."""
+"""This module tracks and shows the progress of a run, and lets signals ask it to stop."""
 
 import logging
 import signal
@@ -18,23 +18,24 @@ LINE_EVERY_S = 60.0
 
 @dataclass
 class Progress:
-    """How far a run has come, over all its sittings."""
+    """Records how far a run has come, including the times before it was resumed."""
 
     step: int = 0
     elapsed_s: float = 0.0
     best_loss: float | None = None
     finished: bool = False
-    skipped: int = 0  # steps whose loss or gradient was not finite
-    rollback_count: int = 0  # how often the loss has diverged, and the run went back
-    recent: list[float | None] = field(default_factory=list)  # losses of the last steps; None: skipped
-    best_median: float | None = None  # of `recent`
+    skipped: int = 0  # This counts steps whose loss or gradient was not finite.
+    rollback_count: int = 0  # This counts how often the loss has diverged and the run went back.
+    # These are the losses of the last steps; None stands for a skipped step.
+    recent: list[float | None] = field(default_factory=list)
+    best_median: float | None = None  # This is the lowest median of `recent` so far.
     validated_at: float = 0.0  # in the unit of the budget
-    validation_cost: float = 0.0  # of all validations, in the unit of the budget
-    phase: int = 0  # the number of the phase of the last step
+    validation_cost: float = 0.0  # This covers all validations, in the unit of the budget.
+    phase: int = 0  # This is the number of the phase of the last step.
 
 
 class Clock:
-    """Where a run stands in its budget; it keeps `progress.elapsed_s` up to date."""
+    """Tracks how much of its budget a run has spent, and keeps `progress.elapsed_s` up to date."""
 
     def __init__(self, budget: Budget, progress: Progress) -> None:
         self.budget, self.progress = budget, progress
@@ -42,7 +43,7 @@ class Clock:
         self.step_s = 0.0
 
     def spent(self) -> float:
-        """Return what is spent, in the unit of the budget."""
+        """Return how much of the budget is spent, in its unit."""
         self.progress.elapsed_s = time.monotonic() - self.zero
         return self.progress.elapsed_s if self.budget.unit == "seconds" else self.progress.step
 
@@ -51,14 +52,14 @@ class Clock:
         return self.spent() / self.budget.amount
 
     def fraction_after_step(self) -> float:
-        """Return the share of the budget that will be spent after the next step; above 1 where it would not fit."""
+        """Return the share of the budget that is spent after the next step; it is above 1 if the step does not fit."""
         next_step = self.step_s if self.budget.unit == "seconds" else 1
         return (self.spent() + next_step) / self.budget.amount
 
     def tick(self, timed: bool = True) -> None:
-        """Note that a step is done; where it was `timed` the next one will take about as long.
+        """Record that a step is done; if it is `timed`, the next one is expected to take as long.
 
-        Call `spent` at its start.
+        Call `spent` at the start of the step.
         """
         self.progress.step += 1
         if timed:
@@ -66,10 +67,10 @@ class Clock:
 
 
 class Display:
-    """A bar on a terminal; a line a minute elsewhere, so that logs stay readable."""
+    """Shows a bar on a terminal, and elsewhere logs a line each minute, so that logs stay readable."""
 
     def __init__(self, budget: Budget, done: float, quiet: bool = False) -> None:
-        """Begin. quiet: shows nothing, as on another rank than 0."""
+        """Start the display; if `quiet`, as on ranks other than 0, it shows nothing."""
         self.budget, self.quiet = budget, quiet
         self.figures: dict[str, str] = {}
         self.done = self.first = done
@@ -79,7 +80,7 @@ class Display:
         self.bar = tqdm(total=budget.amount, initial=done, bar_format=form, disable=quiet or not sys.stderr.isatty())
 
     def show(self, **figures: str) -> None:
-        """Set figures that stand beside the progress from now on."""
+        """Set figures that are shown beside the progress from now on."""
         self.figures.update(figures)
 
     def update(self, done: float, step: int) -> None:
@@ -100,11 +101,11 @@ class Display:
 
 
 class StopRequest:
-    """Signals that ask a run to stop.
+    """Lets signals ask a run to stop.
 
-    Ctrl-C, SIGTERM and a terminal that closes (unless nohup has that ignored) set `asked` instead of stopping mid-step;
-    a second Ctrl-C stops at once. A second SIGTERM does not: a scheduler sends one to every process, and torchrun,
-    which gets one too, sends another.
+    Ctrl-C, SIGTERM and a terminal that closes (unless nohup ignores that) set `asked`, so that the run does not stop
+    within a step. A second Ctrl-C stops it at once. A second SIGTERM does not: a scheduler sends one to every process,
+    and torchrun, which gets one too, sends another.
     """
 
     def __init__(self) -> None:

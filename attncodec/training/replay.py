@@ -1,7 +1,7 @@
-"""A step as one CUDA graph.
+"""This module captures a training step as one CUDA graph, and replays it.
 
 A step is some thousands of small kernels, and launching them one by one takes a CPU several times as long as the GPU
-needs to run them. Captured once, they are launched together.
+needs to run them. Once captured, they are launched together.
 """
 
 import logging
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-BEFORE = 3  # steps before the capture, which compile, choose kernels, and make the optimisers' state
+BEFORE = 3  # Steps before the capture compile, choose kernels, and make the optimisers' state.
 
 Given = TypeVar("Given", bound="DataclassInstance")
 Found = TypeVar("Found", bound="DataclassInstance")
@@ -25,23 +25,23 @@ Copied = TypeVar("Copied", bound="DataclassInstance")
 
 
 class Replay(Generic[Given, Found]):
-    """Takes steps by `take`, and once it has seen a few of the same shapes, by replaying one.
+    """Takes steps by calling `take`, and after a few of the same shapes by replaying a captured one.
 
-    What a step is given and what it returns are dataclasses of tensors on the device; beside these it reads and writes
-    what stays in its place.
+    The inputs and the result of a step are dataclasses of tensors on the device. All else that a step reads and writes
+    must stay at the same place in memory.
 
-    Where capturing does not work, steps are taken as they come, which is said.
+    If capturing does not work, a warning is logged, and every step calls `take`.
     """
 
     def __init__(self, take: Callable[[Given], Found], device: torch.device) -> None:
         self.take = take
-        # A capture needs a stream of its own, and the steps that it repeats must have begun there.
+        # A capture needs a stream of its own, and the steps before it must run on that stream, too.
         self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self.works = True
         self.forget()
 
     def forget(self) -> None:
-        """Drop the captured step: the tensors that it works on have been replaced."""
+        """Drop the captured step, because the tensors that it works on have been replaced."""
         self.graph: torch.cuda.CUDAGraph | None = None
         self.inputs: Given | None = None
         self.result: Found | None = None
@@ -71,17 +71,17 @@ class Replay(Generic[Given, Found]):
     def _capture(self, inputs: Given) -> None:
         before, mine, graph = torch.cuda.current_stream(), _copy(inputs), torch.cuda.CUDAGraph()
         try:
-            # Other threads may cut crops meanwhile and allocate memory for them.
+            # Other threads may cut crops during the capture, and allocate memory for them.
             with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
                 result = self.take(mine)
-        except Exception as error:  # the driver, a compiled network or anything that a step calls may raise it
+        except Exception as error:  # The driver, a compiled network or anything else that a step calls may raise it.
             self.works = False
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             logger.warning("steps cannot be captured as a CUDA graph here, so training goes without it: %s", reason)
         else:
             self.graph, self.inputs, self.result = graph, mine, result
         finally:
-            torch.cuda.set_stream(before)  # a capture that fails leaves its own stream behind
+            torch.cuda.set_stream(before)  # A capture that fails leaves its own stream as the current one.
 
 
 def _tensors(of: "DataclassInstance") -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""The run folder: everything that says what was trained, on what, with what, and how it went.
+"""The run folder records what was trained, on which pictures, with which software, and with what results.
 
 config.yaml     the resolved configuration          pictures.csv   every picture, its role and SHA-256
 versions.json   software, machine, git commit       metrics.csv    a row for each report and validation
@@ -27,31 +27,33 @@ from attncodec.training.picture_set import PictureSet
 
 logger = logging.getLogger(__name__)
 
-# A resumed run may change these: a folder may have moved (pictures are compared by name and SHA-256), and the others
-# change no crop.
+# A resumed run may change these keys: the folder may have moved (pictures are compared by name and SHA-256), and the
+# other keys do not change any crop.
 IGNORED_CHANGES = ("data.train", "data.cache", "data.memory_share")
 
 
 @dataclass(frozen=True)
 class MetricsRow:
-    """One line of metrics.csv; rates and PSNR are means over the crops or pictures."""
+    """Holds one line of metrics.csv; rates and PSNR are means over the crops or pictures."""
 
-    kind: str  # train: over the steps since the row before; validation: averaged weights; sealed: the model file
+    # A `train` row covers the steps since the previous row, a `validation` row the averaged weights, and a `sealed` row
+    # the model file.
+    kind: str
     step: int
     elapsed_s: float
-    quality: float | None  # None: a mean over qualities
+    quality: float | None  # None stands for a mean over qualities.
     loss: float
     bpp: float
     psnr_db: float
     learning_rate: float
     crops_per_s: float
-    gradient_norm: float  # mean, before clipping
-    skipped: int  # steps so far whose loss or gradient was not finite
-    rollback_count: int  # how often the loss has diverged so far; rows of what was undone are dropped
+    gradient_norm: float  # This is the mean before clipping.
+    skipped: int  # This counts the steps so far whose loss or gradient was not finite.
+    rollback_count: int  # This counts divergences so far; rows of steps that were undone are dropped.
 
 
 class RunFolder:
-    """Paths of a run, what is written into it, and whether it may go on."""
+    """Knows the paths of a run, prepares and cleans its folder, and checks whether the run can continue."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -66,12 +68,12 @@ class RunFolder:
         self.metrics = path / "metrics.csv"
         self.classic_curves = path / "anchors.json"
         self.rd_plot = path / "rd.png"
-        self.kept = (self.last, self.last_before, self.good, self.good_before)  # checkpoints to go on from
+        self.kept = (self.last, self.last_before, self.good, self.good_before)  # A run can continue from these.
 
     def began_with(self) -> Config | None:
-        """Read the configuration of the run that is here to go on with, if there is one.
+        """Read the configuration of the run in this folder, or return None if there is no run to continue.
 
-        Raises ConfigError where it is of another version.
+        Raises ConfigError if the configuration is of another version.
         """
         if not any(path.exists() for path in self.kept):
             return None
@@ -81,10 +83,10 @@ class RunFolder:
             raise ConfigError(str(error), "--restart begins anew, --out DIR trains elsewhere") from None
 
     def checkpoint(self, config: Config) -> Checkpoint | None:
-        """Load what there is to go on with: the newest checkpoint that is whole; nothing is written.
+        """Load the newest checkpoint that is whole, or return None if there is no run to continue; write nothing.
 
-        Raises ConfigError where the configuration changed, naming the keys, or the folder holds something else, and
-        CheckpointError where every checkpoint is damaged.
+        Raises ConfigError, which names the keys, if the configuration has changed, and CheckpointError if all
+        checkpoints are damaged, or if there are none although the folder holds a best checkpoint or a model.
         """
         paths = [path for path in self.kept if path.exists()]
         if not paths:
@@ -103,18 +105,18 @@ class RunFolder:
         raise problems[0]
 
     def to_seal(self, finished: bool) -> Checkpoint:
-        """Load the checkpoint to seal: of a finished run the best one, of one that was stopped where it is."""
+        """Load the checkpoint to seal: the best one of a finished run, or the last one of a stopped run."""
         try:
             return load_checkpoint(self.best if finished else self.last)
         except CheckpointError:
             if not finished:
                 raise
-            return load_checkpoint(self.last)  # the best one is damaged, or no validation was finite
+            return load_checkpoint(self.last)  # The best one is damaged, or no validation had a finite loss.
 
     def prepare(self, config: Config, pictures: PictureSet, device: str, resuming: bool) -> None:
-        """Make the folder, empty of what an earlier run wrote, or check that the run sees the same pictures again.
+        """Make the folder without the files of an earlier run, or check that a resumed run has the same pictures.
 
-        Raises ConfigError where it does not, or the folder holds something else than a run.
+        Raises ConfigError if it does not, or if the folder holds something other than a run.
         """
         listing = os.fsencode(_csv(("name", "role", "sha256"), pictures.listing))
         if resuming and self.pictures.exists() and self.pictures.read_bytes() != listing:
@@ -130,7 +132,7 @@ class RunFolder:
                 raise ConfigError(f"{self.path} is not empty, and holds no run", "--out names another folder")
             self._clear()
             self.path.mkdir(parents=True, exist_ok=True)
-            write_atomic(self.config, dump_yaml(config).encode())  # comes first: it marks the folder as a run's
+            write_atomic(self.config, dump_yaml(config).encode())  # This comes first: it marks the folder as a run's.
             self.last.parent.mkdir(exist_ok=True)
         for place in (self.path, self.last.parent):
             remove_unfinished(place)
@@ -151,7 +153,7 @@ class RunFolder:
             raise ConfigError(f"{self.path} was begun with another configuration: {', '.join(changed)}", hint)
 
     def _clear(self) -> None:
-        """Remove what a run wrote, and nothing else; not its configuration, which is overwritten."""
+        """Remove only files that a run wrote, except its configuration, which is overwritten."""
         written = [self.last, self.last_before, self.best, self.good, self.good_before, self.model, self.pictures]
         written += [
             self.last.with_name(INCOMING),
@@ -164,10 +166,10 @@ class RunFolder:
             path.unlink(missing_ok=True)
 
     def rewind(self, step: int, rollback_count: int) -> None:
-        """Drop the rows of metrics.csv that were written after the checkpoint of `step`: they are run again.
+        """Drop the rows of metrics.csv after the checkpoint of `step`, because these steps are run again.
 
-        A last row that was cut short by a full disk goes too. What validated the best checkpoint stays, also where the
-        run went back to a step before it.
+        A last row that a full disk cut short is dropped, too. The validation of the best checkpoint stays, even if the
+        run went back to a step before it. Raises CheckpointError if metrics.csv is damaged.
         """
         best, names = peek(self.best), tuple(MetricsRow.__dataclass_fields__)
 
@@ -192,20 +194,20 @@ class RunFolder:
 
 
 class Recorder:
-    """Rows go to metrics.csv and, figure by figure, to TensorBoard. Raises TrainingError where the disk is full."""
+    """Writes rows to metrics.csv, and their figures to TensorBoard. Raises TrainingError if the disk is full."""
 
     def __init__(self, folder: RunFolder, step: int, rollback_count: int = 0) -> None:
         self.folder = folder
         self._open(step, rollback_count)
 
     def _open(self, step: int, rollback_count: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter  # a second to import
+        from torch.utils.tensorboard import SummaryWriter  # This takes a second to import.
 
         self.folder.rewind(step, rollback_count)
         self.events = SummaryWriter(str(self.folder.path / "tensorboard"), purge_step=step)
 
     def rewind(self, step: int, rollback_count: int) -> None:
-        """Go on from an earlier step."""
+        """Continue from an earlier step."""
         self.close()
         self._open(step, rollback_count)
 
@@ -219,17 +221,17 @@ class Recorder:
                 self.add_scalar(f"{row.kind}/{name}{at}", value, row.step)
 
     def add_scalar(self, name: str, value: float, step: int) -> None:
-        """Write a figure for TensorBoard alone."""
+        """Write a figure to TensorBoard only."""
         with writing(self.folder.path / "tensorboard"):
             self.events.add_scalar(name, value, step)
 
     def add_picture(self, name: str, rgb: RGB, step: int) -> None:
-        """Write a picture (H, W, 3) for TensorBoard."""
+        """Write a picture (H, W, 3) to TensorBoard."""
         with writing(self.folder.path / "tensorboard"):
             self.events.add_image(name, rgb, step, dataformats="HWC")
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write the events that are left, and close their file."""
         with writing(self.folder.path / "tensorboard"):
             self.events.close()
 

@@ -1,4 +1,4 @@
-"""What a run needs before its first step: pictures, and what learns."""
+"""This module prepares a run for its first step: it reads pictures, and builds the training state and the crops."""
 
 import hashlib
 import logging
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 def load_pictures(config: Config, distributed: Distributed = SINGLE_PROCESS) -> PictureSet:
-    """Read the folder, and say what was found and what could not be read."""
+    """Read the pictures in `data.train`, and log what was found and what could not be read."""
     sources = find_sources(Path(config.data.train))
     reading = read_pictures(sources, config.data, distributed)
     shown = distributed.is_rank0 and sys.stderr.isatty()
@@ -43,7 +43,7 @@ def load_pictures(config: Config, distributed: Distributed = SINGLE_PROCESS) -> 
 
 
 def load_held_out(pictures: PictureSet) -> list[RGB]:
-    """Read the middles of the pictures to validate on. Raises ConfigError where none can be read."""
+    """Read the middles of the pictures to validate on. Raises ConfigError if none can be read."""
     held_out = []
     for picture in pictures.held_out:
         try:
@@ -56,7 +56,7 @@ def load_held_out(pictures: PictureSet) -> list[RGB]:
 
 
 def check_same(pictures: PictureSet, held_out: list[RGB], distributed: Distributed) -> None:
-    """Raise ConfigError where a process has other pictures than another."""
+    """Raise ConfigError if the processes do not have the same pictures."""
     seen = hashlib.sha256(repr((pictures.listing, len(held_out))).encode()).hexdigest()
     if len(set(distributed.gather([seen]))) > 1:
         raise ConfigError(
@@ -71,7 +71,7 @@ def set_up(
     checkpoint: Checkpoint | None = None,
     distributed: Distributed = SINGLE_PROCESS,
 ) -> tuple[TrainState, Crops]:
-    """Build what learns, as it stands before the next step, and what it learns from."""
+    """Build the training state, as it is before the next step, and the crops that it learns from."""
     starts_from_weights = config.train.init and not checkpoint
     initial = distributed.run_on_rank0(lambda: load_initial(config)) if starts_from_weights else None
     state = TrainState.build(config, device, distributed)

@@ -1,4 +1,4 @@
-"""What a training step found, left where it was computed."""
+"""The result of a training step stays on the device that computed it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,32 +9,35 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step did, left on the device, so that nobody waits for it.
+    """Holds the result of a step on the device, so that the CPU does not wait for it.
 
-    Where its loss or gradient was not finite it was not taken, and nothing has moved.
+    If the loss or the gradient was not finite, the step was not taken, and nothing has changed.
     """
 
-    figures: Tensor  # (3,) 1 where it was taken, the loss, the gradient's norm; of the whole batch, in every process
-    samples: Tensor  # (B, 3) of this process: the quality level nearest to each crop's, from 0, its bpp and its MSE
+    # (3,): It holds 1 if the step was taken and 0 if not, the loss, and the norm of the gradient. They are those of the
+    # whole batch, in every process.
+    figures: Tensor
+    # (B, 3): It holds the nearest quality level (from 0), the bpp and the MSE of each crop of this process.
+    samples: Tensor
 
     @property
     def taken(self) -> bool:
-        """Whether weights have moved."""
+        """Return whether the step has changed weights."""
         return bool(self.figures[0])
 
     @property
     def loss(self) -> float:
-        """The loss of the whole batch."""
+        """Return the loss of the whole batch."""
         return float(self.figures[1])
 
     @property
     def gradient_norm(self) -> float:
-        """The norm of the gradient, before clipping."""
+        """Return the norm of the gradient before clipping."""
         return float(self.figures[2])
 
 
 def fetch(results: Sequence[StepResult]) -> list[StepResult]:
-    """Fetch results to the CPU: a GPU is waited for once, and not for every number."""
+    """Copy results to the CPU together, so that it waits for a GPU once and not for every number."""
     figures = torch.stack([result.figures for result in results]).cpu()
     samples = torch.cat([result.samples for result in results]).cpu()
     parts = torch.split(samples, [len(result.samples) for result in results])

@@ -1,4 +1,4 @@
-"""Train, or go on with a run: from a configuration and a folder of pictures to a model file."""
+"""This module trains a model file from a configuration and a folder of pictures, or continues a run."""
 
 import logging
 from dataclasses import dataclass
@@ -22,11 +22,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a call of `train` ended."""
+    """Says how a call of `train` ended."""
 
     folder: RunFolder
     progress: Progress
-    trained: bool  # False where the run had been finished before
+    trained: bool  # This is False if the run was finished before the call.
 
 
 def train(
@@ -37,15 +37,16 @@ def train(
     extend: Budget | None = None,
     distributed: Distributed = SINGLE_PROCESS,
 ) -> Outcome:
-    """Train, or go on where the run in `out` stopped, until the budget is spent or a stop is asked for.
+    """Train, or continue where the run in `out` stopped, until the budget is spent or a stop is asked for.
 
-    In a process group all processes call it with the same arguments; rank 0 alone writes.
+    In a process group, all processes call this with the same arguments, and only rank 0 writes.
 
-    Raises ConfigError (no pictures; another configuration or other pictures than the run began with), CheckpointError,
-    and TrainingError (the loss keeps diverging; a full disk).
+    Raises ConfigError if there are no pictures, or if the configuration or the pictures are not those that the run
+    began with. Raises CheckpointError if a checkpoint cannot be used, and TrainingError if the loss keeps diverging or
+    the disk is full.
     """
-    np.finfo(np.float32), np.finfo(np.float64)  # numpy takes stock once, and warns where denormals are gone already
-    torch.set_flush_denormal(True)  # denormals are slow, and mean nothing here
+    np.finfo(np.float32), np.finfo(np.float64)  # NumPy computes these once, and warns if denormals are flushed by then.
+    torch.set_flush_denormal(True)  # Denormals are slow, and do not matter here.
     if (restart or extend) and restarts_of_torchrun():
         raise ConfigError(
             "--restart and --extend would be done again whenever torchrun starts its processes again",

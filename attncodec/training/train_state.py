@@ -1,4 +1,4 @@
-"""What learns: the codec, the average of its weights, and the optimisers."""
+"""The training state is the codec, the average of its weights, and the optimisers."""
 
 import copy
 import warnings
@@ -37,8 +37,8 @@ from attncodec.training.replay import Replay
 from attncodec.training.step_result import StepResult
 
 INITIALISATION_CROPS = 32
-LEVEL_AND_NOISE = 1  # sets their random numbers apart from those of the crops
-EVERYTHING = Phase(share=1.0)  # nothing is frozen
+LEVEL_AND_NOISE = 1  # This keeps the random numbers of level and noise apart from those of crops.
+EVERYTHING = Phase(share=1.0)  # In this phase nothing is frozen.
 # The names of the parameters of each part begin with these.
 PARTS: dict[Part, str] = {
     "analysis": "analysis.",
@@ -48,42 +48,42 @@ PARTS: dict[Part, str] = {
     "context": "prior.",
     "synthesis": "synthesis.",
 }
-AVERAGE_WARMUP = 10  # the average follows closely at first: its decay at step s is at most (1 + s) / (10 + s)
+AVERAGE_WARMUP = 10  # The average follows closely at first: its decay at step s is at most (1 + s) / (10 + s).
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """All that a step depends on beside the state of what learns, on the device."""
+    """Holds everything that a step depends on besides the training state, on the device."""
 
     crops: Tensor  # (B, 3, H, W) uint8
-    quality_index: Tensor  # (B,) int64, of each
-    rd_lambda: Tensor  # (B,) of each
-    seeds: Tensor  # (B,) int64, of the noise of each
+    quality_index: Tensor  # (B,) int64, one for each crop
+    rd_lambda: Tensor  # (B,), one for each crop
+    seeds: Tensor  # (B,) int64; they seed the noise of each crop.
     lr: Tensor  # ()
-    average_weight: Tensor  # () of the new weights in their average
+    average_weight: Tensor  # (); the new weights have this weight in their average.
 
 
 @dataclass
 class TrainState:
-    """All that a checkpoint keeps, and the step that moves it."""
+    """Holds everything that a checkpoint keeps, and takes the training steps."""
 
     config: Config
     device: torch.device
     codec: HyperpriorCodec
     averaged: HyperpriorCodec
     optimisers: Optimisers
-    network: nn.Module  # the codec, in a process group with its gradients averaged over the processes
+    network: nn.Module  # This is the codec; a process group averages its gradients over the processes.
     bf16: bool
     distributed: Distributed
-    replay: Replay[Inputs, StepResult] | None = None  # on a GPU
+    replay: Replay[Inputs, StepResult] | None = None  # Only a GPU replays steps.
     phase: Phase = EVERYTHING
 
     @classmethod
     def build(cls, config: Config, device: torch.device, distributed: Distributed = SINGLE_PROCESS) -> "TrainState":
-        """Build what learns, with weights from the seed; `initialise`, `begin_from` or `restore` must follow."""
+        """Build the training state, with weights from the seed; call `initialise`, `begin_from` or `restore` next."""
         torch.manual_seed(config.train.seed)
-        torch.backends.cudnn.benchmark = True  # crops have one shape
-        torch.backends.cudnn.allow_tf32 = False  # what is not in bf16 needs full float32: see blocks.full_precision
+        torch.backends.cudnn.benchmark = True  # Crops have one shape.
+        torch.backends.cudnn.allow_tf32 = False  # What is not in bf16 needs full float32: see blocks.full_precision.
         codec = build_codec(config.model)
         codec.to(device).to(memory_format=torch.channels_last)
         averaged = copy.deepcopy(codec).requires_grad_(False)
@@ -94,22 +94,21 @@ class TrainState:
         state = cls(
             config, device, codec, averaged, optimisers, in_process_group(codec, distributed), bf16, distributed
         )
-        # A step is not captured where gradients of several processes are averaged within it, nor with MS-SSIM, which
-        # copies its window to the GPU each step.
+        # A step is not captured if it averages the gradients of several processes, or if it uses MS-SSIM, which copies
+        # its window to the GPU in each step.
         if device.type == "cuda" and distributed.size == 1 and not config.train.ms_ssim_share:
             state.replay = Replay(state._train_step, device)
         return state
 
     def initialise(self, crops: Crops) -> None:
-        """Set standard deviations and gains from the pictures, before the first step."""
+        """Set standard deviations and gains from crops of the training pictures, before the first step."""
 
         def initialised() -> dict[str, Tensor]:
             self.codec.initialise(self.to_float(crops.first(INITIALISATION_CROPS)))
             return {name: tensor.cpu() for name, tensor in self.codec.state_dict().items()}
 
-        weights = self.distributed.run_on_rank0(
-            initialised
-        )  # and not found by each: sums differ from machine to machine
+        # Only rank 0 computes them, because sums differ from machine to machine.
+        weights = self.distributed.run_on_rank0(initialised)
         for mine in (self.codec, self.averaged):
             mine.load_state_dict(weights)
 
@@ -119,10 +118,10 @@ class TrainState:
             mine.load_state_dict(codec.state_dict())
 
     def enter(self, number: int, before: int) -> int:
-        """Learn from now on as the phase of this number has it -> the number.
+        """Train as the phase of this number says from now on, and return the number.
 
-        Where the step before was in another one, weights become their averages if some are frozen from now on: the
-        averages are what is sealed.
+        `before` is the number of the last step's phase. If it is another one and some parts are frozen from now on, the
+        weights become their averages, because the averages are sealed.
         """
         phase = self.config.train.phases[number]
         if number != before and phase.frozen:
@@ -141,8 +140,8 @@ class TrainState:
     ) -> StepResult:
         """Take one step on uint8 crops (B, 3, H, W).
 
-        They are those of this process, of `whole_batch` (None: these are all). What is random depends on the seed, the
-        step and the rollback count alone.
+        They are this process's share of a batch of `whole_batch` crops, or the whole batch if that is None. What is
+        random depends only on the seed, the step and the rollback count.
         """
         levels = self.config.model.rd_lambdas
         count = len(crops) if whole_batch is None else whole_batch
@@ -163,7 +162,7 @@ class TrainState:
         return quality_indices, seeds
 
     def _train_step(self, inputs: Inputs, share: float = 1.0) -> StepResult:
-        """Take one step on what is this share of the whole batch."""
+        """Take one step on inputs that are this share of the whole batch."""
         options = self.config.train
         x, bottleneck = self.to_float(inputs.crops), self._bottleneck(inputs)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
@@ -192,14 +191,14 @@ class TrainState:
 
     @staticmethod
     def _rounding(codec: HyperpriorCodec, quality_index: Tensor, rd_lambda: Tensor | float) -> Rounding:
-        """Round as an encoder does for which nothing was measured."""
+        """Return the rounding of an encoder for which nothing was measured."""
         error_bits = DEFAULT_ERROR_WEIGHT * codec.error_bits(quality_index, rd_lambda)
         return Rounding(error_bits.expand(-1, codec.config.latent_channels))
 
     def reconstruct(self, rgb: RGB, quality_index: int) -> tuple[RGB, float]:
-        """Do as `HyperpriorCodec.reconstruct`, with the averaged weights and the rounding of the phase.
+        """Call `HyperpriorCodec.reconstruct` with the averaged weights and the rounding of the phase.
 
-        They are validated by it.
+        Validation uses this.
         """
         if self.phase.rounding == "nearest":
             return self.averaged.reconstruct(rgb, quality_index)
@@ -208,11 +207,11 @@ class TrainState:
         return self.averaged.reconstruct(rgb, quality_index, SKIP_SCALE_INDEX, rounding)
 
     def _apply_gradients(self, lr: Tensor, average_weight: Tensor, taken: Tensor) -> None:
-        """Move the weights by their gradients, and the averaged weights after them, where the step is taken."""
+        """Update the weights by their gradients, and then the averaged weights, if the step is taken."""
         if self.device.type == "cpu":
             if not taken:
                 return
-        else:  # the GPU's kernels look at the flag, so that nobody waits for it
+        else:  # The GPU's kernels read the flag, so that the CPU does not wait for it.
             average_weight = average_weight * taken
             set_found_inf(self.optimisers, (~taken).float())
         set_learning_rate(self.optimisers, lr)
@@ -224,7 +223,7 @@ class TrainState:
         if self.device.type == "cpu":
             torch._foreach_lerp_(averages, weights, float(average_weight))
             return
-        torch._foreach_mul_(averages, 1 - average_weight)  # lerp takes no number that only the GPU knows
+        torch._foreach_mul_(averages, 1 - average_weight)  # Lerp takes no number that only the GPU knows.
         torch._foreach_add_(averages, list(torch._foreach_mul(weights, average_weight)))
 
     def to_float(self, crops: Tensor) -> Tensor:
@@ -232,7 +231,7 @@ class TrainState:
         return to_device(crops, self.device).contiguous(memory_format=torch.channels_last).float().div_(255)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return everything that must be kept to go on."""
+        """Return all tensors that are needed to continue."""
         return {
             **{MODEL + name: tensor for name, tensor in self.codec.state_dict().items()},
             **{AVERAGE + name: tensor for name, tensor in self.averaged.state_dict().items()},
@@ -240,7 +239,7 @@ class TrainState:
         }
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Go on from a checkpoint: the inverse of `tensors`. Raises CheckpointError where it does not fit."""
+        """Continue from a checkpoint: the inverse of `tensors`. Raises CheckpointError if it does not fit."""
         load_weights(self.codec, checkpoint.part(MODEL))
         load_weights(self.averaged, checkpoint.part(AVERAGE))
         load_state_tensors(self.optimisers, checkpoint.part(OPTIMISER))
@@ -249,20 +248,20 @@ class TrainState:
 
 
 def in_process_group(codec: HyperpriorCodec, distributed: Distributed) -> nn.Module:
-    """Average the gradients of a codec over the processes, where there are several."""
+    """Wrap a codec so that its gradients are averaged over the processes, if there are several."""
     if distributed.size == 1:
         return codec
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # newer torch has another name for the last one
+        warnings.simplefilter("ignore", FutureWarning)  # Newer torch has another name for the last argument.
         return nn.parallel.DistributedDataParallel(codec, gradient_as_bucket_view=True, broadcast_buffers=False)
 
 
 def load_weights(codec: HyperpriorCodec, weights: dict[str, Tensor]) -> None:
-    """Load weights of a checkpoint; what one of before did not have yet stays as it is.
+    """Load the weights of a checkpoint; gains of z, which older checkpoints lack, then stay as they are.
 
-    Raises CheckpointError where names or shapes do not fit.
+    Raises CheckpointError if names or shapes do not fit.
     """
-    names = {stored: name for name, stored in STORED_NAMES.items()}  # checkpoints had these names, too
+    names = {stored: name for name, stored in STORED_NAMES.items()}  # Checkpoints had these names, too.
     try:
         codec.load_state_dict({GAIN_Z: codec.log2_gain_z, **{names.get(n, n): tensor for n, tensor in weights.items()}})
     except RuntimeError as error:

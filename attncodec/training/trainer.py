@@ -1,4 +1,4 @@
-"""The training loop, to be read from top to bottom."""
+"""This module is the training loop; it can be read from top to bottom."""
 
 import logging
 import math
@@ -27,23 +27,23 @@ from attncodec.training.validation_log import log_pictures, measure_classic_curv
 logger = logging.getLogger(__name__)
 
 REPORT_EVERY = {"cpu": 20, "cuda": 160}  # steps
-READ_EVERY = {"cpu": 1, "cuda": 16}  # steps; reading what a GPU found means to wait for it
+READ_EVERY = {"cpu": 1, "cuda": 16}  # steps; reading results of a GPU means to wait for it.
 CHECKPOINT_EVERY_S = 120.0
 
 
 class NextMove(IntEnum):
-    """What the trainer does next; rank 0 decides it for all processes."""
+    """Says what the trainer does next; rank 0 decides it for all processes."""
 
     STEP = 0
     VALIDATE = 1
-    FINISH = 2  # the budget is spent, and the last validation follows
-    STOP = 3  # a signal asked for it
+    FINISH = 2  # The budget is spent, and the last validation follows.
+    STOP = 3  # A signal asked for it.
 
 
 class Trainer:
-    """A run under way: what learns, from what, how long, and where it is written down.
+    """Trains the state on the crops until the budget is spent, and records the results.
 
-    recorder: of rank 0; the other processes have none.
+    Only rank 0 has a `recorder`; it is None in the other processes.
     """
 
     def __init__(
@@ -68,10 +68,10 @@ class Trainer:
         self.unread: list[StepResult] = []
         self.unread_since = self.saved_at = time.monotonic()
         self.lr = self.crops_per_s = self.gradient_norm = 0.0
-        self.problems_told = 0  # of pictures that turned out to be damaged
+        self.problems_told = 0  # This counts the damaged pictures that were reported.
 
     def fit(self) -> None:
-        """Train. It ends with a checkpoint where the budget is spent (`progress.finished`), or a stop is asked for."""
+        """Train until the budget is spent (`progress.finished`) or a stop is asked for, then save a checkpoint."""
         self.clock = Clock(self.budget, self.progress)
         self.schedule = Schedule(self.clock, self.config, self.held_out)
         self.display = Display(self.budget, self.clock.spent(), quiet=not self.distributed.is_rank0)
@@ -93,14 +93,15 @@ class Trainer:
                 break
             self.clock.spent()
             if self.progress.finished and self.distributed.is_rank0:
-                self.folder.model.unlink(missing_ok=True)  # of an earlier stop: a kill before sealing must show
-            # Nothing is saved where an error ended the loop: a step may be half done, and the last checkpoint is whole.
+                # This model is of an earlier stop. Without it, a resumed run sees that it was killed before sealing.
+                self.folder.model.unlink(missing_ok=True)
+            # Nothing is saved if an error ended the loop: a step may be half done, and the last checkpoint is whole.
             self._save()
         finally:
             self.display.close()
 
     def _next_move(self) -> tuple[NextMove, float]:
-        """Decide what comes next, and which share of the budget will be spent after it: as rank 0 has it."""
+        """Return the next move, and the share of the budget that is spent after a step; rank 0 decides both."""
         fraction = self.clock.fraction_after_step()
         move = NextMove.FINISH if fraction > 1 else NextMove.VALIDATE if self.schedule.due() else NextMove.STEP
         if self.distributed.any(self.stop.asked):
@@ -120,7 +121,7 @@ class Trainer:
         batch = self.crops.batch_at(progress.step, progress.rollback_count, side)
         count = self.crops.count(side)
         self.unread.append(state.step(progress.step, self.lr, batch, progress.rollback_count, count))
-        # On a GPU this timed a launch, or the compiler; `_read_results` measures the steps themselves.
+        # On a GPU this would time a launch or the compiler, so `_read_results` measures the steps themselves.
         self.clock.tick(timed=self.read_every == 1)
         reporting = progress.step % self.report_every == 0
         reading = progress.step % self.read_every == 0
@@ -140,7 +141,7 @@ class Trainer:
             self.saved_at = time.monotonic()
 
     def _read_results(self) -> None:
-        """Look at the steps since the last time."""
+        """Read the results of the steps since the last time."""
         results = fetch(self.unread) if self.unread else []
         step_s = (time.monotonic() - self.unread_since) / max(len(self.unread), 1)
         if self.unread and self.read_every > 1:
@@ -153,8 +154,9 @@ class Trainer:
         self.unread.clear()
 
     def _validate(self) -> bool:
-        """Validate, and save -> whether it came to an end."""
-        if self.recorder:  # the first time it takes longer than a validation, and says nothing about the next one
+        """Validate, save, and return whether the validation was completed."""
+        # This is not timed: its first call takes longer than a validation, and says nothing about the next one.
+        if self.recorder:
             measure_classic_curves(self.folder, self.recorder, self.held_out, lambda: self.stop.asked)
         start = self.clock.spent()
         row = self._record_validation(self.state.reconstruct, "validation", self.distributed)
@@ -168,9 +170,9 @@ class Trainer:
         return True
 
     def _record_validation(self, reconstruct: Reconstruct, kind: str, distributed: Distributed) -> MetricsRow | None:
-        """Write a row for each of the qualities that are looked at, and one, which is returned, of their means.
+        """Validate, write a row for each quality and a row of their means, and return the latter.
 
-        Returns None, and writes nothing, where a stop was asked for on the way. `distributed`: who takes part.
+        If a stop was asked for meanwhile, writes nothing and returns None. The processes of `distributed` take part.
         """
 
         def stopped() -> bool:
@@ -194,7 +196,7 @@ class Trainer:
         return row
 
     def _report(self) -> None:
-        """Write down what the steps since the last report came to, over all processes."""
+        """Record the means of the steps since the last report, over all processes."""
         problems = list(self.crops.problems.values())
         for problem in self.distributed.collect(problems[self.problems_told :]):
             logger.warning("left out from now on: %s", problem)
@@ -213,7 +215,7 @@ class Trainer:
             self.display.show(skipped=str(self.progress.skipped))
 
     def _keep_best(self, row: MetricsRow) -> None:
-        """Save the averaged weights as the best if their validation says so."""
+        """Save the averaged weights as the best if they have the lowest validation loss so far."""
         if math.isfinite(row.loss) and (self.progress.best_loss is None or row.loss < self.progress.best_loss):
             self.progress.best_loss = row.loss
             if self.distributed.is_rank0:
@@ -238,7 +240,7 @@ class Trainer:
         )
 
     def checkpoint(self) -> Checkpoint:
-        """Return the run as it stands between two steps."""
+        """Return a checkpoint of the run as it is between two steps."""
         return Checkpoint(self.config, self.budget, self.progress, self.state.tensors())
 
     def _save(self) -> None:
@@ -248,7 +250,8 @@ class Trainer:
     def seal(self) -> None:
         """Write the model file, on rank 0.
 
-        That of a finished run is measured on training pictures, and validated, too: a stop shall not wait for it.
+        If the run is finished, its tables are measured on training pictures, and the model is validated. After a stop
+        both are left out, so that nobody waits for them.
         """
         folder, finished = self.folder, self.progress.finished
         best = folder.to_seal(finished)

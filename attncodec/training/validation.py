@@ -1,4 +1,4 @@
-"""Validation: how good the averaged weights are on pictures that are not trained on, and when it is time to look."""
+"""Validation measures the averaged weights on pictures that are not trained on; a schedule says when."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -16,15 +16,16 @@ from attncodec.quality import index_at_share, quality_of_index, rd_lambda_at
 from attncodec.training.data import extend
 from attncodec.training.progress import Clock
 
-SIDE = 512  # pictures are cropped to this at the centre, so that a validation stays short
-QUALITIES = (0.0, 3 / 7, 1.0)  # of the way from the first level to the last: 1, 4 and 8 of 8
+SIDE = 512  # Pictures are cropped to this at the centre, so that a validation stays short.
+QUALITIES = (0.0, 3 / 7, 1.0)  # These are shares of the way from the first level to the last: 1, 4 and 8 of 8.
 
-Reconstruct = Callable[[RGB, int], tuple[RGB, float]]  # a picture, a quality index -> decoded picture, estimated bits
+# It maps a picture and a quality index to the decoded picture and the estimated bits.
+Reconstruct = Callable[[RGB, int], tuple[RGB, float]]
 
 
 @dataclass(frozen=True)
 class Point:
-    """Means over the pictures at one quality (None: over qualities); the decoded pictures stand in their order."""
+    """Holds means over the pictures at one quality (None: over qualities), and the decoded pictures in their order."""
 
     quality: float | None
     loss: float
@@ -34,7 +35,7 @@ class Point:
 
 
 def quality_indices_of(config: Config) -> list[int]:
-    """List the quality indices that are looked at."""
+    """Return the quality indices that are validated, in ascending order."""
     return sorted({index_at_share(share, len(config.model.rd_lambdas)) for share in QUALITIES})
 
 
@@ -45,18 +46,18 @@ def validate(
     stopped: Callable[[], bool],
     distributed: Distributed = SINGLE_PROCESS,
 ) -> list[Point] | None:
-    """Measure the rate (estimated) and the PSNR of 8-bit pictures, at each quality.
+    """Measure the estimated rate and the PSNR of 8-bit pictures, at each quality.
 
-    Returns None where it was stopped between two pictures.
+    Returns None if it was stopped between two pictures.
 
-    Of several processes each does its share of the pictures, and all know all points.
+    Each of several processes does its share of the pictures, and all of them return all points.
     """
     points = []
     for quality_index in quality_indices_of(config):
         mine = [
             None if stopped() else _measure(config, reconstruct, rgb, quality_index)
             for rgb in distributed.shard(pictures)
-        ]  # a process that is stopped still meets the others
+        ]  # A process that is stopped must still take part in `gather`.
         found = [figures for figures in distributed.gather(mine) if figures is not None]
         if len(found) < len(pictures):
             return None
@@ -70,7 +71,7 @@ def validate(
 
 
 def _measure(config: Config, reconstruct: Reconstruct, rgb: RGB, quality_index: int) -> tuple[float, float, float, RGB]:
-    """Measure bpp, distortion, PSNR and the decoded picture."""
+    """Return bpp, distortion, PSNR and the decoded picture."""
     decoded, bits = reconstruct(rgb, quality_index)
     distortion = _distortion(rgb, decoded, config.train.ms_ssim_share)
     return bits / math.prod(rgb.shape[:2]), distortion, psnr_for_means_db(decoded, rgb), decoded
@@ -94,11 +95,12 @@ def mean_of(points: Sequence[Point]) -> Point:
 
 
 class Schedule:
-    """When to validate: evenly spaced over the budget, `train.validations` times at most.
+    """Decides when to validate: evenly spaced over the budget, at most `train.validations` times.
 
-    It is due only once what all validations take is no more than `train.validation_share` of what has been spent.
-    With a budget in time what they took is measured. With one in steps a pixel validated counts as one trained on,
-    whatever it takes, so that a run can be repeated. The last validation comes after the budget, and is no part of it.
+    A validation is due only when all validations, with this one, take no more than `train.validation_share` of what has
+    been spent. With a budget in time, their time is measured. With a budget in steps, a validated pixel counts as much
+    as a trained one, whatever it takes, so that a run can be repeated. The last validation comes after the budget, and
+    is not part of it.
     """
 
     def __init__(self, clock: Clock, config: Config, pictures: Sequence[RGB]) -> None:
@@ -108,7 +110,7 @@ class Schedule:
         self.measured_s: float | None = None
 
     def due(self) -> bool:
-        """Say whether to validate now."""
+        """Return whether to validate now."""
         spent, amount, progress = self.clock.spent(), self.clock.budget.amount, self.clock.progress
         if spent >= amount or spent - progress.validated_at < amount / self.options.validations:
             return False
@@ -116,7 +118,7 @@ class Schedule:
         return share == 1 or progress.validation_cost + self._cost() <= share * spent
 
     def done(self, began: float) -> None:
-        """Note that a validation that began when `began` was spent is over."""
+        """Record that a validation is over, which began when `began` of the budget was spent."""
         spent, progress = self.clock.spent(), self.clock.progress
         if self.clock.budget.unit == "seconds":
             self.measured_s = spent - began

@@ -1,4 +1,4 @@
-"""What a validation leaves to look at: decoded pictures in TensorBoard, and rd.png in the run folder."""
+"""This module logs decoded pictures of a validation to TensorBoard, and draws rd.png in the run folder."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -37,7 +37,7 @@ def log_pictures(
 def measure_classic_curves(
     folder: RunFolder, recorder: Recorder, pictures: Sequence[RGB], stopped: Callable[[], bool]
 ) -> dict[str, Curve] | None:
-    """Measure the curves of the classic codecs, once in a run; None where it was stopped on the way."""
+    """Measure the curves of the classic codecs, once in a run. Returns None if it was stopped meanwhile."""
     if folder.classic_curves.exists():
         curves: dict[str, Curve] = json.loads(folder.classic_curves.read_text())
         return curves

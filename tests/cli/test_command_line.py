@@ -1,4 +1,4 @@
-"""The command line as a user has it: in processes of its own where exit codes and streams matter."""
+"""The command line as a user runs it, in processes of its own where exit codes and streams matter."""
 
 import json
 import os

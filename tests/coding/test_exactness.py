@@ -16,11 +16,11 @@ from attncodec.networks.context import ContextModel
 
 @pytest.fixture(scope="module")
 def checked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
-    """What scripts/check_exact.py finds: files that differ, by variant."""
+    """Return how many files scripts/check_exact.py finds to differ, by variant."""
     import json
 
     folder = tmp_path_factory.mktemp("exact")
-    # Wider than TINY and with larger weights, as trained networks are: float sums come out differently now and then.
+    # The networks are wider than TINY with larger weights, as trained ones are, so that float sums sometimes differ.
     codec = make_codec(TINY.model_copy(update={"latent_channels": 64, "context_width": 192}))
     assert isinstance(codec.prior, ContextModel)
     with torch.no_grad():

@@ -66,7 +66,7 @@ def tensors_of(weight: torch.Tensor, shift: int, bias: int) -> dict[str, torch.T
 
 
 def test_the_worst_input_stays_exact() -> None:
-    """All weights and activations at their limits: the sum is right to the last bit in any order."""
+    """All weights and activations are at their limits, and the sum is right to the last bit in any order."""
     weight = torch.full((1, 512, 1, 1), INTEGER_LIMIT, dtype=torch.int16)
     conv = IntegerConv2d(tensors_of(weight, 24, 2**31 - 1), 0)
     x = torch.full((1, 512, 1, 1), float(INTEGER_LIMIT), dtype=torch.float64)
@@ -76,7 +76,7 @@ def test_the_worst_input_stays_exact() -> None:
 
 
 def test_weights_and_activations_are_two_int8_digits() -> None:
-    """x = 256 high + low, both within +-127, for all that a convolution multiplies: so int8 products can carry it."""
+    """A convolution multiplies only x = 256 high + low, both within +-127, so int8 products can compute it."""
     x = torch.arange(-INTEGER_LIMIT, INTEGER_LIMIT + 1)
     high = torch.div(x + 128, 256, rounding_mode="floor")
     low = x - 256 * high

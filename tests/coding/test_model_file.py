@@ -1,4 +1,4 @@
-"""Model format 4, and the golden files, which decode for ever."""
+"""Model format 4, and the golden files, which must always decode."""
 
 import json
 import struct
@@ -29,7 +29,7 @@ from attncodec.container import unpack
 from attncodec.errors import CheckpointError
 from attncodec.pictures import read_rgb
 
-DATA = Path(__file__).parents[1] / "data"  # a model of before z had gains, and in `levels` one with all parts
+DATA = Path(__file__).parents[1] / "data"  # its model is from before z had gains; that in `levels` has all parts
 GOLDEN = json.loads((DATA / "golden.json").read_text())
 NAMES = sorted(GOLDEN["latents_sha256"])
 
@@ -40,8 +40,8 @@ def golden() -> SealedCodec:
 
 
 def assert_decodes(codec: SealedCodec, name: str, folder: Path = DATA) -> None:
-    """To the latents of old, exactly, and to their picture: the synthesis is floats, so within 1 of 255, for all but a
-    thousandth of the samples."""
+    """Assert that a file decodes exactly to its golden latents, and to its picture within 1 of 255, except for a
+    thousandth of the samples, because the synthesis runs in floats."""
     data, golden = (folder / f"{name}.atc").read_bytes(), json.loads((folder / "golden.json").read_text())
     assert codec.header.decoder_id.hex() == golden["decoder_id"]
     decoder = PictureDecoder(codec, unpack(data))
@@ -145,7 +145,7 @@ def test_golden_pictures_are_small() -> None:
 def test_a_field_in_the_wrong_section_is_refused_though_the_digests_hold(
     golden: SealedCodec, tmp_path: Path, section: str, field: str
 ) -> None:
-    """What stands in `encoder` is no part of the identity, so it must not reach the decoder."""
+    """The decoder_id does not cover the `encoder` section, so that section must not reach the decoder."""
     meta = json.loads(json.dumps(golden.header.meta))
     other = "decoder" if section == "encoder" else "encoder"
     meta[section][field] = meta[other][field]

@@ -12,7 +12,7 @@ from attncodec.networks.priors import SYMBOL_LIMIT
 
 
 class Coder:
-    """One group of symbols as one stream."""
+    """Codes one group of symbols as one stream."""
 
     def __init__(self) -> None:
         self.tables = TableSet(gaussian_tables())
@@ -35,7 +35,7 @@ def coder() -> Coder:
 
 
 def sample(count: int, seed: int = 0) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Symbols about as wide as their tables say, one in fifty far outside."""
+    """Return symbols about as wide as their tables say, of which one in fifty lies far outside."""
     rng = np.random.default_rng(seed)
     index = rng.integers(0, 256, count).astype(np.uint8)
     scale = 2 ** ((index - 70.0) / 22)
@@ -58,7 +58,7 @@ def test_the_extreme_symbols_come_back(coder: Coder) -> None:
 
 
 def test_the_words_are_golden(coder: Coder) -> None:
-    """The file format: a change here is a new version of the container."""
+    """The words are part of the file format, so a change here needs a new version of the container."""
     symbols = np.array([0, 3, -2, 40, 0, -1, 7, 300], np.int32)
     index = np.array([0, 90, 90, 200, 10, 50, 120, 0], np.uint8)
     assert coder.encode(symbols, index).hex() == "20eaf3ff7264813b"
@@ -76,8 +76,8 @@ def test_the_bits_of_a_symbol_are_those_of_its_entry_and_its_escape(coder: Coder
     expected = [
         PRECISION - np.log2(row[-low]),
         PRECISION - np.log2(row[0]),
-        PRECISION - np.log2(row[-1]) + 1 + 1,  # a side, and distance 1
-        PRECISION - np.log2(row[-1]) + 1 + 4 + 3,  # a side, and distance 8
+        PRECISION - np.log2(row[-1]) + 1 + 1,  # the side takes 1 bit, and distance 1 takes 1
+        PRECISION - np.log2(row[-1]) + 1 + 4 + 3,  # the side takes 1 bit, and distance 8 takes 7
     ]
     assert coder.tables.bits(symbols, np.full(4, 70, np.uint8)) == pytest.approx(expected)
 
@@ -105,7 +105,7 @@ def test_a_stream_of_the_wrong_length_is_refused(coder: Coder, change: Callable[
 
 
 def test_constriction_uses_exactly_the_stored_weights() -> None:
-    """coding.md's recipe: w - 1 makes constriction's quantisation the identity."""
+    """By the recipe of coding.md, w - 1 makes constriction's quantisation the identity."""
     import constriction
 
     rng = np.random.default_rng(0)

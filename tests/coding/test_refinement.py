@@ -15,7 +15,7 @@ RGB = photo(96, 128, 3)
 
 
 def loss_at(sealed: SealedCodec, effort: int) -> float:
-    """bpp + lambda 255^2 MSE of the real file."""
+    """Return bpp + lambda 255^2 MSE of the real file."""
     encoder = PictureEncoder(sealed, RGB, effort)
     encoder.encode(Target(quality=2))
     return encoder.loss(128)
@@ -42,7 +42,7 @@ def test_a_target_is_met_after_refinement_too(sealed: SealedCodec) -> None:
     encoder = PictureEncoder(sealed, RGB, effort=1)
     container = encoder.encode(Target(bytes=limit))
     assert limit * 0.98 - 16 <= len(pack(container)) <= limit
-    assert container.quality_index >= 128  # what the effort saved buys quality
+    assert container.quality_index >= 128  # the bits that the effort saved give more quality
 
 
 def test_refinement_repeats_and_keeps_what_it_began_with_where_nothing_is_better(sealed: SealedCodec) -> None:
@@ -57,7 +57,7 @@ def test_refinement_repeats_and_keeps_what_it_began_with_where_nothing_is_better
 
 
 def test_the_gradient_of_the_context_is_that_of_the_bits_of_other_latents(sealed: SealedCodec) -> None:
-    """Of the last step nothing is expected, so its latents have none; against finite differences elsewhere."""
+    """Nothing is predicted from the latents of the last step, so they have no gradient."""
     at = torch.tensor([128])
     codec = sealed.dequantised
     with torch.no_grad():
@@ -70,7 +70,7 @@ def test_the_gradient_of_the_context_is_that_of_the_bits_of_other_latents(sealed
         return float(bottleneck.bits.detach()), torch.autograd.grad(bottleneck.bits, known)[0]
 
     _, gradient = bits(y)
-    first = gradient[0, :6, ::2, ::2]  # the first quarter of the channels goes first at the first corner of a cell
+    first = gradient[0, :6, ::2, ::2]  # the first quarter of the channels starts at the first corner of a cell
     last = gradient[0, :6, 1::2, ::2]
     assert first.abs().max() > 0 and not last.any()
 

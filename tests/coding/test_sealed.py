@@ -112,7 +112,7 @@ def test_a_pickle_is_refused_and_not_executed(tmp_path: Path) -> None:
 
 
 def rewritten(model_file: Path, path: Path, **changes: Any) -> Path:
-    """The model file with other values in its JSON."""
+    """Write the model file with other values in its JSON, and return the path."""
     data = model_file.read_bytes()
     length = struct.unpack("<Q", data[:8])[0]
     header = json.loads(data[8 : 8 + length])

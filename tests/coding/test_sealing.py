@@ -22,7 +22,7 @@ def measured(codec: HyperpriorCodec) -> SealedCodec:
 
 
 def loss(codec: SealedCodec) -> float:
-    """bpp + lambda 255^2 MSE of real files of pictures that nothing was measured on."""
+    """Return bpp + lambda 255^2 MSE of real files, summed over pictures that nothing was measured on."""
     total = 0.0
     for seed in range(30, 34):
         encoder = PictureEncoder(codec, photo(128, 160, seed))

@@ -27,7 +27,7 @@ def test_the_highest_quality_is_taken_where_none_is_large_enough(name: str) -> N
 
 
 def test_jpeg_is_the_better_of_both_subsamplings() -> None:
-    """Fine colour in one picture, none in the other."""
+    """One picture has fine colour, and the other has none."""
     codec = CLASSIC["jpeg"]
     colourful = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
     for rgb in (colourful, photo(64, 64)):

@@ -1,4 +1,4 @@
-"""The scorers against independent implementations, and the identities between them."""
+"""The scorers, compared with independent implementations, and the identities between them."""
 
 import math
 
@@ -44,7 +44,7 @@ def test_dot_is_torch_s_scaled_dot_product_attention(mask: Tensor | None, need_w
 
 
 def ratio(q: Tensor, k: Tensor, v: Tensor, sigma: Tensor) -> Tensor:
-    """Nadaraya and Watson's estimate as they wrote it, pair by pair; sigma (heads,)."""
+    """Compute the estimate of Nadaraya and Watson as they wrote it, pair by pair; sigma has the shape (heads,)."""
     distance = (q[..., :, None, :] - k[..., None, :, :]).square().sum(-1)
     kernel = torch.exp(-distance / (2 * sigma[:, None, None] ** 2))
     return (kernel[..., None] * v[..., None, :, :]).sum(-2) / kernel.sum(-1, keepdim=True)
@@ -116,13 +116,14 @@ def test_additive_learns_alike_in_chunks_and_at_once(monkeypatch: pytest.MonkeyP
 
 
 def apart(kind: str) -> tuple[nn.Module, Tensor, Tensor]:
-    """A scorer, and queries and keys in each row of which one score is at least 50 above all others."""
+    """Return a scorer, queries and keys, so that one score of each query is at least 50 above all others."""
     one_hot = torch.eye(KEYS)[None, None]
     if kind == "kernel":
-        return Kernel(1, 0.1), one_hot, one_hot  # distances of sqrt(2) are scores of -100
+        return Kernel(1, 0.1), one_hot, one_hot  # distances of sqrt(2) give scores of -100
     if kind == "dot":
-        return Dot(), 20 * one_hot, 20 * one_hot  # 400 / sqrt(7), and 0
-    made = Additive(1, KEYS, KEYS, KEYS)  # sum over c of -60 tanh(20 [c = i] + 20 [c = j]): -60 at i = j, else -120
+        return Dot(), 20 * one_hot, 20 * one_hot  # the scores are 400 / sqrt(7) and 0
+    # A score is the sum over c of -60 tanh(20 [c = i] + 20 [c = j]), which is -60 at i = j, and -120 elsewhere.
+    made = Additive(1, KEYS, KEYS, KEYS)
     with torch.no_grad():
         made.query.copy_(20 * torch.eye(KEYS))
         made.key.copy_(20 * torch.eye(KEYS))
@@ -194,7 +195,7 @@ def test_lengths_may_differ_from_query_to_query() -> None:
 
 @pytest.mark.parametrize("kind", SCORERS)
 def test_pooling_one_set_by_itself_is_self_attention(kind: str) -> None:
-    """Each head apart, by hand."""
+    """The expected result treats each head on its own."""
     x = tokens(B, KEYS, HEADS * D)
     made = scorer(kind)
     out, weights = attention_pooling(made, x, x, x, HEADS)
@@ -205,7 +206,7 @@ def test_pooling_one_set_by_itself_is_self_attention(kind: str) -> None:
 
 
 def test_a_bandwidth_learned_by_leave_one_out_beats_the_mean_and_a_bandwidth_of_one() -> None:
-    """y = 2 sin(x) + x^0.8 + noise, as kernel regression is taught."""
+    """The data are y = 2 sin(x) + x^0.8 + noise, an example by which kernel regression is taught."""
     rng = np.random.default_rng(0)
 
     def sample(count: int) -> tuple[Tensor, Tensor]:

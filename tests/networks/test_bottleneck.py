@@ -43,7 +43,7 @@ def test_a_dear_error_leaves_symbols_alone_and_a_cheap_one_pulls_them_to_zero() 
 
 
 def test_an_error_is_taken_from_the_mean_of_what_gets_the_symbol() -> None:
-    """With the mean of symbol 1 at 0.51, 0.51 has no error there, and is worth its bits; at 1 it is not."""
+    """If the mean of symbol 1 is 0.51, coding 0.51 as 1 has no error and is worth its bits; if it is 1, it is not."""
     values = torch.zeros(NUM_SCALES, 4)
     values[:, 1] = -0.49
     assert chosen(6.0)[0, 0, 0, 1] == 0
@@ -91,6 +91,6 @@ def test_the_rate_of_encoded_latents_has_a_gradient_for_means_and_scales() -> No
     for_mean, for_index = torch.autograd.grad(bottleneck.bits.sum(), (mean, scale_index), retain_graph=True)
     coded = y_hat.detach() != 0
     assert (for_mean[coded] != 0).all() and (for_index != 0).all()
-    assert torch.equal(torch.sign(for_mean[coded]), -torch.sign(RESIDUAL[coded]))  # a mean nearer to it is cheaper
+    assert torch.equal(torch.sign(for_mean[coded]), -torch.sign(RESIDUAL[coded]))  # a nearer mean costs fewer bits
     (of_error,) = torch.autograd.grad(y_hat.sum(), mean)
     assert torch.equal(of_error, torch.ones_like(mean))

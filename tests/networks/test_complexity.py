@@ -28,7 +28,7 @@ def test_the_integer_networks_stay_small() -> None:
 
 def test_the_large_model_fits_64_mb() -> None:
     costs = complexity(load_config(ROOT / "configs" / "large.yaml").model)
-    assert 2 * sum(count for _, count in costs.values()) < 60e6  # two bytes for a weight, and the tables
+    assert 2 * sum(count for _, count in costs.values()) < 60e6  # a weight takes two bytes, and tables need room
 
 
 def test_the_networks_of_the_default_configuration_are_those_of_an_empty_one() -> None:
@@ -40,7 +40,7 @@ def test_the_tiny_model_decodes_with_at_most_15_kmac() -> None:
 
 
 def test_a_count_by_hand_agrees() -> None:
-    """The hyper analysis: 1x1 at stride 16, 1x1 of four times the width at 32, 3x3 at 32, and the same 1x1 at 64."""
+    """The hyper analysis is 1x1 at stride 16, 1x1 of four times the width at 32, 3x3 at 32, and the same 1x1 at 64."""
     channels, width = TINY.latent_channels, TINY.hyper_channels
     by_hand = channels * width / 16**2 + (4 + 9) * width**2 / 32**2 + 4 * width**2 / 64**2
     cost, parameters = complexity(TINY)["hyper_analysis"]
@@ -48,7 +48,7 @@ def test_a_count_by_hand_agrees() -> None:
     assert parameters == channels * width + 17 * width**2 + 4 * width
 
 
-# Multiplications of a token in the weights, for a window of 64 tokens and C channels in 4 heads; additive: h = 16.
+# Each kind takes these multiplications a token, in windows of 64 tokens, with C channels in 4 heads. Additive: h = 16.
 BY_HAND = {
     "none": lambda c: 0,
     "dot": lambda c: 4 * c**2 + 2 * 64 * c,

@@ -23,9 +23,9 @@ def test_each_quadtree_step_codes_every_position_and_every_channel() -> None:
 
 @pytest.mark.parametrize("step", range(4))
 def test_what_is_coded_later_changes_nothing_that_is_known_before(step: int) -> None:
-    """Causality: a change of latents of a step leaves the expectations of its own and of all earlier steps alone, and
-    changes those of every later one."""
-    codec, channel = make_codec(), 20  # of the last quarter of the channels
+    """The model is causal: other latents of a step do not change the means of its own and of all earlier steps, and
+    they change those of every later one."""
+    codec, channel = make_codec(), 20  # channel 20 is in the last quarter of the channels
     seen: list[list[torch.Tensor]] = []
 
     class Spy(RoundBottleneck):
@@ -41,7 +41,7 @@ def test_what_is_coded_later_changes_nothing_that_is_known_before(step: int) -> 
         other[:, channel, row::2, column::2] = 50.0
         for given in (y, other):
             seen.append([])
-            codec.transmit(Spy(), at, given, z)  # with the same side information
+            codec.transmit(Spy(), at, given, z)  # both have the same side information
     assert 4 * channel + 2 * row + column in coding_order(TINY.context, TINY.latent_channels)[step].tolist()
     for number, (before, after) in enumerate(zip(*seen, strict=True)):
         assert torch.equal(before, after) == (number <= step), number

@@ -24,7 +24,7 @@ SIZES = [(1, 1), (7, 300), (513, 257), (300, 7), (16, 16), (17, 64), (65, 63)]
 def through_all_bottlenecks(
     sealed: SealedCodec, rgb: NDArray[Any], quality_index: int, skip_below: int = SKIP_SCALE_INDEX
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """y_hat of rounding, encoding and decoding."""
+    """Return y_hat of rounding, encoding and decoding."""
     codec, at = sealed.codec, torch.tensor([quality_index])
     with torch.inference_mode():
         y = codec.encode(to_tensor(rgb), at)

@@ -3,7 +3,8 @@ import torch
 
 from attncodec.networks.noise import STREAM_BITS, uniform
 
-FIRST_OF_1234567 = (6457827717110365317, 3203168211198807973, 9817491932198370423)  # of SplitMix64, as published
+# These are the first numbers of SplitMix64 for this seed, as published.
+FIRST_OF_1234567 = (6457827717110365317, 3203168211198807973, 9817491932198370423)
 
 
 def test_numbers_are_those_of_splitmix64() -> None:
@@ -22,7 +23,7 @@ def test_a_row_depends_on_its_seed_and_its_stream_alone() -> None:
 
 def test_a_stream_begins_2_to_the_40_numbers_after_the_one_before() -> None:
     gamma = 0x9E3779B97F4A7C15
-    shifted = (5 + (gamma << STREAM_BITS)) % 2**64  # where stream 1 of seed 5 begins
+    shifted = (5 + (gamma << STREAM_BITS)) % 2**64  # stream 1 of seed 5 begins here
     seed = shifted - 2**64 if shifted >= 2**63 else shifted
     assert torch.equal(uniform(torch.tensor([seed]), 0, (9,)), uniform(torch.tensor([5]), 1, (9,)))
 

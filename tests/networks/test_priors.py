@@ -45,7 +45,7 @@ def test_gaussian_bits_agree_with_compressai(learned: LearnedPrior) -> None:
     likelihood = GaussianConditional(None)._likelihood(y, scale, mean).clamp_min(1e-9)
     ours = gaussian_bits(y - mean, index_of(scale))
     assert torch.allclose(ours[likelihood > 1e-2], -torch.log2(likelihood)[likelihood > 1e-2], atol=5e-3)
-    assert (ours < -torch.log2(likelihood) + 1e-3).all()  # the tail makes nothing dearer by more than its share
+    assert (ours < -torch.log2(likelihood) + 1e-3).all()  # the tail adds no more bits than its share
 
 
 def test_impossible_symbols_cost_a_finite_number_of_bits_and_still_teach() -> None:
@@ -81,7 +81,7 @@ def test_the_learned_prior_is_compressai_s(learned: LearnedPrior) -> None:
     bottleneck.load_state_dict(learned.bottleneck.state_dict(), strict=False)
     z = torch.randn(2, 8, 3, 5).round()
     with torch.no_grad():
-        bottleneck.quantiles[:, :, 1] = 0  # without medians
+        bottleneck.quantiles[:, :, 1] = 0  # our prior has no medians
         _, likelihood = bottleneck.eval()(z)
     assert torch.allclose(learned.bits(z, side_of(z)), -torch.log2(likelihood), atol=1e-3)
 

@@ -1,4 +1,4 @@
-"""The block around the scorers: windows, padding, and what every kind in the slot must keep to."""
+"""The block around the scorers: windows, padding, and what holds for every kind of attention."""
 
 import pickle
 import subprocess
@@ -18,12 +18,12 @@ SIZES = [(1, 1), (8, 8), (5, 19), (16, 24), (3, 8)]
 
 
 def block(kind: AttentionKind, window: int = 4, shifted: bool = False) -> WindowAttention:
-    """Shaken, so that it is not the identity."""
+    """Build a block and shake its weights, so that it is not the identity."""
     torch.manual_seed(2)
     made = build_attention(AttentionConfig(kind=kind, heads=2, window=window), 16, shifted=shifted)
     assert isinstance(made, WindowAttention)
     nn.init.normal_(made.project.weight, 0, 0.3)
-    nn.init.normal_(made.norm.bias, 0, 0.3)  # else padding, which is zero, would look like any token
+    nn.init.normal_(made.norm.bias, 0, 0.3)  # otherwise padding, which is zero, would look like any token
     return made
 
 
@@ -32,7 +32,7 @@ def noise(*shape: int) -> Tensor:
 
 
 def among_themselves(made: WindowAttention, x: Tensor) -> Tensor:
-    """The block on a piece of map (B, C, h, w) all of whose tokens see each other, without windows or masks."""
+    """Apply the block to a piece of map (B, C, h, w) whose tokens all see each other, without windows or masks."""
     normal = made.norm(x.permute(0, 2, 3, 1)).flatten(1, 2)
     q, k, v = (normal @ layer.weight[..., 0, 0].T for layer in (made.query, made.key, made.value))
     out = attention_pooling(made.scorer, q, k, v, made.heads)[0]
@@ -95,7 +95,7 @@ def test_a_window_as_large_as_the_map_is_global_attention(
 
 @pytest.mark.parametrize("kind", WINDOWED)
 def test_padded_tokens_change_nothing(kind: AttentionKind) -> None:
-    """At the edges windows are cut off, and their tokens see each other as if there were no padding."""
+    """Windows are cut off at the edges, and their tokens see each other as if there were no padding."""
     x = noise(2, 16, 6, 11)
     made = block(kind, window=4)
     out = made(x)
@@ -151,8 +151,8 @@ def test_projections_go_to_muon_and_all_else_to_adamw(kind: AttentionKind) -> No
 
 
 def peak_gib(kind: AttentionKind, batch: int, side: int) -> float:
-    """Largest resident memory of a process that takes two training steps of configs/default.yaml, all of it counted:
-    interpreter, libraries, weights and optimisers too."""
+    """Return the largest resident memory of a process that takes two training steps of configs/default.yaml, all of it
+    counted: interpreter, libraries, weights and optimisers too."""
     script = (
         "import torch\n"
         "from pathlib import Path\n"
@@ -177,7 +177,7 @@ def test_a_training_step_fits_in_4_gib_at_batch_8_of_256_x_256(kind: AttentionKi
 
 
 def test_the_additive_block_keeps_no_features_of_pairs() -> None:
-    """What autograd keeps for the backward pass of the block, counted tensor by tensor."""
+    """The test counts, tensor by tensor, what autograd keeps for the backward pass of the block."""
     made = block("additive", window=8)
     kept: dict[int, int] = {}
 
@@ -189,4 +189,4 @@ def test_the_additive_block_keeps_no_features_of_pairs() -> None:
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         made(x)
     pairs = 2 * 32 * 32 * 64 * made.heads
-    assert sum(kept.values()) < 4 * pairs * 4  # a few floats to a pair, and not 16 features
+    assert sum(kept.values()) < 4 * pairs * 4  # it keeps a few floats for each pair, not 16 features

@@ -1,4 +1,4 @@
-"""Every kind of attention through the whole of it: trained, sealed, written and read."""
+"""Every kind of attention from end to end: trained, sealed, written and read."""
 
 import subprocess
 import sys

@@ -33,8 +33,8 @@ from attncodec.training.train_state import TrainState
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),
-    pytest.mark.timeout(300),  # the compiler takes its time
-    pytest.mark.filterwarnings("ignore"),  # of the compiler's own
+    pytest.mark.timeout(300),  # the compiler is slow
+    pytest.mark.filterwarnings("ignore"),  # the compiler gives warnings of its own
 ]
 GPU = torch.device("cuda", 0)
 
@@ -61,7 +61,7 @@ def test_crops_cut_on_the_gpu_are_those_cut_in_memory(quick_config: Config) -> N
     for step in range(8):
         batch = there.batch_at(step)
         assert batch.device == GPU
-        assert (batch.cpu().int() - here.batch_at(step)).abs().max() <= 2  # where a crop is reduced
+        assert (batch.cpu().int() - here.batch_at(step)).abs().max() <= 2  # reduced crops may differ a little
 
 
 def test_a_codec_says_on_the_gpu_what_it_says_on_the_cpu(quick_config: Config) -> None:
@@ -96,7 +96,7 @@ def taken(state: TrainState, steps: range, count: int = 2) -> None:
 
 
 def assert_same(one: TrainState, other: TrainState) -> None:
-    """Weights and their averages, but for rounding: kernels that add in any order are among them."""
+    """Assert that weights and their averages are equal except for rounding, as some kernels add in any order."""
     for mine, theirs in ((one.codec, other.codec), (one.averaged, other.averaged)):
         difference = [(a - b).norm() for a, b in zip(mine.parameters(), theirs.parameters(), strict=True)]
         size = [b.norm() for b in theirs.parameters()]
@@ -104,7 +104,7 @@ def assert_same(one: TrainState, other: TrainState) -> None:
 
 
 def test_replayed_steps_do_what_single_kernels_do(quick_config: Config) -> None:
-    """Also where the batch changes, and where an earlier state is gone back to."""
+    """This also holds where the batch changes, and after a return to an earlier state."""
     config = changed(quick_config, compile=False, precision="float32")
     replayed, single = begun(config), begun(config)
     single.replay = None
@@ -117,7 +117,7 @@ def test_replayed_steps_do_what_single_kernels_do(quick_config: Config) -> None:
         taken(state, range(6, 12), count=3)
         of_its_own = {
             name: tensor.clone() for name, tensor in kept.items()
-        }  # optimisers go on with what they are given
+        }  # optimisers change the tensors that they load
         state.restore(Checkpoint(config, Budget.parse("9"), Progress(), of_its_own))
     assert_same(replayed, single)
     before = [parameter.clone() for parameter in single.averaged.parameters()]
@@ -161,7 +161,7 @@ def test_a_step_is_captured_while_threads_move_crops(quick_config: Config) -> No
 def test_a_step_that_is_not_finite_moves_nothing(
     quick_config: Config, monkeypatch: pytest.MonkeyPatch, bad: int
 ) -> None:
-    """Whether its kernels are launched one by one or replayed."""
+    """This holds whether its kernels are launched one by one or replayed."""
     state = begun(changed(quick_config, compile=False))
     for step in range(bad):
         assert state.step(step, 1e-3, crops().to(GPU)).taken
@@ -179,7 +179,7 @@ def test_a_step_that_is_not_finite_moves_nothing(
 
 def test_what_cannot_be_captured_is_taken_as_it_comes(caplog: pytest.LogCaptureFixture) -> None:
     def take(batch: Pair) -> Pair:
-        return Pair(batch.x * float(batch.x.sum()))  # waits for the GPU
+        return Pair(batch.x * float(batch.x.sum()))  # float() waits for the GPU
 
     replay = Replay(take, GPU)
     for step in range(BEFORE + 3):

@@ -88,7 +88,7 @@ def test_crops_are_pieces_of_the_pictures_flipped_every_way() -> None:
 
 def test_half_of_the_crops_are_reduced_where_the_picture_has_room() -> None:
     stripes = np.zeros((200, 160, 3), np.uint8)
-    stripes[:, ::2] = 255  # which vanish where they are reduced by much
+    stripes[:, ::2] = 255  # the stripes vanish where a crop is reduced by much
     one = crops_of([kept("x", stripes)], batch=1)
     plain = np.mean([set(one.batch_at(step).unique().tolist()) == {0, 255} for step in range(400)])
     assert plain == pytest.approx(0.5, abs=0.06)
@@ -132,7 +132,7 @@ def test_larger_crops_are_fewer_for_about_as_many_pixels() -> None:
 
 
 def strange_pictures(folder: Path, large: tuple[int, int]) -> int:
-    """A folder of all kinds of pictures, one of them large and one file damaged -> how many are good."""
+    """Fill a folder with all kinds of pictures, one of them large and one damaged, and return how many are good."""
     folder.mkdir()
     grey, rgb = Image.fromarray(photo(90, 80)[..., 0]), Image.fromarray(photo(90, 80))
     pictures = {
@@ -199,7 +199,7 @@ def test_without_a_cache_damage_is_met_on_the_way_and_repeats(tmp_path: Path) ->
 
 
 def pack(folder: Path, shard: Path) -> None:
-    """The files of a folder, and what a shard may hold besides pictures."""
+    """Pack the files of a folder, and other things that a shard may hold besides pictures."""
     with tarfile.open(shard, "w") as tar:
         for path in sorted(folder.iterdir()):
             tar.add(path, f"set/{path.name}")
@@ -321,7 +321,7 @@ def test_pictures_are_kept_on_a_gpu_only_where_there_is_one() -> None:
 
 
 def test_pictures_on_a_gpu_leave_memory_for_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where all pictures shall be there: with a GPU that has room for ten, eight go there."""
+    """This also holds if all pictures are to be on the GPU: if it has room for ten, eight are put there."""
     rgb = photo(64, 64)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10 * rgb.nbytes, 10 * rgb.nbytes))
     crops = crops_of([kept(str(number), rgb) for number in range(12)], batch=1)

@@ -26,8 +26,9 @@ class Runs:
     def __init__(self, folder: Path, pictures: Path) -> None:
         self.folder, self.config = folder, folder / "tiny.yaml"
         model = "\n".join("  " + line for line in dump_yaml(TINY).splitlines())
-        # Sums in another order differ by 1e-7, until a latent lies so near the middle of two integers that it goes to
-        # the other one: of so few latents one is 4e-5 of the loss. At 5e-4 none does in the steps that are compared.
+        # Sums in another order differ by 1e-7, until a latent lies so near the middle of two integers that it rounds to
+        # the other one. There are so few latents that this changes the loss by 4e-5. At a learning rate of 5e-4 it does
+        # not happen in the steps that are compared.
         train = "train: {batch: 4, warmup: 1, precision: float32, lr: 5.0e-4, validations: 4, validation_share: 1}"
         self.config.write_text(f"model:\n{model}\ndata: {{train: {pictures}, crop: 64}}\n{train}\n")
 
@@ -46,7 +47,7 @@ class Runs:
         return load_checkpoint(self.folder / name / "checkpoints" / "last.safetensors")
 
     def wait_for(self, name: str, process: subprocess.Popen[str], kept: str = "best") -> None:
-        """Until that checkpoint is there."""
+        """Wait until that checkpoint exists."""
         deadline = time.monotonic() + STARTING_S
         while not (self.folder / name / "checkpoints" / f"{kept}.safetensors").exists():
             assert time.monotonic() < deadline and process.poll() is None
@@ -59,13 +60,13 @@ def runs(tmp_path: Path, pictures: Path) -> Runs:
 
 
 def process_of_rank(agent: subprocess.Popen[str], rank: int) -> int:
-    """The process that torchrun started as this rank."""
+    """Return the id of the process that torchrun started as this rank."""
     for path in Path("/proc").glob("[0-9]*"):
         try:
             parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
             if parent == agent.pid and f"RANK={rank}".encode() in (path / "environ").read_bytes().split(b"\0"):
                 return int(path.name)
-        except (OSError, IndexError):  # it is gone
+        except (OSError, IndexError):  # the process has ended
             continue
     raise AssertionError(f"no process of rank {rank}")
 

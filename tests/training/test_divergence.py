@@ -29,7 +29,7 @@ def watched(losses: list[float | None]) -> Progress:
 
 
 def noisy(count: int, level: float, seed: int = 0, spread: float = 0.7) -> list[float]:
-    """Losses as batches of one crop give them."""
+    """Return losses such as those of batches of one crop."""
     return list(level * np.exp(np.random.default_rng(seed).normal(0, spread, count)))
 
 

@@ -45,7 +45,7 @@ def base(context: str = "quadtree") -> HyperpriorCodec:
 
 
 def losses(codec: HyperpriorCodec) -> list[float]:
-    """bpp + lambda 255^2 MSE at three qualities."""
+    """Return bpp + lambda 255^2 MSE at three qualities."""
     rgb, found = photo(150, 200), []
     for quality_index in (64, 128, 192):
         decoded, bits = codec.reconstruct(rgb, quality_index)
@@ -69,8 +69,8 @@ def test_a_codec_without_context_grows_too() -> None:
 
 @pytest.mark.parametrize("kind", list(LARGER))
 def test_everything_that_is_new_learns(kind: str, quick_config: Config) -> None:
-    """After a few steps the weights have moved that were not there before, but for what reads new channels of z: they
-    are zero until their gains have risen."""
+    """All new weights have moved after a few steps, except those that read new channels of z, which are zero until
+    their gains have risen."""
     config = quick_config.model_copy(update={"model": BASE.model_copy(update=LARGER[kind])})
     state, source = TrainState.build(config, CPU), base()
     state.begin_from(grow(source, config.model))
@@ -86,7 +86,7 @@ def test_everything_that_is_new_learns(kind: str, quick_config: Config) -> None:
     assert parameters
     for name, parameter in parameters.items():
         moved = (parameter.detach() != before[name])[new[name]].float().mean()
-        assert moved > 0.25, (name, float(moved))  # some ReLUs are shut
+        assert moved > 0.25, (name, float(moved))  # some ReLUs are inactive
 
 
 def test_a_grown_codec_is_sealed_and_its_silent_channels_cost_nothing() -> None:
@@ -157,7 +157,7 @@ def test_training_grows_a_model_and_says_what_is_new(
 
 
 def test_a_model_without_gains_of_z_gets_them(sealed: SealedCodec, tmp_path: Path, quick_config: Config) -> None:
-    data = Path(__file__).parent.parent / "data" / "tiny.safetensors"  # of before there were any
+    data = Path(__file__).parent.parent / "data" / "tiny.safetensors"  # it has no gains of z
     config = changed(quick_config, init=str(data)).model_copy(update={"model": networks_of(data)})
     found = load_initial(config)
     assert "gains of z" in found.new and not found.codec.log2_gain_z.any()
@@ -176,7 +176,7 @@ def test_without_a_model_section_the_networks_are_those_of_the_file(tmp_path: Pa
 
 
 def test_a_kind_of_attention_that_is_given_stands_in_all_places(tmp_path: Path) -> None:
-    codec = make_codec(BASE)  # which has one of its own for each place of the analysis
+    codec = make_codec(BASE)  # its analysis has another kind in each place
     seal(codec, {}).save(tmp_path / "model.safetensors")
     (tmp_path / "a.yaml").write_text("")
     init = f"train.init={tmp_path / 'model.safetensors'}"

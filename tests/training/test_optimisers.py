@@ -53,7 +53,7 @@ def test_a_step_told_of_on_the_device_that_its_gradient_is_bad_moves_nothing() -
     optimisers = build_optimisers(codec, 1e-2, bf16=False)
     muon = optimisers["muon"]
     assert isinstance(muon, Muon)
-    muon.reuse = 1  # as on a GPU; a CPU looks at the gradient first, and takes no step
+    muon.reuse = 1  # this is as on a GPU; a CPU looks at the gradient first, and takes no step
 
     def step(gradient: float, found_inf: float) -> dict[str, torch.Tensor]:
         for number, parameter in enumerate(codec.parameters()):
@@ -134,7 +134,7 @@ def test_a_matrix_is_used_for_four_steps_and_a_quarter_are_made_anew_in_each(mon
 def test_matrices_that_a_cpu_kept_are_not_used_again_after_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     codec = make_codec()
     saved = state_after_a_step(codec)
-    monkeypatch.setattr(optimisers, "ORTHOGONALISE_EVERY", 1)  # as on a GPU
+    monkeypatch.setattr(optimisers, "ORTHOGONALISE_EVERY", 1)  # this is as on a GPU
     elsewhere = build_optimisers(codec, 1e-3, bf16=True)
     load_state_tensors(elsewhere, saved)
     restored = state_tensors(elsewhere)

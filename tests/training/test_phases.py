@@ -97,7 +97,7 @@ def test_every_phase_resumes_and_repeats_bit_for_bit(
 ) -> None:
     config = changed(quick_config, budget="10", phases=PHASES)
     whole = run(config, tmp_path / "whole")
-    for step in (2, 5, 8):  # in each of the phases
+    for step in (2, 5, 8):  # each phase has one of these steps
         stop_at(monkeypatch, step)
         stopped = run(config, tmp_path / "parts")
         assert not stopped.progress.finished
@@ -108,7 +108,7 @@ def test_every_phase_resumes_and_repeats_bit_for_bit(
 
 
 def test_the_last_phase_is_what_is_sealed(quick_config: Config, tmp_path: Path) -> None:
-    """Validated as it learns, with the rounding of the encoder, it is better than what comes before it."""
+    """It is validated as it learns, with the rounding of the encoder, so it is better than the phases before it."""
     config = changed(quick_config, budget="40", batch=4, lr=3e-3, validations=8, phases=PHASES)
     outcome = run(config, tmp_path / "run")
     assert load_checkpoint(outcome.folder.best).progress.phase == 2

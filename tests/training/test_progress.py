@@ -14,7 +14,7 @@ from attncodec.training.progress import Clock, Display, Progress, StopRequest
 
 @pytest.fixture
 def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """A clock that stands still until a test moves it."""
+    """Return the time of a clock that stands still until a test moves it."""
     seconds = [1000.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: seconds[0])
     return seconds

@@ -40,8 +40,8 @@ def disturb(
     stop: int | None = None,
     rollbacks: int = 9,
 ) -> None:
-    """Batches of NaN at those steps until so many rollbacks; at one step, once, weights thirty times too large; at
-    another a signal to stop."""
+    """Make batches NaN at the steps `bad` until `rollbacks` is reached, make weights thirty times too large once at the
+    step `blow_up`, and send a signal to stop at the step `stop`."""
     blown = list[int]()
 
     def stepping(
@@ -119,7 +119,7 @@ def assert_same_end(*runs: Path) -> None:
 
 
 def as_before(path: Path) -> None:
-    """Write a checkpoint anew as it was written before keys and tensors had the names that they have now."""
+    """Write a checkpoint again as it was written before keys and tensors had their present names."""
     meta, tensors = read_meta(path, FORMAT), read_tensors(path)
     del meta["file_sha256"]
     meta["progress"]["generation"] = meta["progress"].pop("rollback_count")
@@ -160,7 +160,7 @@ def test_where_the_last_checkpoint_is_damaged_the_one_before_is_used(
         found = folder.checkpoint(quick_config)
         assert found is not None and found.progress.step == 3
     assert len(caplog.messages) == 20 and "looking for the one before" in caplog.messages[0]
-    folder.last.unlink()  # as a run leaves it that was killed while its checkpoints changed names
+    folder.last.unlink()  # this is as if a run had been killed while it renamed its checkpoints
     found = folder.checkpoint(quick_config)
     assert found is not None and found.progress.step == 3 and len(caplog.messages) == 20
     folder.last.write_bytes(data[:length])
@@ -263,7 +263,7 @@ def test_after_a_rollback_the_row_of_the_best_validation_is_still_there(quick_co
     assert kept and min(float(row["loss"]) for row in kept if not row["quality"]) == pytest.approx(
         best.best_loss, rel=1e-5
     )
-    folder.rewind(best.step - 1, best.rollback_count)  # the same step, run again, writes its row anew
+    folder.rewind(best.step - 1, best.rollback_count)  # the same step, run again, writes its row again
     assert not [row for row in rows_of(folder.metrics) if int(row["step"]) >= best.step]
 
 
@@ -335,7 +335,7 @@ def test_a_run_killed_again_and_again_ends_as_an_unbroken_one(pictures: Path, tm
         while len(list(folder.glob("*"))) == before and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
         time.sleep(rng.uniform(0, 3))
-        assert process.poll() is None  # it was alive, and far from its end
+        assert process.poll() is None  # the run was alive, and far from its end
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert begin("broken").wait() == 0

@@ -51,7 +51,7 @@ def test_where_nothing_compiles_training_goes_on_and_says_so(
     assert state.step(0, 1e-3, crops()).taken
 
 
-@pytest.mark.filterwarnings("ignore")  # of the compiler's own
+@pytest.mark.filterwarnings("ignore")  # the compiler gives warnings of its own
 def test_a_network_that_does_not_compile_runs_as_it_is(
     quick_config: Config, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -59,7 +59,7 @@ def test_a_network_that_does_not_compile_runs_as_it_is(
 
     def failing(graph: torch.fx.GraphModule, *rest: Any, **options: Any) -> object:
         compiled.append(1)
-        if len(compiled) > 1:  # what tries the compiler works
+        if len(compiled) > 1:  # the first call only tries the compiler, and works
             raise RuntimeError("no such kernel")
         return graph.forward
 
@@ -72,7 +72,7 @@ def test_a_network_that_does_not_compile_runs_as_it_is(
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.filterwarnings("ignore")  # of the compiler's own
+@pytest.mark.filterwarnings("ignore")  # the compiler gives warnings of its own
 def test_compiled_networks_lose_what_the_others_do(quick_config: Config) -> None:
     losses = []
     for compiled in (False, True):

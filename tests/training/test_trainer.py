@@ -72,12 +72,14 @@ def test_the_model_sealed_after_training_rates_as_the_float_networks_do(quick_co
     step = min(means, key=lambda row: float(row["loss"]))["step"]
     best = {row["quality"]: row for row in rows if row["kind"] == "validation" and row["step"] == step}
     sealed = {row["quality"]: row for row in rows if row["kind"] == "sealed"}
-    for quality, row in sealed.items():  # symbols that weigh bits, tables that were measured
+    # A sealed model weighs bits when it chooses symbols, and has measured tables.
+    for quality, row in sealed.items():
         assert float(row["loss"]) < 1.003 * float(best[quality]["loss"])
     folder = RunFolder(tmp_path / "run")
     codec = seal_checkpoint(load_checkpoint(folder.best)).codec
     pictures = load_held_out(load_pictures(quick_config))
-    points = validate(quick_config, codec.reconstruct, pictures, lambda: False)  # as in training, on integers
+    # This validates as in training, but on integers.
+    points = validate(quick_config, codec.reconstruct, pictures, lambda: False)
     assert points and sealed
     for point in points:
         row = best[f"{point.quality:.6g}"]

@@ -20,7 +20,7 @@ def config_of(**train: Any) -> Config:
 
 
 def validated(config: Config, budget: str) -> list[int]:
-    """The steps after which a run in steps validates."""
+    """Return the steps after which a run with a budget in steps validates."""
     clock, found = Clock(Budget.parse(budget), Progress()), []
     schedule = Schedule(clock, config, PICTURES)
     for _ in range(int(budget)):
@@ -37,7 +37,7 @@ def test_validations_are_evenly_spaced_and_the_last_is_left_to_the_end() -> None
 
 
 def test_validations_wait_until_they_are_a_small_share_of_the_pixels() -> None:
-    # four pictures as large as a crop cost as much as four steps of one crop: 3 % of 134 steps
+    # Four pictures as large as a crop cost as much as four steps of one crop, which is 3 % of 134 steps.
     steps = validated(config_of(batch=1, validations=100), "1000")
     assert steps[:3] == [134, 267, 400] and len(steps) == 7
 
@@ -56,7 +56,7 @@ def test_in_time_validations_are_measured(monkeypatch: pytest.MonkeyPatch) -> No
         if schedule.due():
             times.append(now[0])
             began = clock.spent()
-            now[0] += 6  # far longer than the one step that was expected
+            now[0] += 6  # this is far longer than the one step that was expected
             schedule.done(began)
     assert times[0] == 34 and len(times) == 4
     assert clock.progress.validation_cost == pytest.approx(4 * 6) and 4 * 6 <= 0.03 * 1000

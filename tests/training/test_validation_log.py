@@ -61,7 +61,7 @@ def test_a_dry_run_says_what_a_run_takes_and_writes_nothing(
 def test_steps_are_timed_once_they_are_as_fast_as_they_will_be(
     quick_config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a clock of its own: steps of 8, 4, 2, 1, 1, ... seconds take one."""
+    """By the clock of the test, pairs of steps take 8, 4, 2, 1, 1, ... seconds a step, so the result is one second."""
     now, steps = [0.0], [0]
 
     class TrainState:
