@@ -94,7 +94,7 @@ def compress_file(
         except ContainerError as error:
             raise CheckError(f"{out} does not decode: {error}") from None
         if (decoded != encoder.reconstruct(container)[0]).any():
-            raise CheckError(f"{out} decodes to another picture than was encoded")
+            raise CheckError(f"{out} decodes to a different picture than the encoder computed")
         found_db = psnr_db(rgb, decoded)
         quality_db = float("inf") if found_db is None else found_db
     return Compressed(len(data), bpp(len(data), rgb.shape[1], rgb.shape[0]), encoder.latents_sha256, quality_db)

@@ -32,16 +32,18 @@ class AttentionConfig(Section):
 
     kind: AttentionKind = Field(default="gated", description="Attention in the analysis and synthesis transforms.")
     strides: tuple[Literal[8, 16], ...] = Field(
-        default=(16,), description="Where it stands: at stride 8 it costs twice what it does at 16."
+        default=(16,), description="Strides that have attention; at stride 8 it costs twice as much as at 16."
     )
     analysis: tuple[AttentionKind, AttentionKind] | None = Field(
-        default=None, description="Kinds at strides 8 and 16 of the analysis, in place of `kind`."
+        default=None, description="Kinds at strides 8 and 16 of the analysis, instead of `kind`."
     )
     synthesis: tuple[AttentionKind, AttentionKind] | None = Field(
-        default=None, description="Kinds at strides 8 and 16 of the synthesis, in place of `kind`."
+        default=None, description="Kinds at strides 8 and 16 of the synthesis, instead of `kind`."
     )
-    heads: int = Field(default=4, ge=1, le=64, description="Heads of dot, additive and kernel.")
-    window: int = Field(default=8, ge=2, le=32, description="Side of their windows, in elements of the map.")
+    heads: int = Field(default=4, ge=1, le=64, description="Number of heads of dot, additive and kernel attention.")
+    window: int = Field(
+        default=8, ge=2, le=32, description="Side of the windows of dot, additive and kernel, in elements of the map."
+    )
     hidden: int = Field(default=16, ge=1, le=256, description="Hidden width of the additive score, in each head.")
 
     def kinds(self, transform: Literal["analysis", "synthesis"]) -> tuple[AttentionKind, AttentionKind]:
@@ -64,7 +66,7 @@ class ModelConfig(Section):
         default=(64, 128, 192),
         min_length=3,
         max_length=3,
-        description="Width at strides 4, 8 and 16; 0 at stride 4 starts the networks at stride 8.",
+        description="Width at strides 4, 8 and 16; with 0 at stride 4, the networks start at stride 8.",
     )
     analysis_blocks: Blocks = Field(
         default=(1, 2, 3), min_length=3, max_length=3, description="Residual blocks of the analysis, at each stride."
@@ -77,7 +79,9 @@ class ModelConfig(Section):
     @model_validator(mode="after")
     def _widths_fit(self) -> "ModelConfig":
         if min(self.widths[1:]) < 2 or (self.widths[0] == 0 and self.analysis_blocks[0] + self.synthesis_blocks[0]):
-            raise ValueError("widths at strides 8 and 16 start at 2, and a width of 0 at stride 4 has no blocks")
+            raise ValueError(
+                "widths at strides 8 and 16 must be at least 2, and a width of 0 at stride 4 allows no blocks there"
+            )
         return self
 
     @model_validator(mode="after")
@@ -85,18 +89,20 @@ class ModelConfig(Section):
         kinds = zip(self.attention.kinds("analysis"), self.attention.kinds("synthesis"), strict=True)
         for width, here in zip(self.widths[1:], kinds, strict=True):
             if width % self.attention.heads and set(here) & set(WINDOWED):
-                raise ValueError(f"a width of {width} does not divide into {self.attention.heads} heads of attention")
+                raise ValueError(f"a width of {width} is not divisible by {self.attention.heads} attention heads")
         return self
 
     context: Literal["quadtree", "none"] = Field(
-        default="quadtree", description="Latents that are known when others are coded: in four steps, or one."
+        default="quadtree",
+        description="quadtree codes latents in four steps, each based on the earlier ones; none, in one step.",
     )
     context_width: int = Field(default=256, ge=1, le=4096, description="Width of the hyper and context networks.")
     rd_lambdas: tuple[Annotated[float, Field(gt=0)], ...] = Field(
         default=(0.0018, 0.0035, 0.0067, 0.0130, 0.0250, 0.0483, 0.0932, 0.1800),
         min_length=1,
         max_length=64,
-        description="Lambda of each quality level: the loss is bpp + lambda * 255^2 * MSE. One makes a one-rate model.",
+        description="Lambda of each quality level: the loss is bpp + lambda * 255^2 * MSE. "
+        "With one lambda, the model has one rate.",
     )
 
 
@@ -107,20 +113,21 @@ Factor = Annotated[float, Field(ge=0, le=10)]
 class DataConfig(Section):
     """Settings of the pictures, and of how crops are cut from them."""
 
-    train: str = Field(default="", description="Folder of pictures to train on, searched to the bottom.")
-    crop: Crop = Field(default=256, description="Side of the training crops, in pixels, where train.phases says none.")
+    train: str = Field(default="", description="Folder of pictures to train on, searched recursively.")
+    crop: Crop = Field(default=256, description="Side of the training crops, in pixels, unless train.phases sets one.")
     held_out: float = Field(
-        default=0.05, gt=0, lt=1, description="Share of the pictures that is kept for validation and never trained on."
+        default=0.05, gt=0, lt=1, description="Share of the pictures that are kept for validation and never trained on."
     )
-    held_out_max: int = Field(default=12, ge=1, description="At most so many pictures are held out.")
+    held_out_max: int = Field(default=12, ge=1, description="Maximum number of pictures that are held out.")
     cache: Literal["auto", "ram", "device", "none"] = Field(
         default="auto",
-        description="Decoded pictures: auto keeps as many as fit memory_share, on the GPU as far as they fit there, "
-        "ram all, device as many on the GPU as 80 % of its free memory hold, none decodes for every crop. What is not "
-        "kept is decoded ahead by threads; "
-        "crops are the same.",
+        description="Where decoded pictures are kept: auto keeps as many as fit into memory_share, on the GPU as far "
+        "as they fit there; ram keeps all; device keeps as many on the GPU as fit into 80 % of its free memory; none "
+        "decodes a picture for every crop. Threads decode the others ahead. Crops are the same in all cases.",
     )
-    memory_share: float = Field(default=0.5, gt=0, lt=1, description="Of the memory that is free at the start.")
+    memory_share: float = Field(
+        default=0.5, gt=0, lt=1, description="Share of the memory free at the start that decoded pictures may use."
+    )
 
 
 Part = Literal["analysis", "gains", "hyper_analysis", "z_prior", "context", "synthesis"]
@@ -134,30 +141,33 @@ LatentRounding = Literal["nearest", "encoder"]
 class Phase(Section):
     """A part of a training run, with its own settings."""
 
-    share: float = Field(gt=0, le=1, description="Share of the budget; those of all phases add up to 1.")
+    share: float = Field(gt=0, le=1, description="Share of the budget; the shares of all phases add up to 1.")
     crop: Crop | None = Field(
-        default=None, description="Side of the crops, data.crop if not given; of larger ones a batch has fewer."
+        default=None, description="Side of the crops, by default data.crop; a batch has fewer crops if they are larger."
     )
     lr: tuple[Factor, Factor] = Field(
-        default=(1.0, 0.0), description="Learning rate at its begin and end, in train.lr; between them a cosine."
+        default=(1.0, 0.0),
+        description="Learning rate at its start and end, as multiples of train.lr, with a cosine between them.",
     )
-    frozen: tuple[Part, ...] = Field(default=(), description="Parts that do not learn; they stay as their average is.")
+    frozen: tuple[Part, ...] = Field(
+        default=(), description="Parts that do not learn; they keep their averaged weights."
+    )
     rounding: LatentRounding = Field(
         default="nearest",
-        description="Latents are rounded to the nearest, with noise for the rate, or as the encoder rounds them.",
+        description="Rounding of latents: nearest, with noise for the rate, or encoder, as the encoder rounds them.",
     )
 
     @model_validator(mode="after")
     def _something_learns(self) -> "Phase":
         if set(PARTS) == set(self.frozen):
-            raise ValueError("all parts are frozen: nothing would learn")
+            raise ValueError("all parts are frozen, so nothing would learn")
         return self
 
     @model_validator(mode="after")
     def _the_encoder_is_frozen(self) -> "Phase":
         if self.rounding == "encoder" and set(ENCODER_PARTS) - set(self.frozen):
             parts = ", ".join(ENCODER_PARTS)
-            raise ValueError(f"rounded as the encoder rounds, the rate has no gradient for {parts}: freeze them")
+            raise ValueError(f"with encoder rounding, the rate has no gradient for {parts}: freeze them")
         return self
 
 
@@ -165,15 +175,15 @@ class TrainConfig(Section):
     """Settings of how the codec is trained."""
 
     budget: Annotated[str, BeforeValidator(str), AfterValidator(_budget_text)] = Field(
-        default="2h", description="Steps (5000) or time (90s, 20m, 2h), which train.phases share."
+        default="2h", description="Number of steps (5000) or time (90s, 20m, 2h), divided among train.phases."
     )
     init: str = Field(
         default="",
         description="Model file or checkpoint whose weights training starts from; `shipped` is the shipped model.",
     )
-    batch: int = Field(default=8, ge=1, description="Crops in a step.")
+    batch: int = Field(default=8, ge=1, description="Number of crops in a step.")
     lr: float = Field(default=1e-3, gt=0, description="Highest learning rate, after the warm-up.")
-    warmup: int = Field(default=50, ge=0, description="Steps in which the learning rate rises from zero.")
+    warmup: int = Field(default=50, ge=0, description="Number of steps in which the learning rate rises from zero.")
     phases: tuple[Phase, ...] = Field(
         default=(Phase(share=1.0),), min_length=1, description="Parts of the budget, one after another."
     )
@@ -183,19 +193,20 @@ class TrainConfig(Section):
         default=0.0,
         ge=0,
         le=1,
-        description="Share of MS-SSIM in the distortion: 0 is MSE alone, 1 MS-SSIM alone; levels stay as for MSE.",
+        description="Share of MS-SSIM in the distortion: 0 is only MSE, 1 only MS-SSIM; lambdas stay those for MSE.",
     )
     validations: int = Field(
-        default=10, ge=1, description="At most so many validations over the whole budget, evenly spaced."
+        default=10, ge=1, description="Maximum number of validations over the whole budget, evenly spaced."
     )
     validation_share: float = Field(
-        default=0.03, gt=0, le=1, description="Largest share of training that validations take; 1 is no limit."
+        default=0.03, gt=0, le=1, description="Maximum share of training that validations may take; 1 means no limit."
     )
     precision: Literal["auto", "float32"] = Field(
-        default="auto", description="auto: convolutions in bfloat16 where the hardware multiplies it itself."
+        default="auto", description="auto runs convolutions in bfloat16 if the hardware multiplies it natively."
     )
     compile: bool | Literal["auto"] = Field(
-        default="auto", description="torch.compile of the networks; auto: on a GPU. The first steps then take a minute."
+        default="auto",
+        description="Compile the networks with torch.compile; auto: only on a GPU. The first steps then take a minute.",
     )
     seed: int = Field(default=0, ge=0, lt=2**31, description="Seed of everything that is random.")
 
@@ -216,7 +227,7 @@ class Config(Section):
     @model_validator(mode="after")
     def _crops_fit_ms_ssim(self) -> "Config":
         if self.train.ms_ssim_share and min(self.crop_in(phase) for phase in self.train.phases) < 192:
-            raise ValueError("MS-SSIM has five scales: with train.ms_ssim_share, crops start at 192 pixels")
+            raise ValueError("MS-SSIM has five scales: with train.ms_ssim_share, crops must have at least 192 pixels")
         return self
 
     def crop_in(self, phase: Phase) -> int:

@@ -25,13 +25,13 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     one that names the file if it is broken.
     """
     if not path.is_file():
-        raise ConfigError(f"there is no configuration file {path}", "shipped ones lie in configs/")
+        raise ConfigError(f"there is no configuration file {path}", "shipped ones are in configs/")
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
-        raise ConfigError(f"{path} holds no sections", "it begins with model:, data: or train:")
+        raise ConfigError(f"{path} has no sections", "a configuration has the sections model:, data: and train:")
     tree = {section: {} if values is None else values for section, values in tree.items()}  # a section may be empty
     for override in overrides:
         key, equals, text = override.partition("=")
@@ -57,7 +57,7 @@ def build_config(tree: dict[str, Any], source: str) -> Config:
             near = difflib.get_close_matches(key, list(_keys(Config)), n=1, cutoff=0)
             raise ConfigError(f"unknown key {key} in {source}", f"did you mean {RENAMED.get(key, near[0])}?") from None
         reason = first["msg"].removeprefix("Value error, ")
-        hint = f"it was {first['input']!r:.100}" if first["loc"] else ""
+        hint = f"the value was {first['input']!r:.100}" if first["loc"] else ""
         raise ConfigError(f"{key}: {reason}", hint) from None
 
 

@@ -101,8 +101,9 @@ def as_user_error(error: BaseException) -> AttncodecError:
         return error
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
-        return AttncodecError(f"{where}{error.strerror or error}", "see whether there is space, and the right to write")
-    return AttncodecError("there is not enough memory", "a smaller picture, or a smaller train.batch, needs less")
+        hint = "check that there is free space, and that you may write there"
+        return AttncodecError(f"{where}{error.strerror or error}", hint)
+    return AttncodecError("there is not enough memory", "use a smaller picture or a smaller train.batch")
 
 
 def say(text: str) -> None:

@@ -76,25 +76,27 @@ def unpack(data: bytes) -> Container:
     if not data.startswith(MAGIC[: len(data)]):
         raise ContainerError("not an .atc file", "attncodec compress makes one from a picture")
     if len(data) < HEADER_BYTES:
-        raise ContainerError(f"the file is cut short: {len(data)} bytes, and the header alone has {HEADER_BYTES}")
+        raise ContainerError(
+            f"the file is truncated: it has {len(data)} bytes, but the header alone has {HEADER_BYTES}"
+        )
     if data[4] != VERSION:
-        raise ContainerError(f"version {data[4]} at byte 4, this build reads {VERSION}", "update attncodec")
+        raise ContainerError(f"version {data[4]} at byte 4, but this build reads version {VERSION}", "update attncodec")
     header = data[: HEADER.size]
     if CHECK.unpack_from(data, HEADER.size)[0] != zlib.crc32(header):
-        raise ContainerError("the header is damaged: its checksum does not hold")
+        raise ContainerError("the header is damaged: its checksum does not match")
     _, _, flags, quality_index, width, height, decoder_id, latents_bytes, crc, latents_crc = HEADER.unpack(header)
     if flags & ~1:
-        raise ContainerError(f"flags {flags:#04x} at byte 5, this build knows 0x01 alone", "update attncodec")
+        raise ContainerError(f"flags {flags:#04x} at byte 5, but this build knows only 0x01", "update attncodec")
     check_size(width, height)
     expected = HEADER_BYTES + latents_bytes
     if len(data) != expected:
-        what = "cut short" if len(data) < expected else "too long"
-        raise ContainerError(f"the file is {what}: {len(data)} bytes, and its header says {expected}")
+        what = "truncated" if len(data) < expected else "too long"
+        raise ContainerError(f"the file is {what}: it has {len(data)} bytes, but its header says {expected}")
     if latents_bytes % 4 or not latents_bytes:
         raise ContainerError("the file is damaged: its latents are not a whole number of words")
     latents = data[HEADER_BYTES:]
     if zlib.crc32(latents) != crc:
-        raise ContainerError("the file is damaged: the checksum of its latents does not hold")
+        raise ContainerError("the file is damaged: the checksum of its latents does not match")
     return Container(width, height, decoder_id, latents_crc, latents, quality_index, bool(flags))
 
 
@@ -102,5 +104,5 @@ def check_size(width: int, height: int) -> None:
     """Raise ContainerError unless both sides are at least 1 and the area is within the limit."""
     area = -(-width // UNIT) * -(-height // UNIT) * UNIT**2
     if width < 1 or height < 1 or area > PIXEL_LIMIT:
-        hint = f"sides start at 1, and the area, in units of {UNIT} x {UNIT}, ends at {PIXEL_LIMIT}"
+        hint = f"each side must be at least 1, and the area, in units of {UNIT} x {UNIT}, at most {PIXEL_LIMIT}"
         raise ContainerError(f"{width} x {height} pixels are out of bounds", hint)

@@ -137,6 +137,6 @@ def process_group_of_torchrun(device: str = "cpu") -> Iterator[Distributed]:
             raise
         if rank:
             raise RankZeroFailedError(str(error)) from None
-        raise AttncodecError("another process is gone", "the last checkpoint is whole") from None
+        raise AttncodecError("another process has exited", "training can continue from its last checkpoint") from None
     finally:
         dist.destroy_process_group()

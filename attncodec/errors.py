@@ -4,7 +4,7 @@
 class AttncodecError(Exception):
     """An error with a message of one line and a `hint` about what to do, by default that of its class."""
 
-    default_hint = "attncodec COMMAND --help says what can be given"
+    default_hint = "see attncodec COMMAND --help for what the command accepts"
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -18,19 +18,19 @@ class ConfigError(AttncodecError):
 class ImageError(AttncodecError):
     """A picture cannot be read or written."""
 
-    default_hint = "see whether another program opens it; PNG, JPEG, WebP and TIFF are read and written"
+    default_hint = "check that another program can open it; PNG, JPEG, WebP and TIFF can be read and written"
 
 
 class ContainerError(AttncodecError):
     """A compressed file is damaged, of another version, or of another model."""
 
-    default_hint = "copy the file again from where it came, or compress the picture again"
+    default_hint = "copy the file again from its source, or compress the picture again"
 
 
 class CheckpointError(AttncodecError):
     """A model file or a training checkpoint is missing, damaged, or not what it should be."""
 
-    default_hint = "copy it again from where it came; attncodec train and seal make models"
+    default_hint = "copy it again from its source, or make a model with attncodec train or seal"
 
 
 class RankZeroFailedError(AttncodecError):

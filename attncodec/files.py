@@ -96,12 +96,12 @@ def plan_outputs(
     files, places = _expand(inputs, kinds)
     path = None if out is None else Path(out)
     if path == STREAM and len(files) > 1:
-        raise ConfigError("several inputs cannot share stdout", "give one input, or a folder to -o")
+        raise ConfigError("several inputs cannot share stdout", "give one input, or give -o a folder")
     if path is None:
         outputs, notes = _outputs_in([None if file == STREAM else file.parent for file in files], files, suffix)
     elif path != STREAM and (path.is_dir() or str(out).endswith("/") or len(files) > 1 or files != [*inputs]):
         if path.exists() and not path.is_dir():
-            raise ConfigError(f"{path} is a file, and a folder is needed", "give a folder to -o")
+            raise ConfigError(f"{path} is a file, but a folder is needed", "give -o a folder")
         folders = [path / place for place in places]
         for folder in folders:
             folder.mkdir(parents=True, exist_ok=True)
@@ -112,7 +112,7 @@ def plan_outputs(
     written = {output.resolve() for output in outputs if output != STREAM}
     for source in files:
         if source != STREAM and source.resolve() in written:
-            raise ConfigError(f"{source} would be overwritten by its own output", "give another name to -o")
+            raise ConfigError(f"{source} would be overwritten by its own output", "give -o another name")
     return files, outputs, notes
 
 
@@ -124,7 +124,7 @@ def _expand(inputs: Sequence[Path], kinds: Collection[str]) -> tuple[list[Path],
     for given in inputs:
         found = find_files(given, kinds) if given.is_dir() else [given]
         if not found:
-            raise ConfigError(f"{given} is a folder without files to read", "their names end in " + " ".join(kinds))
+            raise ConfigError(f"there are no files to read in {given}", "file names must end in " + " ".join(kinds))
         files += found
         places += [path.relative_to(given).parent for path in found]
     return files, places
@@ -140,7 +140,7 @@ def _outputs_in(folders: Sequence[Path | None], files: Sequence[Path], suffix: s
     for folder, path, output in zip(folders, files, short, strict=True):
         if folder and counts[output] > 1 and path != STREAM:
             output = folder / (path.name + suffix)
-            notes.append(f"{path} shares its name with another input: written to {output}")
+            notes.append(f"{path} shares its name with another input, so its output is {output}")
         if suffix != ".atc" and output != STREAM and output.exists():
             output = output.with_name(f"{output.stem}.decoded{suffix}")
         outputs.append(output)
@@ -152,13 +152,13 @@ def check_writable(outputs: Iterable[Path], force: bool) -> None:
     counts = Counter(output.resolve() for output in outputs if output != STREAM)
     for output, count in counts.items():
         if count > 1:
-            raise ConfigError(f"{count} inputs would be written to {output}", "run them one by one, with -o")
+            raise ConfigError(f"{count} inputs would be written to {output}", "process them one at a time, with -o")
     for output in outputs:
         if output == STREAM:
             continue
         if output.is_dir():
             raise ConfigError(f"{output} is a folder", "give -o the name of a file")
         if not output.parent.is_dir():
-            raise ConfigError(f"{output.parent} does not exist", "make that folder first")
+            raise ConfigError(f"{output.parent} does not exist", "create that folder first")
         if output.is_file() and not force:
-            raise ConfigError(f"{output} exists already", "--force overwrites it, -o writes elsewhere")
+            raise ConfigError(f"{output} already exists", "use --force to overwrite it, or -o to write elsewhere")

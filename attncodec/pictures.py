@@ -45,12 +45,12 @@ def find_pictures(folder: Path, enough: bool = False) -> list[Path]:
     if not folder.exists():
         raise ConfigError(f"there is no folder {folder}", "check the name, or the folder you are in")
     if not folder.is_dir():
-        raise ConfigError(f"{folder} is a file, not a folder", "give the folder that holds the pictures")
+        raise ConfigError(f"{folder} is a file, not a folder", "give the folder that contains the pictures")
     paths = find_files(folder, SUFFIXES)
     if not paths and not enough:
         found = sum(path.is_file() for path in folder.rglob("*"))
         raise ConfigError(
-            f"no pictures under {folder}: {found} other files found", "pictures end in " + " ".join(SUFFIXES)
+            f"no pictures under {folder}: {found} other files found", "picture names must end in " + " ".join(SUFFIXES)
         )
     return paths
 
@@ -83,9 +83,9 @@ def decode_rgb(data: bytes, name: str) -> RGB:
 
 def _unreadable(name: str, error: Exception) -> ImageError:
     if isinstance(error, UnidentifiedImageError):
-        return ImageError(f"{name} is not a picture that can be read")
+        return ImageError(f"{name} is not a picture in a supported format")
     if isinstance(error, BOMBS):  # Pillow has its own limit, and its errors start above ours
-        return ImageError(f"{name}: {error}", f"the area ends at {PIXEL_LIMIT} pixels")
+        return ImageError(f"{name}: {error}", f"the area must be at most {PIXEL_LIMIT} pixels")
     return ImageError(f"{name} is damaged: {error}")
 
 
@@ -105,7 +105,7 @@ def _to_rgb(image: Image.Image) -> RGB:
     if image.mode.startswith(("I", "F")):  # these have 16 bits or more, and Pillow's own conversion would clip at 255
         values = np.asarray(image, dtype=np.float64)
         if not np.isfinite(values).all():
-            raise ImageError("a sample is not a number, or infinite")
+            raise ImageError("a sample is NaN or infinite")
         top = 65535.0 if image.mode.startswith("I") else max(1.0, float(values.max(initial=0.0)))
         grey = (values * (255 / top)).round().clip(0, 255).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
@@ -117,7 +117,7 @@ def _to_rgb(image: Image.Image) -> RGB:
 def check_suffix(path: Path) -> None:
     """Raise ImageError unless `encode_rgb` knows how to write a picture of that name."""
     if path != STREAM and path.suffix and path.suffix.lower() not in SAVE:
-        raise ImageError(f"{path}: pictures cannot be written as '{path.suffix}'", "known: " + " ".join(SAVE))
+        raise ImageError(f"{path}: pictures cannot be written as '{path.suffix}'", "supported: " + " ".join(SAVE))
 
 
 def encode_rgb(rgb: RGB, suffix: str) -> bytes:
@@ -130,7 +130,7 @@ def encode_rgb(rgb: RGB, suffix: str) -> bytes:
     try:
         Image.fromarray(rgb).save(file, kind, **options)
     except (OSError, ValueError) as error:  # WebP and JPEG have a largest side
-        raise ImageError(f"{rgb.shape[1]} x {rgb.shape[0]} pixels cannot be a {kind} file: {error}") from None
+        raise ImageError(f"{rgb.shape[1]} x {rgb.shape[0]} pixels cannot be written as {kind}: {error}") from None
     return file.getvalue()
 
 

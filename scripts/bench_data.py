@@ -3,7 +3,7 @@
     python scripts/bench_data.py PICTURES [--seconds 10] [--batch 8] [--crop 256]
 
 `ram` cuts crops from decoded pictures; `none` decodes a picture for every crop, on as many threads as there are cores,
-which is what a data set costs that does not fit into memory. Nothing should run beside it.
+as for a data set that does not fit into memory. Nothing should run beside it.
 """
 
 import argparse

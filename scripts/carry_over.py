@@ -43,7 +43,7 @@ def read_old(path: Path) -> tuple[HyperpriorCodec, Tables, dict[str, Any]]:
     assert isinstance(codec.prior, ContextModel)
     unknown = codec.load_state_dict(codec_weights(tensors), strict=False).unexpected_keys
     if unknown:
-        raise CheckpointError(f"{path} holds what its configuration does not: {unknown[0]}")
+        raise CheckpointError(f"{path} has a tensor that its configuration does not have: {unknown[0]}")
     with torch.no_grad():
         for name, conv in convolutions(codec.prior.networks):
             weight, shift, bias = (tensors[f"{CONTEXT}{name}.{field}"] for field in ("weight", "shift", "bias"))

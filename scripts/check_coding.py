@@ -216,16 +216,16 @@ def main() -> None:
     write_atomic(options.out, (json.dumps(result, indent=2) + "\n").encode())
     rows = [row for rows in result["code_lengths"].values() for row in rows]
     worst = max(row["file_bytes"] / row["float_bytes"] - 1 for row in rows)
-    print(f"file over float networks: at worst {100 * worst:.3f} %")
+    print(f"excess of the file over the float networks: at most {100 * worst:.3f} %")
     worst = max(row["table_bytes"] / row["float_bytes"] - 1 for row in rows)
-    print(f"of which integers and tables: {100 * worst:.3f} %")
+    print(f"excess of the integers and tables: at most {100 * worst:.3f} %")
     between = result["z_between_levels"].values()
     table, density, file = (sum(row[key] for row in between) for key in ("table_bits", "density_bits", "file_bits"))
     if file:
         print(f"tables of z between levels: {100 * (table - density) / file:+.3f} % of the file")
     print(f"clamps: {result['clamps']}")
     for name, holds in result["verdict"].items():
-        print(f"{'holds' if holds else 'DOES NOT HOLD'}: {name}")
+        print(f"{'passed' if holds else 'FAILED'}: {name}")
     if not all(result["verdict"].values()):
         sys.exit(1)
 

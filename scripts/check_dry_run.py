@@ -44,7 +44,7 @@ def main() -> None:
     write_atomic(options.out, (json.dumps(result, indent=2) + "\n").encode())
     print(f"{promised} steps promised, {taken} taken")
     if abs(promised / taken - 1) > LIMIT:
-        sys.exit("they differ by more than a tenth")
+        sys.exit("the numbers of steps differ by more than a tenth")
 
 
 if __name__ == "__main__":

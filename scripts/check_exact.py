@@ -7,7 +7,7 @@ of text and flat graphics, then reads the latents of all of them in a process of
 if there is one. A file holds a checksum of the encoder's latents, so the decoder itself notices a mismatch. --python
 adds variants: interpreters of other environments, with another torch. --files keeps the files in a folder; if it has
 them already, from another machine, they are read here, on the CPU and the GPU. The control puts the float networks in
-place of the integers; it must show mismatches, otherwise the check shows nothing.
+place of the integers; it must show mismatches, otherwise the check proves nothing.
 """
 
 import argparse
@@ -186,7 +186,7 @@ def main() -> None:
         chosen, control = (VARIANTS, CONTROL) if here else (ELSEWHERE, ELSEWHERE)
         files = len(list(Path(exact).iterdir()))
         if len(list(Path(floats).iterdir())) != files:
-            sys.exit(f"{folder} is not whole: delete it, or copy it again")
+            sys.exit(f"{folder} is incomplete: delete it, or copy it again")
         variants = {name: read(sys.executable, options.model, exact, v) for name, v in chosen.items()}
         variants |= {f"other torch {n}": read(p, options.model, exact, {}) for n, p in enumerate(options.python)}
         controls = {f"control, {n}": read(sys.executable, options.model, floats, v, True) for n, v in control.items()}
@@ -204,9 +204,9 @@ def main() -> None:
     for name, found in {**variants, **controls}.items():
         print(f"{name:<24} {found['mismatches']} of {files} files differ (torch {found['torch']})")
     if any(found["mismatches"] for found in variants.values()):
-        sys.exit("the integers are not exact")
+        sys.exit("the integer networks are not exact")
     if not any(found["mismatches"] for found in controls.values()):
-        sys.exit("nothing differs in the controls, so this shows nothing")
+        sys.exit("no file differs in the controls, so the check proves nothing")
 
 
 if __name__ == "__main__":

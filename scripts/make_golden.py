@@ -75,7 +75,7 @@ def trained(samples: Path) -> SealedCodec:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("samples", type=Path)
-    parser.add_argument("--model", type=Path, help="this one, and train none")
+    parser.add_argument("--model", type=Path, help="model to use; one is trained by default")
     parser.add_argument("--out", type=Path, default=Path("tests/data"))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)

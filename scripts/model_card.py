@@ -23,9 +23,9 @@ from attncodec.networks.complexity import complexity
 # Weights take the first of these licences that is among those of their pictures, so the strictest comes first. Licences
 # of a kind begin with its key.
 FOLLOWS = {
-    "unknown": "no licence that we could name: not all of the pictures' are known",
-    "CC BY-NC": "no free licence: that of some pictures forbids commercial use",
-    "CC BY-ND": "no licence: that of some pictures forbids adaptations",
+    "unknown": "no licence that we could name, because the licences of some pictures are unknown",
+    "CC BY-NC": "no free licence, because the licence of some pictures forbids commercial use",
+    "CC BY-ND": "no licence, because the licence of some pictures forbids adaptations",
     "GPL": "GPL-3.0-or-later",
     "CC BY-SA": "CC BY-SA 4.0",
     "CC BY": "CC BY 4.0",
@@ -38,32 +38,35 @@ TITLES = {"attncodec": "PSNR dB", "webp": "WebP, PSNR dB", "jpeg": "JPEG, PSNR d
 CARD = """# {networks}.safetensors
 
 Model {model}: {encode:.1f} kMAC/pixel to encode, {decode:.1f} to decode, {parameters:.1f} M parameters,
-{megabytes:.1f} MB. The figures are those of [`{results}`](../../{results}); `scripts/train_shipped` made all of it.
+{megabytes:.1f} MB. The figures are from [`{results}`](../../{results}); `scripts/train_shipped` produced all of it.
 
 ## Recipe
 
 [`configs/shipped.yaml`](../../configs/shipped.yaml) with the networks of
 [`configs/{networks}.yaml`](../../configs/{networks}.yaml), {grown}: {steps} steps in {minutes:.0f}
-minutes on {device} ({cores} cores, {cpu_capability}), torch {torch}. Of the run, the step is sealed that was best on
-the pictures that it held out; on these the loss is {loss:.4f}, and was {loss_before:.4f}.
+minutes on {device} ({cores} cores, {cpu_capability}), torch {torch}. The sealed weights are those of the step that was
+best on the held-out pictures. On these pictures the loss is {loss:.4f}; that of the previous model was
+{loss_before:.4f}.
 
 ## Pictures, and the licence of the weights
 
 {pictures}
 
-Nothing was chosen by other pictures; Kodak is measured, and nothing else. Weights that are an adaptation of these
-pictures come under **{licence}**, to which their licences lead. Whether they are one is not settled; we claim no rights
-in them beyond it. Files that the model writes, and what they decode to, are yours.
+No other pictures were used to choose anything; Kodak was only measured. If the weights are an adaptation of these
+pictures, their licence is **{licence}**, which follows from the licences of the pictures. Whether they are an
+adaptation is not settled; we claim no further rights in them. Files that the model writes, and the pictures that they
+decode to, are yours.
 
-## What it gives
+## Results
 
-Kodak, 24 pictures, through real files; WebP and JPEG are given no fewer bytes. BD-rate to WebP {webp}, to JPEG {jpeg}.
+Kodak, 24 pictures, measured on real files; WebP and JPEG files are at least as large. BD-rate against WebP {webp},
+against JPEG {jpeg}.
 
 {curve}
 
 ## Limits
 
-It is made for photographs, and learned to raise PSNR. Flat graphics and text are a weakness:
+The model is made for photographs and was trained for PSNR. It is weak on flat graphics and text:
 
 {flaws}
 """

@@ -96,7 +96,7 @@ def draw_weights(rgb: RGB, place: Place, queries: list[tuple[int, int]]) -> Figu
             target.add_patch(Rectangle((left, top), place.stride, place.stride, fill=False, color="cyan"))
         panels[0].annotate(str(number), (left, top), color="cyan")
         reach = ZOOM_TOKENS * place.stride
-        axes.set(title=f"{number}: most {float(seen.max()):.3f}")
+        axes.set(title=f"{number}: at most {float(seen.max()):.3f}")
         axes.set(xlim=(left - reach, left + place.stride + reach), ylim=(top + place.stride + reach, top - reach))
     return figure
 
@@ -140,9 +140,9 @@ def save(out: Path, title: str, figures: dict[str, Figure]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("picture", type=Path)
-    parser.add_argument("--model", "-m", type=Path, help="model file or run folder; the shipped model if not given")
+    parser.add_argument("--model", "-m", type=Path, help="model file or run folder; the shipped model by default")
     parser.add_argument("--quality", "-q", type=float)
-    parser.add_argument("--at", nargs="+", metavar="X,Y", help="queries, in pixels")
+    parser.add_argument("--at", nargs="+", metavar="X,Y", help="positions of the queries, in pixels")
     parser.add_argument("--out", "-o", type=Path)
     options = parser.parse_args()
     sealed = load_model(choose_model(options.model))
@@ -152,7 +152,7 @@ def main() -> None:
     if options.at:
         queries = [(int(x), int(y)) for x, y in (text.split(",") for text in options.at)]
         if not all(0 <= x < width and 0 <= y < height for x, y in queries):
-            parser.error(f"--at lies outside the picture of {width} x {height} pixels")
+            parser.error(f"--at is outside the picture of {width} x {height} pixels")
     quality = options.quality or min(DEFAULT_QUALITY, len(sealed.header.config.rd_lambdas))
     bottleneck = BitsOfPlaces(sealed.codec)
     places = look(sealed, rgb, sealed.quality_index(quality), bottleneck)

@@ -1,4 +1,4 @@
-"""Measure what each kind of attention is worth that starts untrained inside the shipped model, at equal time.
+"""Measure what each kind of attention is worth if it starts untrained inside the shipped model, at equal time.
 
     python scripts/study_attention_inside.py PICTURES --minutes 9 [--only NAMES]
 

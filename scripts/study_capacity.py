@@ -1,4 +1,4 @@
-"""Measure what each part is worth that is added to the shipped model without effect at first, at equal training time.
+"""Measure what each part is worth if it is added to the shipped model, at first without effect, at equal time.
 
     python scripts/study_capacity.py PICTURES --minutes 20 [--only NAMES]
 

@@ -1,4 +1,4 @@
-"""Measure what context networks are worth that start untrained inside the shipped model, with all else frozen.
+"""Measure what context networks are worth if they start untrained inside the shipped model, with all else frozen.
 
     python scripts/study_context.py PICTURES [--minutes 15] [--only NAMES] [--out results/context]
 

@@ -1,11 +1,11 @@
-"""Train a shipped model by the committed recipe, in parts of any length, measure it, and put it in its place.
+"""Train a shipped model by the committed recipe, in parts of any length, measure it, and install it.
 
     scripts/train_shipped PICTURES KODAK [--networks default] [--minutes 30] [--curves CURVES.json] [KEY=VALUE ...]
 
 The recipe is configs/shipped.yaml; the networks are those of configs/NETWORKS.yaml, grown from the model that is
 shipped now. `train.budget=3h` sets another budget, and any other KEY=VALUE works in the same way. A GPU is used if
 there is one. With --minutes the run stops after that many minutes and is saved, as after Ctrl-C. The same command
-continues it, also if it was interrupted after the training. Once the budget is spent,
+continues it, even if it was interrupted after the training. Once the budget is spent,
 
     1. the sealed model is compared with the one that is shipped now, on the pictures that the run held out; if it is no
        better, nothing more is done, and the exit code is 1;
@@ -144,7 +144,7 @@ def finish(options: argparse.Namespace, run: RunFolder) -> int:
     """Compare, install, measure, and write the card; return the exit code."""
     config, results, model = load_config(run.config), RESULTS[options.networks], shipped(options.networks)
     if not install(options, run, config):
-        print("it is no better than what is shipped: nothing is changed", file=sys.stderr)
+        print("the new model is no better than the shipped one: nothing was changed", file=sys.stderr)
         return NOT_BETTER
     data = config.data.model_copy(update={"train": Path(config.data.train).name})  # other machines have other paths
     write_atomic(results / "config.yaml", dump_yaml(config.model_copy(update={"data": data})).encode())
@@ -166,13 +166,13 @@ def finish(options: argparse.Namespace, run: RunFolder) -> int:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("pictures", type=Path, help="to train on")
-    parser.add_argument("kodak", type=Path, help="to measure, and nothing else")
+    parser.add_argument("pictures", type=Path, help="folder of pictures to train on")
+    parser.add_argument("kodak", type=Path, help="folder of pictures that are only measured")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
     parser.add_argument("--networks", choices=RESULTS, default="default")
-    parser.add_argument("--minutes", type=float, help="of this part; all that is left if not given")
-    parser.add_argument("--curves", type=Path, help="published ones, as scripts/compare_published.py takes them")
-    parser.add_argument("--run", type=Path, help="run folder; runs/shipped-NETWORKS if not given")
+    parser.add_argument("--minutes", type=float, help="length of this part; all that is left of the budget by default")
+    parser.add_argument("--curves", type=Path, help="file of published curves, for scripts/compare_published.py")
+    parser.add_argument("--run", type=Path, help="run folder; runs/shipped-NETWORKS by default")
     options = parser.parse_intermixed_args()
     for name in ("pictures", "kodak", "curves", "run"):
         if getattr(options, name):
@@ -182,11 +182,11 @@ def main() -> int:
     try:
         find_pictures(options.kodak)  # this fails before the training, not after it
         if options.curves and not options.curves.is_file():
-            raise ConfigError(f"there is no file {options.curves}", "--curves names published curves")
+            raise ConfigError(f"there is no file {options.curves}", "--curves takes a file of published curves")
         config = recipe(options.pictures, options.networks, options.overrides)
         path = options.run or Path("runs") / f"shipped-{options.networks}"
         if not train_part(config, path, options.minutes):
-            print(f"stopped, and saved in {path}; the same command goes on")
+            print(f"stopped and saved in {path}; run the same command again to continue")
             return 0
         return finish(options, RunFolder(path))
     except AttncodecError as error:

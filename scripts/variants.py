@@ -154,7 +154,7 @@ def compare(
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pictures", type=Path)
     parser.add_argument("--minutes", type=float, default=5)
-    parser.add_argument("--only", default=",".join(variants), help="Names with commas between them; all if not given.")
+    parser.add_argument("--only", default=",".join(variants), help="Names separated by commas; all by default.")
     parser.add_argument("--out", type=Path, default=out)
     parser.add_argument("--train", choices=variants, help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -84,7 +84,7 @@ def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
         ("train.batch=0", "train.batch:", "0"),
         ("train.budget=soon", "train.budget: a budget is", "'soon'"),
         ("model.attention.analysis=[dot]", "model.attention.analysis", ""),
-        ("model.attention={kind: dot, heads: 5}", "width of 192 does not divide into 5 heads", ""),
+        ("model.attention={kind: dot, heads: 5}", "width of 192 is not divisible by 5 attention heads", ""),
         ("model.attention.kind=sparse", "model.attention.kind:", "'sparse'"),
         ("data.crop=100", "data.crop:", "100"),
         ("nonsense", "not key=value", "train.budget=20m"),
@@ -108,7 +108,7 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_ms_ssim_needs_crops_of_192_pixels(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="crops start at 192"):
+    with pytest.raises(ConfigError, match="crops must have at least 192"):
         load_config(write(tmp_path, "train: {ms_ssim_share: 0.5}\ndata: {crop: 128}\n"))
     load_config(write(tmp_path, "train: {ms_ssim_share: 0.5}\n"))
 

@@ -31,7 +31,7 @@ def test_the_bytes_are_those_of_the_byte_table() -> None:
 def test_a_file_cut_anywhere_is_refused() -> None:
     data = pack(SAMPLE)
     for length in range(len(data)):
-        with pytest.raises(ContainerError, match=r"empty|cut short"):
+        with pytest.raises(ContainerError, match=r"empty|truncated"):
             unpack(data[:length])
 
 
@@ -58,7 +58,7 @@ def test_random_bytes_are_refused() -> None:
         (5, "<B", 3, "flags 0x03"),
         (8, "<I", 0, "0 x 7 pixels"),
         (8, "<I", 0xFFFFFFFF, "pixels"),
-        (24, "<I", 0xFFFFFFFC, "cut short"),
+        (24, "<I", 0xFFFFFFFC, "truncated"),
         (24, "<I", 8, "too long"),
         (8, "<I", PIXEL_LIMIT, "out of bounds"),
     ],

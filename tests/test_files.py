@@ -61,7 +61,7 @@ def test_a_round_trip_keeps_the_original(tmp_path: Path) -> None:
     assert names(["a.atc"], tmp_path, ".png") == ["a.decoded.png"]
     assert names(["a.atc"], tmp_path, ".png", force=True) == ["a.decoded.png"]
     (tmp_path / "a.decoded.png").touch()
-    with pytest.raises(ConfigError, match=r"a\.decoded\.png exists"):
+    with pytest.raises(ConfigError, match=r"a\.decoded\.png already exists"):
         names(["a.atc"], tmp_path, ".png")
     assert names(["a.jpg.atc"], tmp_path, ".png") == ["a.jpg.png"]
 
@@ -99,7 +99,7 @@ def test_a_link_stays_a_link_and_a_device_a_device(tmp_path: Path) -> None:
 
 def test_an_output_that_exists_needs_force(tmp_path: Path) -> None:
     (tmp_path / "a.atc").touch()
-    with pytest.raises(ConfigError, match=r"a\.atc exists already"):
+    with pytest.raises(ConfigError, match=r"a\.atc already exists"):
         names(["a.png"], tmp_path)
     assert names(["a.png"], tmp_path, force=True) == ["a.atc"]
 

@@ -192,8 +192,14 @@ def test_the_recipe_has_the_networks_that_are_asked_for(monkeypatch: pytest.Monk
         (["CC BY 4.0", "CC0 1.0"], "CC BY 4.0"),
         (["CC BY 4.0", "CC BY-SA 3.0"], "CC BY-SA 4.0"),
         (["CC BY-SA 4.0", "GPL-2+"], "GPL-3.0-or-later"),
-        (["CC0 1.0", "CC BY-NC 4.0", "GPL-2+"], "no free licence: that of some pictures forbids commercial use"),
-        (["CC0 1.0", "all rights reserved"], "no licence that we could name: not all of the pictures' are known"),
+        (
+            ["CC0 1.0", "CC BY-NC 4.0", "GPL-2+"],
+            "no free licence, because the licence of some pictures forbids commercial use",
+        ),
+        (
+            ["CC0 1.0", "all rights reserved"],
+            "no licence that we could name, because the licences of some pictures are unknown",
+        ),
     ],
 )
 def test_the_licence_of_weights_follows_from_those_of_the_pictures(

@@ -24,11 +24,13 @@ def compress(
     inputs: Annotated[list[Path], typer.Argument(help="Pictures, folders of them, or - for stdin.", readable=False)],
     out: OutOption = None,
     model: ModelOption = None,
-    quality: Annotated[float | None, typer.Option("--quality", "-q", help="1 to 8; 4 by default.")] = None,
-    target_bpp: Annotated[float | None, typer.Option(help="The best file of at most so many bits a pixel.")] = None,
-    target_bytes: Annotated[int | None, typer.Option(help="The best file of at most so many bytes.")] = None,
-    target_psnr: Annotated[float | None, typer.Option(help="The smallest file of at least so many dB.")] = None,
-    verify: Annotated[bool, typer.Option("--verify", help="Decode what was written, and compare.")] = False,
+    quality: Annotated[float | None, typer.Option("--quality", "-q", help="Quality, 1 to 8; 4 by default.")] = None,
+    target_bpp: Annotated[
+        float | None, typer.Option(help="Write the best file of at most this many bits per pixel.")
+    ] = None,
+    target_bytes: Annotated[int | None, typer.Option(help="Write the best file of at most this many bytes.")] = None,
+    target_psnr: Annotated[float | None, typer.Option(help="Write the smallest file of at least this many dB.")] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Decode the written file and compare.")] = False,
     effort: EffortOption = 0,
     latents: Annotated[bool, typer.Option("--latents", help="Print the SHA-256 of the integer latents.")] = False,
     show_timings: TimingsOption = False,
@@ -45,7 +47,7 @@ def compress(
     from attncodec.pictures import SUFFIXES
 
     if sum(value is not None for value in (quality, target_bpp, target_bytes, target_psnr)) > 1:
-        raise ConfigError("a quality and a target, or several targets, cannot be met at once", "give one of them")
+        raise ConfigError("a quality and a target, or several targets, cannot be combined", "give only one of them")
     wish = Target(quality, target_bytes, target_bpp, target_psnr)
 
     def compress_one(source: Path, target: Path) -> str:

@@ -18,7 +18,7 @@ from attncodec.console import process_files, say
 
 
 def decompress(
-    inputs: Annotated[list[Path], typer.Argument(help=".atc files, folders, or - for stdin.", readable=False)],
+    inputs: Annotated[list[Path], typer.Argument(help=".atc files, folders of them, or - for stdin.", readable=False)],
     out: OutOption = None,
     model: DecoderOption = None,
     show_timings: TimingsOption = False,
@@ -26,7 +26,7 @@ def decompress(
     threads: ThreadsOption = None,
     force: ForceOption = False,
 ) -> None:
-    """Decompress .atc files into pictures: PNG, unless the suffix of -o says otherwise."""
+    """Decompress .atc files into pictures, as PNG unless -o has another suffix."""
     from attncodec.api import decompress_file, set_threads
     from attncodec.coding.find_model import ModelCache
     from attncodec.distributed import process_group_of_torchrun

@@ -12,18 +12,18 @@ from attncodec.errors import ImageError
 
 
 def evaluate(
-    folder: Annotated[Path, typer.Argument(help="Folder of pictures, searched to the bottom.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of pictures, searched recursively.")],
     quality: Annotated[
-        list[float] | None, typer.Option("--quality", "-q", help="May be given several times; whole levels if not.")
+        list[float] | None, typer.Option("--quality", "-q", help="Can be given several times; all levels by default.")
     ] = None,
     model: ModelOption = None,
     effort: EffortOption = 0,
     fast: FastOption = False,
     threads: ThreadsOption = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Where images.csv and run.json go.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print nothing but JSON on stdout.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for images.csv and run.json.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print only JSON on stdout.")] = False,
 ) -> None:
-    """Measure a model on a folder of pictures, through real files, beside JPEG and WebP."""
+    """Measure a model on a folder of pictures, by the files it writes, and compare it with JPEG and WebP."""
     from attncodec.api import set_threads
     from attncodec.coding.find_model import choose_model, load_model
     from attncodec.distributed import process_group_of_torchrun

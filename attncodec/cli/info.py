@@ -15,7 +15,7 @@ def info(
     ] = False,
     model: DecoderOption = None,
 ) -> None:
-    """Say what is in an .atc file or a model file."""
+    """Show what is in an .atc file or a model file."""
     from attncodec.api import describe_file, latents_sha256
     from attncodec.coding.find_model import ModelCache
     from attncodec.files import read_input

@@ -10,11 +10,11 @@ from attncodec.errors import ConfigError
 
 
 def seal(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint: RUN/checkpoints/best.safetensors.")],
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint, such as RUN/checkpoints/best.safetensors.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Model file to write.")],
     force: ForceOption = False,
 ) -> None:
-    """Make a model file of a training checkpoint, its tables measured on the pictures that it was trained on."""
+    """Make a model file from a training checkpoint, with tables measured on the pictures that it was trained on."""
     from attncodec.files import STREAM, check_writable
     from attncodec.training.checkpoint import load_checkpoint
     from attncodec.training.export import pictures_to_measure, seal_checkpoint

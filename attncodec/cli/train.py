@@ -10,17 +10,19 @@ from attncodec.errors import ConfigError
 
 
 def train(
-    config: Annotated[Path, typer.Option("--config", "-c", help="YAML file; shipped ones lie in configs/.")],
+    config: Annotated[Path, typer.Option("--config", "-c", help="YAML file; shipped ones are in configs/.")],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="data.train=FOLDER train.budget=20m ...")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Run folder; runs/<config name> by default.")] = None,
-    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to train.")] = "auto",
-    restart: Annotated[bool, typer.Option("--restart", help="Begin the run anew.")] = False,
-    extend: Annotated[str | None, typer.Option(help="Train on for so much longer: 2h, or steps.")] = None,
-    dry: Annotated[bool, typer.Option("--dry-run", help="Run a few steps, say what it takes, write nothing.")] = False,
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Device to train on.")] = "auto",
+    restart: Annotated[bool, typer.Option("--restart", help="Start the run over.")] = False,
+    extend: Annotated[str | None, typer.Option(help="Train longer by this time (2h) or number of steps.")] = None,
+    dry: Annotated[
+        bool, typer.Option("--dry-run", help="Run a few steps, show what training takes, and write nothing.")
+    ] = False,
 ) -> None:
-    """Train a codec on a folder of pictures. The same command again resumes; Ctrl-C saves first."""
+    """Train a codec on a folder of pictures. Ctrl-C saves and stops; run the same command again to continue."""
     from attncodec.budget import budget_of_option
     from attncodec.config_file import load_config
 
@@ -28,7 +30,7 @@ def train(
     if not resolved.data.train:
         raise ConfigError("data.train is not set", "name a folder of pictures: data.train=photos/")
     if restart and extend:
-        raise ConfigError("--restart begins anew and --extend goes on", "give one of them")
+        raise ConfigError("--restart starts over, but --extend continues", "give only one of them")
     extension = budget_of_option("--extend", extend)
     import logging
 
@@ -50,12 +52,12 @@ def train(
         progress, model = outcome.progress, outcome.folder.model
         if not outcome.trained:
             logger.info("%s is finished: %d steps; model in %s", folder, progress.step, model)
-            logger.info("hint: --extend 2h trains on, --restart begins anew")
+            logger.info("hint: --extend 2h trains longer, --restart starts over")
         elif progress.finished:
             logger.info("finished after %d steps; model sealed into %s", progress.step, model)
             logger.info("next: attncodec eval FOLDER --model %s", model)
         else:
-            logger.info("stopped at step %d; saved, and sealed into %s, its tables analytic", progress.step, model)
-            logger.info("hint: the same command goes on from here")
+            logger.info("stopped at step %d; saved, and sealed into %s with analytic tables", progress.step, model)
+            logger.info("hint: run the same command again to continue")
     if outcome.trained and not progress.finished and distributed.size == 1:
         raise typer.Exit(INTERRUPTED)  # torchrun would take it for a failure and restart all ranks

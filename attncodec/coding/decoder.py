@@ -24,11 +24,12 @@ class PictureDecoder:
         """Raise ContainerError if another model wrote the file, or if this model does not have its quality."""
         if container.decoder_id != sealed.header.decoder_id:
             raise ContainerError(
-                f"written with model {container.decoder_id.hex()}, and this one is {sealed.header.decoder_id.hex()}",
-                "give the model that wrote it to --model",
+                f"the file was written with model {container.decoder_id.hex()}, "
+                f"but this model is {sealed.header.decoder_id.hex()}",
+                "use --model to name the model that wrote it",
             )
         if container.quality_index not in sealed.quality_indices:
-            raise ContainerError(f"quality {quality_of_index(container.quality_index):g} is not one of this model's")
+            raise ContainerError(f"this model has no quality {quality_of_index(container.quality_index):g}")
         self.sealed, self.container = sealed, container
         self.latents_sha256 = ""
 
@@ -47,11 +48,11 @@ class PictureDecoder:
         skip_below = SKIP_SCALE_INDEX if container.skip else 0
         bottleneck = DecodeBottleneck(sealed.z_tables, sealed.y_tables, skip_below, container.latents, sealed.stopwatch)
         size = (-(-container.height // STRIDE), -(-container.width // STRIDE))
-        with sealed.stopwatch.part("exact path"):
+        with sealed.stopwatch.part("integer networks"):
             y_hat = sealed.codec.transmit(bottleneck, torch.tensor([container.quality_index]), size=size)
         bottleneck.reader.finish()
         if bottleneck.latents.crc != container.latents_crc:
-            raise ContainerError("the decoded latents are not the encoder's: the file or the model is damaged")
+            raise ContainerError("the checksum of the decoded latents does not match: the file or the model is damaged")
         self.latents_sha256 = bottleneck.latents.hexdigest()
         return y_hat
 

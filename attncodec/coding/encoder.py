@@ -44,7 +44,7 @@ class Target:
         """Raise ConfigError if a target is not a finite number."""
         for name, value in (("bpp", self.bpp), ("dB", self.psnr_db)):
             if value is not None and not math.isfinite(value):
-                raise ConfigError(f"a target of {value} {name} is no number", "for example --target-bpp 0.5")
+                raise ConfigError(f"a target must be a finite number, not {value} {name}", "such as --target-bpp 0.5")
 
 
 Sink = TypeVar("Sink", SymbolWriter, BitCounter)
@@ -70,7 +70,7 @@ class PictureEncoder:
         self.sealed, self.rgb, self.effort = sealed, rgb, effort
         self.latents = Latents(sealed.analyse(to_tensor(rgb)))
         if not bool(torch.isfinite(self.latents.y).all()):
-            raise CheckpointError("the model is damaged: its analysis gives what is not finite")
+            raise CheckpointError("the model is damaged: its analysis gives values that are not finite")
         self.latents_sha256 = ""
 
     def encode(self, target: Target) -> Container:
@@ -89,7 +89,7 @@ class PictureEncoder:
             )
         if quality_index > self.highest:
             raise ConfigError(
-                f"{target.psnr_db:g} dB is out of reach for this picture",
+                f"{target.psnr_db:g} dB cannot be reached for this picture",
                 f"its best file has {self.psnr_db(self.highest):.2f} dB",
             )
         return self.write(quality_index)
@@ -196,7 +196,7 @@ class PictureEncoder:
     @torch.inference_mode()
     def _transmit(self, bottleneck: EncodeBottleneck | RoundBottleneck, quality_index: int) -> Tensor:
         codec, at, latents = self.sealed.codec, torch.tensor([quality_index]), self.latents
-        with self.sealed.stopwatch.part("exact path"):
+        with self.sealed.stopwatch.part("integer networks"):
             return codec.transmit(bottleneck, at, codec.apply_gain(latents.y, at), latents.z)
 
     def _picture(self, y_hat: Tensor, quality_index: int) -> RGB:

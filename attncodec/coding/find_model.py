@@ -53,14 +53,14 @@ def find_models(decoder_id: bytes, model: Path | None) -> list[Path]:
     if not found and decoder_id in RETIRED:
         name, commit = RETIRED[decoder_id]
         raise CheckpointError(
-            f"the file was written with {name}, {decoder_id.hex()}, which this build no longer reads",
-            f"attncodec of commit {commit} decodes it",
+            f"the file was written with {name} ({decoder_id.hex()}), which this build no longer reads",
+            f"use attncodec at commit {commit} to decode it",
         )
     if not found:
         raise CheckpointError(
-            f"model {decoder_id.hex()}, which the file was written with, is not in "
+            f"model {decoder_id.hex()}, which wrote the file, is not in "
             + ", ".join(["the shipped models", *map(str, places[1:]), RUNS_PATTERN]),
-            f"give it to --model, or its folder to ${MODELS_VARIABLE}",
+            f"use --model to name it, or set {MODELS_VARIABLE} to its folder",
         )
     return found
 

@@ -69,14 +69,14 @@ def quantise_conv(conv: nn.Conv2d, inputs: Tensor, outputs: Tensor) -> ConvTenso
     """
     weight, bias = conv.weight.detach().cpu().double(), conv.bias
     if bias is None or not bool(torch.isfinite(weight).all() & torch.isfinite(bias).all()):
-        raise CheckpointError("the model cannot be sealed: a weight of its exact networks is not finite")
+        raise CheckpointError("the model cannot be sealed: a weight of its integer networks is not finite")
     scaled = weight * torch.exp2(outputs.double()[:, None] - inputs.double())[..., None, None]
     largest = scaled.abs().flatten(1).amax(1).clamp_min(2.0**-30)
     shift = torch.floor(torch.log2(INTEGER_LIMIT / largest)).clamp(0, SHIFT_MAX)
     integers = (scaled * torch.exp2(shift)[:, None, None, None]).round()
     biases = (bias.detach().cpu().double() * torch.exp2(outputs.double() + BIAS_BITS)).round()
     if integers.abs().max() > INTEGER_LIMIT or biases.abs().max() >= 2**31:
-        raise CheckpointError("the model cannot be sealed: a weight of its exact networks is out of range")
+        raise CheckpointError("the model cannot be sealed: a weight of its integer networks is out of range")
     return {
         "weight": integers.to(torch.int16),
         "shift": shift.to(torch.uint8),
@@ -109,9 +109,9 @@ class IntegerConv2d(nn.Module):
         super().__init__()
         weight = tensors["weight"].double()
         if weight.abs().max() > INTEGER_LIMIT or int(tensors["shift"].max()) > SHIFT_MAX:
-            raise CheckpointError("the model is damaged: a weight of its exact networks is out of range")
+            raise CheckpointError("the model is damaged: a weight of its integer networks is out of range")
         if INTEGER_LIMIT * float(weight.abs().flatten(1).sum(1).max()) >= SUM_LIMIT:
-            raise CheckpointError("the model's exact networks could overflow: their weights add up to too much")
+            raise CheckpointError("the model's integer networks could overflow: the sum of their weights is too large")
         self.register_buffer("weight", weight)
         self.register_buffer("scale", torch.exp2(-tensors["shift"].double())[:, None, None])
         self.register_buffer("bias", tensors["bias"].double()[:, None, None] / 2**BIAS_BITS)

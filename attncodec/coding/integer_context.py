@@ -139,7 +139,7 @@ def integer_tensors(model: ContextModel, log2_gain: Tensor, log2_gain_z: Tensor,
     """
     order = [part.cpu() for part in model.order]
     if not all(bool(torch.isfinite(given).all()) for given in (model.quality_bias, log2_gain, log2_gain_z)):
-        raise CheckpointError("the model cannot be sealed: a gain or a bias of its exact networks is not finite")
+        raise CheckpointError("the model cannot be sealed: a gain or a bias of its integer networks is not finite")
     tensors = {
         "log2_gain": to_fixed_point(log2_gain),
         "log2_gain_z": to_fixed_point(log2_gain_z),

@@ -65,8 +65,8 @@ MEASURED_MAGNITUDES = 16  # Offsets and centres have this many magnitudes; the l
 DIGEST_BYTES = 8
 OLD_FORMATS = ("attncodec-model-2", "attncodec-model-3")
 OLD_HINT = (
-    "format 4 replaced it, and files written with it need a build from before; seal the run's checkpoint again, or "
-    "carry a model of format 3 over with scripts/carry_over.py"
+    "format 4 replaced it, and files written with it need an older build; seal the run's checkpoint again, or convert "
+    "a model of format 3 with scripts/carry_over.py"
 )
 
 Shape = list[int] | None  # None stands for one dimension of any length.
@@ -125,12 +125,12 @@ def read_header(path: Path) -> ModelHeader:
         if set(header.meta) != {"format", "decoder", "encoder", "decoder_id", "training_info", "file_sha256"}:
             raise ValueError("its keys are not those of the format")
         if set(header.meta["encoder"]) - set(ENCODER_FIELDS) or set(header.meta["decoder"]) & set(ENCODER_FIELDS):
-            raise ValueError("a field stands in the wrong section")
+            raise ValueError("a field is in the wrong section")
         if not isinstance(header.meta["training_info"], dict):
-            raise ValueError("training_info is no section")
+            raise ValueError("training_info is not a section")
         _ = (header.config, header.decoder_id, header.file_sha256, header.training_info)
     except (ConfigError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{path} is damaged, or of a later build: {error}", "update attncodec") from None
+        raise CheckpointError(f"{path} is damaged, or from a later build: {error}", "update attncodec") from None
     return header
 
 
@@ -145,13 +145,13 @@ def read_model(path: Path) -> tuple[ModelHeader, dict[str, Tensor]]:
         _file_sha256(header.meta, tensors) != header.file_sha256
         or _decoder_id(header.meta, tensors) != header.meta["decoder_id"]
     ):
-        raise CheckpointError(f"{path} is damaged: its digest does not hold", "copy it again, or seal it again")
+        raise CheckpointError(f"{path} is damaged: its checksum does not match", "copy it again, or seal it again")
     for name, (low, high) in MEASURED_RANGES.items():
         if name in tensors and not (low <= float(tensors[name].min()) and float(tensors[name].max()) <= high):
             raise CheckpointError(f"{path} is damaged: {name} is out of range")
     channels = header.config.hyper_channels
     if len(tensors["tables.z.sizes"]) not in (channels, channels * len(header.config.rd_lambdas)):
-        raise CheckpointError(f"{path} is damaged: the number of its tables of z is not right")
+        raise CheckpointError(f"{path} is damaged: it has the wrong number of tables of z")
     return header, tensors
 
 

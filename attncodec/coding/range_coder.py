@@ -64,7 +64,7 @@ class SymbolReader:
 
     def __init__(self, data: bytes) -> None:
         if len(data) % 4:
-            raise ContainerError("the file is damaged: its latents are not a whole number of words")
+            raise ContainerError("the file is damaged: the length of its latents is not a multiple of 4 bytes")
         self.decoder = constriction.stream.queue.RangeDecoder(np.frombuffer(data, "<u4").astype(np.uint32))
 
     def get(self, tables: TableSet, index: TableIndex) -> Symbols:
@@ -80,7 +80,7 @@ class SymbolReader:
             if escaped.size:
                 symbols[escaped] = self._escapes(tables, index[escaped])
         except (KeyError, TypeError, AssertionError, ValueError):
-            raise ContainerError("the file is damaged: its entropy-coded data makes no sense") from None
+            raise ContainerError("the file is damaged: its entropy-coded data is invalid") from None
         if symbols.size and np.abs(symbols).max() > SYMBOL_LIMIT:
             raise ContainerError("the file is damaged: a symbol is out of range")
         raster = np.empty_like(symbols)

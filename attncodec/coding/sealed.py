@@ -64,8 +64,8 @@ class SealedCodec:
         top = len(self.header.config.rd_lambdas)
         index = index_of_quality(quality)
         if index not in self.quality_indices:
-            hint = "it is quality 1 alone" if top == 1 else f"it goes from 1 to {top}, in steps of 1/64"
-            raise ConfigError(f"quality {quality:g} is not one of this model's", hint)
+            hint = "it has only quality 1" if top == 1 else f"choose a quality from 1 to {top}, in steps of 1/64"
+            raise ConfigError(f"this model has no quality {quality:g}", hint)
         return index
 
     @torch.inference_mode()

@@ -71,13 +71,13 @@ class Tables:
         """Raise CheckpointError unless these tables are safe for the coder, which does not check them itself."""
         sizes = self.sizes.astype(np.int64)
         if not (0 < sizes.size == self.lows.size) or sizes.min() < 2 or sizes.max() > TABLE_MAX:
-            raise CheckpointError("the model is damaged: a probability table has no valid size")
+            raise CheckpointError("the model is damaged: a probability table has an invalid size")
         if int(sizes.sum()) != self.weights.size:
-            raise CheckpointError("the model is damaged: its probability tables do not fill their vector")
+            raise CheckpointError("the model is damaged: the sizes of its probability tables do not add up")
         sums = np.add.reduceat(self.weights.astype(np.int64), np.cumsum(sizes) - sizes)
         lows = self.lows.astype(np.int64)
         if self.weights.min() < 1 or (sums != 1 << PRECISION).any() or np.abs(lows).max() > SYMBOL_LIMIT:
-            raise CheckpointError("the model is damaged: a probability table does not add up")
+            raise CheckpointError("the model is damaged: a probability table has an invalid weight, sum or start")
 
 
 def quantise_weights(mass: NDArray[np.float64], escape: float) -> NDArray[np.int64]:

@@ -42,15 +42,15 @@ def read_meta(path: Path, form: str, hints: Mapping[str, str] | None = None) -> 
     other formats to the hint that the error gives for them.
     """
     meta = _read_json(path)
-    found = meta.get("format", "no file of attncodec's") if isinstance(meta, dict) else "damaged"
+    found = meta.get("format", "unknown") if isinstance(meta, dict) else "damaged"
     if found != form:
-        raise CheckpointError(f"{path} is {found}, and {form} is needed", (hints or {}).get(str(found), ""))
+        raise CheckpointError(f"the format of {path} is {found}, not {form}", (hints or {}).get(str(found), ""))
     return dict(meta)
 
 
 def _read_json(path: Path) -> Any:
     if path.is_dir() or not path.exists():
-        raise CheckpointError(f"there is no file {path}", "attncodec train makes models: DIR/model.safetensors")
+        raise CheckpointError(f"there is no file {path}", "check the name; attncodec train makes DIR/model.safetensors")
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(META_KEY, "{}")
@@ -66,7 +66,7 @@ def _finite(text: str) -> float:
 
 
 def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no number")
+    raise ValueError(f"{constant} is not a finite number")
 
 
 def read_tensors(
@@ -96,7 +96,7 @@ def read_tensors(
         raise CheckpointError(f"{path} is damaged: {error}") from None
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise CheckpointError(f"{path}: tensor {name} holds what is not finite")
+            raise CheckpointError(f"{path}: tensor {name} has values that are not finite")
     return tensors
 
 

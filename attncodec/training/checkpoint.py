@@ -23,8 +23,8 @@ from attncodec.training.progress import Progress
 
 FORMAT = "attncodec-checkpoint-1"
 OTHER_FORMATS = {
-    MODEL_FORMAT: "it is sealed already; train.init takes it as it is",
-    "attncodec-checkpoint-0": "it is of before model.rd_lambdas, and only a build from before goes on with it",
+    MODEL_FORMAT: "it is already sealed; train.init can use it directly",
+    "attncodec-checkpoint-0": "it is older than model.rd_lambdas, and only an older build can continue it",
 }
 INCOMING = "incoming.safetensors"  # A new checkpoint has this name until the one that it replaces is renamed.
 MODEL, AVERAGE, OPTIMISER = "model.", "average.", "optimiser."
@@ -54,7 +54,7 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        hint = "the last checkpoint is whole: make space, and the same command goes on from it"
+        hint = "the last checkpoint is intact: free some space, then run the same command again to continue"
         raise TrainingError(f"{path} cannot be written: {error.strerror or error}", hint) from None
 
 
@@ -110,13 +110,13 @@ def load_checkpoint(path: Path) -> Checkpoint:
     found = meta.pop("file_sha256", None) or meta.pop("check", None)  # Older builds named it `check`.
     if found != sha256_of(tensors, canonical_json(meta)).hexdigest():
         raise CheckpointError(
-            f"{path} is damaged: its digest does not hold", "attncodec seal makes a model of best.safetensors"
+            f"{path} is damaged: its checksum does not match", "attncodec seal makes a model from best.safetensors"
         )
     try:
         progress, budget = _progress(meta), Budget.model_validate(meta["budget"])
         config = build_config(_without_retired(meta["config"]), str(path))
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged: its header makes no sense ({error})") from None
+        raise CheckpointError(f"{path} is damaged: its header is invalid ({error})") from None
     return Checkpoint(config, budget, progress, tensors)
 
 

@@ -16,7 +16,7 @@ def compile_networks(codec: HyperpriorCodec, device: torch.device) -> None:
         torch.compile(lambda x: x.sin() + 1)(torch.ones(8, device=device))
     except Exception as error:  # Most often a compiler is missing or too old; each backend raises its own error.
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        logger.warning("torch.compile does not work here, so training goes without it: %s", reason)
+        logger.warning("torch.compile does not work here, so training continues without it: %s", reason)
         return
     torch._dynamo.config.suppress_errors = True  # A network that does not compile runs as it is; torch logs which.
     torch._dynamo.config.recompile_limit = 64  # The limit is per code object, and the context networks share one.

@@ -45,7 +45,7 @@ class Crops:
         distributed: Distributed = SINGLE_PROCESS,
     ) -> None:
         if config.data.cache == "device" and device.type != "cuda":
-            raise ConfigError("data.cache=device keeps pictures on a GPU", "data.cache=ram keeps them in memory")
+            raise ConfigError("data.cache=device needs training on a GPU", "data.cache=ram keeps pictures in memory")
         self.config, self.distributed = config, distributed
         fewest = min(self.count(config.crop_in(phase)) for phase in config.train.phases)
         if fewest < distributed.size:
@@ -111,7 +111,7 @@ class Crops:
             crop = crop.flip([dimension for dimension in (0, 1) if symmetry >> dimension & 1])
             return to_device((crop.transpose(0, 1) if symmetry >= 4 else crop).contiguous(), self.device)
         first = next(iter(self.problems.values()))
-        raise TrainingError(f"the pictures cannot be read any more: {first}", "see whether the folder is still there")
+        raise TrainingError(f"the pictures cannot be read any more: {first}", "check that the folder is still there")
 
     def _piece(self, number: int, side: int) -> Tensor:
         """Return a piece (H, W, 3), extended to at least (side, side, 3)."""

@@ -14,14 +14,14 @@ def resolve_device(name: str) -> torch.device:
     Raises ConfigError if `cuda` is asked for and there is no GPU, or if there is none for this process.
     """
     if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("--device cuda: torch finds no CUDA device here", "--device cpu, or auto, trains on the CPU")
+        raise ConfigError("--device cuda: torch finds no CUDA device", "use --device cpu or auto to train on the CPU")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cpu":
         return torch.device(name)
     number = int(os.environ.get("LOCAL_RANK", "0"))
     if number >= torch.cuda.device_count():
-        raise ConfigError(f"there is no GPU for process {number} of this machine", "start as many as it has GPUs")
+        raise ConfigError(f"there is no GPU for process {number} of this machine", "start only as many as it has GPUs")
     torch.cuda.set_device(number)
     return torch.device("cuda", number)
 

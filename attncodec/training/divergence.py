@@ -79,7 +79,7 @@ class RollbackCheckpoints:
         It is the newest state from before the window, or the oldest that there is. Raises TrainingError if the loss has
         diverged too often, or no state can be read.
         """
-        hint = "try a lower train.lr, or look at the pictures"
+        hint = "try a lower train.lr, or check the pictures"
         if progress.rollback_count >= ROLLBACKS_MAX:
             raise TrainingError(f"the loss diverged at step {progress.step}, for the {ROLLBACKS_MAX + 1}th time", hint)
         found = {path: at for path in (self.newest, self.before) if (at := peek(path)) is not None}

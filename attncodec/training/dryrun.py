@@ -40,12 +40,12 @@ def dry_run(config: Config, device: torch.device) -> dict[str, str]:
         "pictures": f"{len(pictures.train)} to train on, {len(held_out)} held out",
         "parameters": f"{sum(count for _, count in costs.values()) / 1e6:.1f} M",
         "kMAC/pixel": f"{encoding:.1f} to encode, {kmac['synthesis'] + kmac['context']:.1f} to decode",
-        "memory": f"{_peak_bytes() / 2**30:.2f} GiB at most so far",
+        "memory": f"{_peak_bytes() / 2**30:.2f} GiB peak so far",
         "step": f"{step_s:.2f} s, {count / step_s:.1f} crops/s",
         "budget": _budget(Budget.parse(config.train.budget), step_s),
     }
     if device.type == "cuda":
-        facts["GPU memory"] = f"{torch.cuda.max_memory_allocated(device) / 2**30:.2f} GiB at most so far"
+        facts["GPU memory"] = f"{torch.cuda.max_memory_allocated(device) / 2**30:.2f} GiB peak so far"
     return facts
 
 
@@ -71,8 +71,8 @@ def _wait(device: torch.device) -> None:
 
 def _budget(budget: Budget, step_s: float) -> str:
     if budget.unit == "steps":
-        return f"{budget.amount:.0f} steps: about {budget.amount * step_s / 60:.0f} minutes, and the validations"
-    return f"{budget.amount / 60:.3g} minutes: about {budget.amount / step_s:.0f} steps, less the validations"
+        return f"{budget.amount:.0f} steps: about {budget.amount * step_s / 60:.0f} minutes, plus validation"
+    return f"{budget.amount / 60:.3g} minutes: about {budget.amount / step_s:.0f} steps, fewer with validation"
 
 
 def _peak_bytes() -> int:

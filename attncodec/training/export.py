@@ -70,14 +70,14 @@ def pictures_to_measure(config: Config, checkpoint: Path) -> Tensor | None:
             trained = {(row["name"], row["sha256"]) for row in csv.DictReader(file) if row["role"] == "train"}
         found = list(read_pictures(find_sources(Path(config.data.train)), config.data))
         pictures = [picture for picture in found if (picture.name, picture.sha256) in trained and not picture.problem]
-        logger.info("tables are measured on %d of the %d pictures that were trained on", len(pictures), len(trained))
+        logger.info("measuring probability tables on %d of the %d training pictures", len(pictures), len(trained))
         if not pictures:
-            raise ConfigError(f"none of those in {config.data.train} are as {listing} lists them")
+            raise ConfigError(f"no picture in {config.data.train} matches the list in {listing}")
         crops = Crops(pictures, config, torch.device("cpu"))
         try:
             return crops_to_measure(crops)
         finally:
             crops.close()
     except (ConfigError, ImageError, TrainingError, OSError, KeyError, csv.Error) as error:
-        logger.warning("note: %s; so the tables stay analytic, and files become larger", error)
+        logger.warning("note: %s; the tables stay analytic, so files become larger", error)
         return None

@@ -41,19 +41,19 @@ def refusals(old: ModelConfig, new: ModelConfig) -> list[str]:
         if before[key] != after[key] and not key.startswith(ATTENTION):
             change = f"model.{key} ({before[key]} -> {after[key]})"
             if key not in GROWS:
-                found.append(f"{change} is another codec")
+                found.append(f"{change} makes a different codec")
             elif any(ours < theirs for ours, theirs in zip(_numbers(after[key]), _numbers(before[key]), strict=True)):
-                found.append(f"{change} takes something away")
+                found.append(f"{change} removes channels or blocks")
             elif key == "widths" and bool(before[key][0]) != bool(after[key][0]):
-                found.append(f"{change} begins at another stride")
+                found.append(f"{change} starts at another stride")
     for transform in TRANSFORMS:
         for stride, width, wider, was, becomes in _attention(old, new, transform):
-            place = f"model.attention: that of the {transform} at stride {stride}"
+            place = f"model.attention of the {transform} at stride {stride}"
             same = ("heads", "window", "hidden")
             if was not in (becomes, "none"):
-                found.append(f"{place} ({was} -> {becomes}) computes something else")
+                found.append(f"{place} ({was} -> {becomes}) computes something different")
             elif was in WINDOWED and any(getattr(old.attention, k) != getattr(new.attention, k) for k in same):
-                found.append(f"{place} ({was}) has other heads, windows or hidden widths")
+                found.append(f"{place} ({was}) has different heads, windows or hidden widths")
             elif was in WINDOWED and width != wider:
                 found.append(f"{place} ({was}, {width} -> {wider} channels) normalises over all channels of a head")
     return found
@@ -89,8 +89,8 @@ def grow(source: HyperpriorCodec, config: ModelConfig) -> HyperpriorCodec:
     """
     reasons = refusals(source.config, config)
     if reasons:
-        hint = "take over its values, or train without train.init"
-        raise ConfigError(f"its networks cannot grow into these: {'; '.join(reasons)}", hint)
+        hint = "use the values of that file, or train without train.init"
+        raise ConfigError(f"its networks cannot grow into those of the configuration: {'; '.join(reasons)}", hint)
     grown = build_codec(config)
     _add_silent_channels(source, grown)
     for transform in TRANSFORMS:

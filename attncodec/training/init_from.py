@@ -76,7 +76,7 @@ def load_initial(config: Config) -> Initial:
     found = _read(path_of(config))
     torch.manual_seed(config.train.seed)  # This seeds the weights that are new.
     if isinstance(found, SealedCodec):
-        source, before = unseal(found), "its weights as they were sealed, and a prior of z that is fitted to its tables"
+        source, before = unseal(found), "its sealed weights, and a prior of z that is fitted to its tables"
         parts = [name for tensor, name in NEW_PARTS.items() if tensor not in found.tensors]
     else:
         source, before = averaged_codec(found), "its averaged weights"

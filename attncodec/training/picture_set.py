@@ -48,7 +48,7 @@ class Source:
         except OSError as error:
             raise ImageError(f"{self.name}: {error.strerror}") from None
         if self.length is not None and len(data) < (wanted or 0):
-            raise ImageError(f"{self.name}: the shard ends before the picture does")
+            raise ImageError(f"{self.name}: the shard ends before the end of the picture")
         return data
 
 
@@ -128,9 +128,9 @@ def _in_shard(path: Path, name: str) -> list[Source]:
                 if member.isreg() and Path(member.name).suffix.lower() in SUFFIXES:
                     sources.append(Source(path, f"{name}/{member.name}", member.offset_data, member.size))
     except (tarfile.TarError, OSError) as error:
-        raise ConfigError(f"the shard {path} cannot be read: {error}", "shards are .tar files, uncompressed") from None
+        raise ConfigError(f"the shard {path} cannot be read: {error}", "use uncompressed .tar files") from None
     if not sources:
-        raise ConfigError(f"there are no pictures in the shard {path}", "pictures end in " + " ".join(SUFFIXES))
+        raise ConfigError(f"there are no pictures in the shard {path}", "picture names end in " + " ".join(SUFFIXES))
     return sources
 
 

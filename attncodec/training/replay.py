@@ -77,7 +77,7 @@ class Replay(Generic[Given, Found]):
         except Exception as error:  # The driver, a compiled network or anything else that a step calls may raise it.
             self.works = False
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            logger.warning("steps cannot be captured as a CUDA graph here, so training goes without it: %s", reason)
+            logger.warning("steps cannot be captured as a CUDA graph, so training continues without it: %s", reason)
         else:
             self.graph, self.inputs, self.result = graph, mine, result
         finally:

@@ -80,7 +80,7 @@ class RunFolder:
         try:
             return load_config(self.config)
         except ConfigError as error:
-            raise ConfigError(str(error), "--restart begins anew, --out DIR trains elsewhere") from None
+            raise ConfigError(str(error), "--restart starts over, --out DIR trains elsewhere") from None
 
     def checkpoint(self, config: Config) -> Checkpoint | None:
         """Load the newest checkpoint that is whole, or return None if there is no run to continue; write nothing.
@@ -91,8 +91,8 @@ class RunFolder:
         paths = [path for path in self.kept if path.exists()]
         if not paths:
             if self.best.exists() or self.model.exists():
-                hint = f"--restart begins anew; attncodec seal {self.best} -o FILE makes a model of the best one"
-                raise CheckpointError(f"{self.path} has no checkpoint to go on from: {self.last} is missing", hint)
+                hint = f"--restart starts over; attncodec seal {self.best} -o FILE makes a model from the best one"
+                raise CheckpointError(f"{self.path} has no checkpoint to continue from: {self.last} is missing", hint)
             return None
         self._check_config(config, self.began_with() or config)
         problems = []
@@ -100,7 +100,7 @@ class RunFolder:
             try:
                 return load_checkpoint(path)
             except CheckpointError as error:
-                logger.warning("%s; looking for the one before", error)
+                logger.warning("%s; trying the previous checkpoint", error)
                 problems.append(error)
         raise problems[0]
 
@@ -121,15 +121,15 @@ class RunFolder:
         listing = os.fsencode(_csv(("name", "role", "sha256"), pictures.listing))
         if resuming and self.pictures.exists() and self.pictures.read_bytes() != listing:
             raise ConfigError(
-                f"the pictures are not those that {self.pictures} lists",
-                "--restart begins anew, --out DIR trains elsewhere",
+                f"the pictures are not those listed in {self.pictures}",
+                "--restart starts over, --out DIR trains elsewhere",
             )
         if not resuming:
             if self.path.exists() and not self.path.is_dir():
-                raise ConfigError(f"{self.path} is a file, not a folder", "--out names the run folder")
+                raise ConfigError(f"{self.path} is a file, not a folder", "use --out to name a folder")
             traces = (self.config, self.last, self.good, self.best, self.model)
             if self.path.exists() and any(self.path.iterdir()) and not any(trace.exists() for trace in traces):
-                raise ConfigError(f"{self.path} is not empty, and holds no run", "--out names another folder")
+                raise ConfigError(f"{self.path} is not empty, and contains no run", "use --out to name another folder")
             self._clear()
             self.path.mkdir(parents=True, exist_ok=True)
             write_atomic(self.config, dump_yaml(config).encode())  # This comes first: it marks the folder as a run's.
@@ -147,10 +147,10 @@ class RunFolder:
             if now[key] != before[key] and key not in IGNORED_CHANGES
         ]
         if changed:
-            hint = "--restart begins anew, --out DIR trains elsewhere"
+            hint = "--restart starts over, --out DIR trains elsewhere"
             if any(key.startswith("train.budget") for key in changed):
-                hint += ", --extend TIME trains on with the old configuration"
-            raise ConfigError(f"{self.path} was begun with another configuration: {', '.join(changed)}", hint)
+                hint += ", --extend TIME trains longer with the old configuration"
+            raise ConfigError(f"{self.path} was started with another configuration: {', '.join(changed)}", hint)
 
     def _clear(self) -> None:
         """Remove only files that a run wrote, except its configuration, which is overwritten."""
@@ -188,7 +188,7 @@ class RunFolder:
                     found.pop()
                 rows = [row for row in found if stays(row)]
             except (ValueError, KeyError, csv.Error) as error:
-                raise CheckpointError(f"{self.metrics} is damaged: {error}", "move it away to go on") from None
+                raise CheckpointError(f"{self.metrics} is damaged: {error}", "move it away to continue") from None
         with writing(self.metrics):
             write_atomic(self.metrics, _csv(names, rows).encode())
 

@@ -31,7 +31,7 @@ def load_pictures(config: Config, distributed: Distributed = SINGLE_PROCESS) -> 
     bar = tqdm(reading, total=len(sources), desc="reading pictures", disable=not shown, leave=False)
     pictures = split_pictures(list(bar), config.data)
     for picture in pictures.unreadable:
-        logger.warning("left out: %s", picture.problem)
+        logger.warning("skipped: %s", picture.problem)
     pixels = sum(math.prod(picture.size) for picture in pictures.train)
     kept = sum(picture.pieces is not None for picture in pictures.train)
     where = "" if kept == len(pictures.train) else f", {kept} of them in memory, the others decoded for every crop"
@@ -49,9 +49,9 @@ def load_held_out(pictures: PictureSet) -> list[RGB]:
         try:
             held_out.append(centre(picture.read(), validation.SIDE))
         except ImageError as error:
-            logger.warning("left out of validation: %s", error)
+            logger.warning("skipped in validation: %s", error)
     if not held_out:
-        raise ConfigError("none of the held-out pictures can be read", "data.cache=auto looks at every picture first")
+        raise ConfigError("none of the held-out pictures can be read", "data.cache=auto checks every picture first")
     return held_out
 
 

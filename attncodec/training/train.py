@@ -49,8 +49,8 @@ def train(
     torch.set_flush_denormal(True)  # Denormals are slow, and do not matter here.
     if (restart or extend) and restarts_of_torchrun():
         raise ConfigError(
-            "--restart and --extend would be done again whenever torchrun starts its processes again",
-            "--max-restarts 0 (for scripts/slurm: RESTARTS=0), or one process and few steps before the others",
+            "torchrun would repeat --restart or --extend whenever it restarts its processes",
+            "use --max-restarts 0 (for scripts/slurm: RESTARTS=0), or run it first with one process for a few steps",
         )
     folder = RunFolder(out)
     config = distributed.run_on_rank0(lambda: with_networks(config, None if restart else folder.began_with()))
@@ -59,7 +59,7 @@ def train(
     progress = checkpoint.progress if checkpoint else Progress()
     if extend is not None:
         if not progress.finished:
-            raise ConfigError(f"{out} holds no finished run to extend", "without --extend it begins, or goes on")
+            raise ConfigError(f"{out} has no finished run to extend", "leave out --extend to start or continue a run")
         spent = progress.elapsed_s if budget.unit == "seconds" else progress.step
         budget, progress.finished = budget.at_least(spent) + extend, False
     if distributed.run_on_rank0(lambda: progress.finished and folder.model.exists()):
@@ -70,7 +70,7 @@ def train(
     state, crops = set_up(config, device, pictures, checkpoint, distributed)
     distributed.run_on_rank0(lambda: folder.prepare(config, pictures, device.type, checkpoint is not None))
     if checkpoint:
-        logger.info("going on with %s at step %d", out, progress.step)
+        logger.info("continuing %s at step %d", out, progress.step)
     recorder = Recorder(folder, progress.step, progress.rollback_count) if distributed.is_rank0 else None
     try:
         with StopRequest() as stop:

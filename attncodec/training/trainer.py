@@ -199,7 +199,7 @@ class Trainer:
         """Record the means of the steps since the last report, over all processes."""
         problems = list(self.crops.problems.values())
         for problem in self.distributed.collect(problems[self.problems_told :]):
-            logger.warning("left out from now on: %s", problem)
+            logger.warning("skipped from now on: %s", problem)
         self.problems_told = len(problems)
         self.means.share(self.distributed)
         point, self.crops_per_s, self.gradient_norm = self.means.mean()
@@ -235,7 +235,7 @@ class Trainer:
             self.recorder.rewind(self.progress.step, self.progress.rollback_count)
         self._save()
         logger.warning(
-            "the loss diverged by step %d: back to step %d, with other crops and %g of the learning rate",
+            "the loss diverged by step %d: going back to step %d, with other crops and the learning rate times %g",
             *(diverged_at, self.progress.step, divergence.lr_factor(self.progress)),
         )
 
@@ -256,7 +256,7 @@ class Trainer:
         folder, finished = self.folder, self.progress.finished
         best = folder.to_seal(finished)
         if finished:
-            logger.info("sealing: tables are measured on training pictures")
+            logger.info("sealing: measuring probability tables on training pictures")
         sealed = seal_checkpoint(best, crops_to_measure(self.crops) if finished else None)
         sealed.save(folder.model)
         if not finished:
@@ -264,6 +264,6 @@ class Trainer:
         row = self._record_validation(partial(reconstruct, sealed), "sealed", SINGLE_PROCESS)
         if row:
             logger.info(
-                "the sealed model, of step %d, with those tables, on held-out pictures: %.4f bpp, %.2f dB",
+                "the sealed model of step %d, with measured tables, on held-out pictures: %.4f bpp, %.2f dB",
                 *(best.progress.step, row.bpp, row.psnr_db),
             )

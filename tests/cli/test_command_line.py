@@ -53,7 +53,7 @@ def test_a_quality_or_a_target_can_be_asked_for(place: Path, cli: Cli, model_fil
     assert size("--target-bpp", str(8 * middle / (70 * 50))) <= middle
     assert size("--target-psnr", "20") <= middle
     both = cli("compress", "img.png", "-m", model_file, "--force", "-q", "1", "--target-psnr", "20", cwd=place)
-    assert_refused(both, "cannot be met at once")
+    assert_refused(both, "cannot be combined")
     assert_refused(cli("compress", "img.png", "-m", model_file, "--force", "-q", "9", cwd=place), "quality 9")
     little = cli("compress", "img.png", "-m", model_file, "--force", "--target-bytes", "45", cwd=place)
     assert_refused(little, "too few", "smallest file")
@@ -70,7 +70,7 @@ def test_a_check_that_does_not_hold_is_exit_code_1(
 ) -> None:
     monkeypatch.setattr("attncodec.api.decompress", lambda sealed, data: np.zeros((70, 50, 3), np.uint8))
     result = cli("compress", "img.png", "-m", model_file, "--verify", cwd=place)
-    assert_refused(result, "decodes to another picture", code=1)
+    assert_refused(result, "decodes to a different picture", code=1)
 
 
 def test_an_output_never_replaces_its_own_input(place: Path, cli: Cli, model_file: Path) -> None:
@@ -127,7 +127,7 @@ def test_a_signal_in_the_middle_of_many_files_leaves_nothing_half_written(
 
 def test_an_existing_output_needs_force(place: Path, cli: Cli, model_file: Path) -> None:
     (place / "img.atc").write_bytes(b"precious")
-    assert_refused(cli("compress", "img.png", "-m", model_file, cwd=place), "img.atc exists already", "--force")
+    assert_refused(cli("compress", "img.png", "-m", model_file, cwd=place), "img.atc already exists", "--force")
     assert (place / "img.atc").read_bytes() == b"precious"
     assert cli("compress", "img.png", "-m", model_file, "--force", cwd=place).returncode == 0
     assert (place / "img.atc").read_bytes() != b"precious"
@@ -216,12 +216,12 @@ def test_every_mistake_has_its_own_line_and_exit_code_2(place: Path, cli: Cli, m
     (place / "folder").mkdir()
     (place / "evil.safetensors").write_bytes(pickle.dumps(Path))
     before = sorted(os.listdir(place))
-    assert "cut short" in refused("decompress", "cut.atc", *m)
+    assert "truncated" in refused("decompress", "cut.atc", *m)
     assert "empty" in refused("decompress", "empty.atc", *m)
     assert "damaged" in refused("decompress", "changed.atc", *m)
     assert "not an .atc" in refused("decompress", "img.png", *m, "-o", "x.png")
-    assert "is a folder without" in refused("decompress", "folder", *m)
-    assert "is a folder without" in refused("compress", "folder", *m)
+    assert "no files to read in folder" in refused("decompress", "folder", *m)
+    assert "no files to read in folder" in refused("compress", "folder", *m)
     assert "does not exist" in refused("compress", "none.png", *m)
     assert "is empty" in refused("compress", "empty.png", *m, "-o", "y.atc")
     assert "not a picture" in refused("compress", "img.atc", *m, "-o", "y.atc")

@@ -37,10 +37,10 @@ def test_efforts_beyond_3_are_refused(place: Path, cli: Cli, model_file: Path) -
 
 def test_timings_name_the_parts_of_either_side(place: Path, cli: Cli, model_file: Path) -> None:
     result = cli("compress", "img.png", "-m", model_file, "--timings", "--threads", "1", cwd=place)
-    for part in (b"transform 0.", b"exact path 0.", b"coder 0."):
+    for part in (b"transform 0.", b"integer networks 0.", b"coder 0."):
         assert part in result.stdout
     result = cli("decompress", "img.atc", "-m", model_file, "--timings", "-o", "back.png", cwd=place)
-    for part in (b"transform 0.", b"exact path 0.", b"coder 0."):
+    for part in (b"transform 0.", b"integer networks 0.", b"coder 0."):
         assert part in result.stdout
     assert b"refinement" not in result.stdout
 

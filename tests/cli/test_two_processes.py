@@ -31,7 +31,7 @@ def test_two_processes_write_the_files_of_one_and_wait_for_each_other(
     written = [{path.name: path.read_bytes() for path in (tmp_path / out).iterdir()} for out in ("one", "two")]
     assert written[0] == written[1] and len(written[0]) == 4
     again = in_two("compress", *sources, "-o", "two", "-m", model_file, cwd=tmp_path)
-    assert again.returncode != 0 and again.stderr.count(b"exists already") == 1
+    assert again.returncode != 0 and again.stderr.count(b"already exists") == 1
 
 
 def test_two_processes_measure_what_one_does(pictures: Path, model_file: Path, tmp_path: Path) -> None:

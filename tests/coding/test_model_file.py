@@ -171,5 +171,5 @@ def test_measured_tensors_out_of_range_are_refused(
 def test_a_number_too_large_for_a_float_is_refused(golden: SealedCodec, tmp_path: Path) -> None:
     data = to_bytes(golden.tensors, {**golden.header.meta, "training_info": {"steps": 12345.5}})
     (tmp_path / "m.safetensors").write_bytes(data.replace(b"12345.5", b"1.0e400"))
-    with pytest.raises(CheckpointError, match="no number"):
+    with pytest.raises(CheckpointError, match="finite number"):
         read_header(tmp_path / "m.safetensors")

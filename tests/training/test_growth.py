@@ -127,17 +127,17 @@ def test_new_channels_of_y_stand_at_the_end_of_each_quarter_of_the_coding_order(
 def test_what_cannot_grow_is_refused_with_the_reason() -> None:
     windowed = BASE.model_copy(update={"attention": AttentionConfig(kind="dot", strides=(8, 16))})
     for source, change, reason in (
-        (BASE, {"latent_channels": 20}, "takes something away"),
-        (BASE, {"analysis_blocks": (0, 0, 1)}, "takes something away"),
-        (BASE, {"rd_lambdas": (0.0018, 0.0130)}, "another codec"),
-        (BASE, {"context": "none"}, "another codec"),
+        (BASE, {"latent_channels": 20}, "removes channels"),
+        (BASE, {"analysis_blocks": (0, 0, 1)}, "removes channels or blocks"),
+        (BASE, {"rd_lambdas": (0.0018, 0.0130)}, "a different codec"),
+        (BASE, {"context": "none"}, "a different codec"),
         (BASE, {"attention": AttentionConfig(kind="dot")}, "gated -> none"),
         (TINY, {"widths": (8, 16, 24)}, "another stride"),
         (windowed, {"widths": (8, 20, 24)}, "normalises"),
         (windowed, {"attention": AttentionConfig(kind="dot", strides=(8, 16), window=4)}, "windows"),
     ):
         assert reason in refusals(source, source.model_copy(update=change))[0]
-    with pytest.raises(ConfigError, match=r"cannot grow into these: model\.latent_channels"):
+    with pytest.raises(ConfigError, match=r"cannot grow into those of the configuration: model\.latent_channels"):
         grow(base(), BASE.model_copy(update={"latent_channels": 20}))
     assert not refusals(BASE, BASE) and not additions(BASE, BASE)
 

@@ -159,7 +159,7 @@ def test_where_the_last_checkpoint_is_damaged_the_one_before_is_used(
         folder.last.write_bytes(data[:length])
         found = folder.checkpoint(quick_config)
         assert found is not None and found.progress.step == 3
-    assert len(caplog.messages) == 20 and "looking for the one before" in caplog.messages[0]
+    assert len(caplog.messages) == 20 and "trying the previous checkpoint" in caplog.messages[0]
     folder.last.unlink()  # this is as if a run had been killed while it renamed its checkpoints
     found = folder.checkpoint(quick_config)
     assert found is not None and found.progress.step == 3 and len(caplog.messages) == 20
@@ -236,7 +236,7 @@ def test_a_full_disk_stops_the_run_and_leaves_the_last_checkpoint_whole(
         patch.setattr(checkpoint_module, "write_atomic", full)
         with pytest.raises(TrainingError, match="No space left") as caught:
             run(config, tmp_path / "run")
-    assert "make space" in caught.value.hint
+    assert "free some space" in caught.value.hint
     assert load_checkpoint(RunFolder(tmp_path / "run").last).progress.step == 4
     assert run(config, tmp_path / "run").progress.finished
     assert_same_end(tmp_path / "whole", tmp_path / "run")

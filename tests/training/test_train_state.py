@@ -47,7 +47,7 @@ def test_where_nothing_compiles_training_goes_on_and_says_so(
 
     monkeypatch.setattr(torch, "compile", refuse)
     state = TrainState.build(changed(quick_config, compile=True), CPU)
-    assert caplog.messages == ["torch.compile does not work here, so training goes without it: no compiler here"]
+    assert caplog.messages == ["torch.compile does not work here, so training continues without it: no compiler here"]
     assert state.step(0, 1e-3, crops()).taken
 
 
