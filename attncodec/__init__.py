@@ -1,3 +1,33 @@
-"""attncodec: train, measure and use learned image codecs with attention."""
+"""attncodec: train, measure and use learned image codecs with attention.
 
-__version__ = "0.1.0"
+codec = attncodec.load()             # this loads the shipped model
+data = codec.compress(rgb)           # rgb is (H, W, 3) uint8, and data has the bytes of an .atc file
+rgb = codec.decompress(data)
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from attncodec.version import __version__
+
+if TYPE_CHECKING:
+    from attncodec.api import Codec, Target, compress_file, decompress_file, describe_file, load, train
+
+__all__ = [
+    "Codec",
+    "Target",
+    "__version__",
+    "compress_file",
+    "decompress_file",
+    "describe_file",
+    "load",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name of `attncodec.api` when it is first used, because torch takes seconds to import."""
+    if name not in __all__:
+        raise AttributeError(f"module 'attncodec' has no attribute {name!r}")
+    from attncodec import api
+
+    return getattr(api, name)

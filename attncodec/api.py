@@ -1,28 +1,37 @@
 """Programs use the codec through this module.
 
-codec = attncodec.api.load()         # this loads the shipped model; load("model.safetensors") loads another one
+codec = attncodec.load()             # this loads the shipped model; load("model.safetensors") loads another one
 data = codec.compress(rgb)           # rgb is (H, W, 3) uint8, and data has the bytes of an .atc file
 rgb = codec.decompress(data)
 """
 
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from attncodec.coding.decoder import PictureDecoder, decompress
-from attncodec.coding.encoder import PictureEncoder, Target, compress
+from attncodec.coding.encoder import PictureEncoder, compress
+from attncodec.coding.encoder import Target as Target
 from attncodec.coding.find_model import ModelCache, choose_model, load_model
 from attncodec.coding.model_file import FORMAT, MEASURED_RANGES
 from attncodec.coding.sealed import SealedCodec, load_sealed
-from attncodec.config_file import flatten
+from attncodec.config import Config
+from attncodec.config_file import load_config
 from attncodec.container import HEADER_BYTES, MAGIC, VERSION, pack, unpack
-from attncodec.errors import CheckError, ContainerError
+from attncodec.errors import CheckError, ConfigError, ContainerError
 from attncodec.files import STREAM, read_input, write_output
-from attncodec.metrics import bpp, psnr_db
+from attncodec.metrics.psnr import psnr_db
+from attncodec.metrics.rate import bpp
 from attncodec.pictures import RGB, encode_rgb, read_rgb
 from attncodec.quality import quality_of_index
+
+if TYPE_CHECKING:
+    from attncodec.training.progress import Report
+    from attncodec.training.train import Outcome
 
 
 class Codec:
@@ -53,6 +62,39 @@ def load(model: str | os.PathLike[str] | None = None, fast: bool = False) -> Cod
     If `fast`, the transforms run in bfloat16. Raises CheckpointError if there is no such model or it is damaged.
     """
     return Codec(load_model(choose_model(None if model is None else Path(model)), fast))
+
+
+def train(
+    config: Config | str | os.PathLike[str],
+    overrides: Sequence[str] = (),
+    out: str | os.PathLike[str] | None = None,
+    device: str = "auto",
+    restart: bool = False,
+    extend: str | None = None,
+    on_progress: "Callable[[Report], None] | None" = None,
+) -> "Outcome":
+    """Train a codec, or continue a run that was stopped. The result names the model file: `load(outcome.model)`.
+
+    `config` is the name of a shipped configuration, a YAML file, or a Config, and `overrides` are such as
+    `data.train=photos/`. `out` is the run folder; if it is not given, it lies in `runs/` and is called as the last part
+    of that name. `device` is auto, cpu or cuda, `restart` starts the run over, and `extend` trains a finished run for
+    longer, `2h` or a number of steps. `on_progress` is called with a Report every few steps.
+
+    Raises ConfigError, CheckpointError, and TrainingError if the loss keeps diverging or the disk is full.
+    """
+    from attncodec.budget import budget_of_option
+    from attncodec.training.device import resolve_device
+    from attncodec.training.train import train as train_run
+
+    if isinstance(config, Config):
+        if out is None or overrides:
+            raise ConfigError("a Config needs a run folder, and takes no overrides", "give out, or the name of a file")
+        resolved, folder = config, Path(out)
+    else:
+        resolved = load_config(os.fspath(config), overrides)
+        folder = Path(out) if out is not None else Path("runs") / Path(config).stem
+    extension = budget_of_option("extend", extend)
+    return train_run(resolved, folder, resolve_device(device), restart, extension, on_progress=on_progress)
 
 
 def set_threads(threads: int | None) -> None:
@@ -130,35 +172,39 @@ def latents_sha256(data: bytes, models: ModelCache) -> str:
     return decoder.latents_sha256
 
 
-def describe_file(path: Path) -> dict[str, object]:
-    """Return what is in an .atc file or a model file, by name.
+def describe_file(path: Path) -> dict[str, Any]:
+    """Return what is in an .atc file, or in a model (a file, a run folder, or the name of a shipped one), for JSON.
 
     Raises ContainerError or CheckpointError if it is neither.
     """
-    data = read_input(path)
+    model = choose_model(path)
+    data = read_input(model)
     if data.startswith(MAGIC) or path.suffix == ".atc" or path == STREAM:
         container = unpack(data)
         return {
-            "file": f"{path}, .atc version {VERSION}",
-            "size": f"{container.width} x {container.height} pixels",
-            "quality": f"{quality_of_index(container.quality_index):g}",
-            "bytes": f"{len(data)}, of them {HEADER_BYTES} header",
-            "bpp": f"{bpp(len(data), container.width, container.height):.4f}",
+            "file": str(path),
+            "format": f".atc version {VERSION}",
+            "width": container.width,
+            "height": container.height,
+            "quality": quality_of_index(container.quality_index),
+            "bytes": len(data),
+            "header_bytes": HEADER_BYTES,
+            "bpp": bpp(len(data), container.width, container.height),
             "model": container.decoder_id.hex(),
-            "latents CRC": f"{container.latents_crc:08x}",
+            "latents_crc": f"{container.latents_crc:08x}",
         }
     from attncodec.networks.complexity import complexity  # torch's counter takes a second to import
 
-    sealed = load_sealed(path)
-    config, info = sealed.header.config, sealed.header.training_info
-    costs = complexity(config)
+    sealed = load_sealed(model)
+    costs = complexity(sealed.header.config)
     return {
-        "file": f"{path}, {FORMAT}",
+        "file": str(model),
+        "format": FORMAT,
         "model": sealed.header.decoder_id.hex(),
         "bytes": len(data),
-        "measured": ", ".join(sorted(set(MEASURED_RANGES) & set(sealed.tensors))) or "nothing: analytic tables",
-        **flatten(config.model_dump()),
-        **{f"trained: {key}": value for key, value in info.items()},
-        **{name: f"{kmac:.2f} kMAC/pixel, {count} parameters" for name, (kmac, count) in costs.items()},
+        "measured": sorted(set(MEASURED_RANGES) & set(sealed.tensors)),
         "parameters": sum(count for _, count in costs.values()),
+        "parts": {name: {"kmac_per_pixel": kmac, "parameters": count} for name, (kmac, count) in costs.items()},
+        "config": sealed.header.config.model_dump(mode="json"),
+        "training_info": sealed.header.training_info,
     }

@@ -23,21 +23,20 @@ class Section(BaseModel):
 Blocks = tuple[Annotated[int, Field(ge=0, le=64)], ...]
 
 
-AttentionKind = Literal["gated", "dot", "additive", "kernel", "none"]
-WINDOWED = ("dot", "additive", "kernel")
+OptionValue = bool | int | float | str | tuple[float, ...]  # The part that an option belongs to checks it.
 
 
 class AttentionConfig(Section):
     """Settings of the attention in the transforms."""
 
-    kind: AttentionKind = Field(default="gated", description="Attention in the analysis and synthesis transforms.")
+    kind: str = Field(default="gated", description="Attention in the transforms: a name of networks/attention.")
     strides: tuple[Literal[8, 16], ...] = Field(
         default=(16,), description="Strides that have attention; at stride 8 it costs twice as much as at 16."
     )
-    analysis: tuple[AttentionKind, AttentionKind] | None = Field(
+    analysis: tuple[str, str] | None = Field(
         default=None, description="Kinds at strides 8 and 16 of the analysis, instead of `kind`."
     )
-    synthesis: tuple[AttentionKind, AttentionKind] | None = Field(
+    synthesis: tuple[str, str] | None = Field(
         default=None, description="Kinds at strides 8 and 16 of the synthesis, instead of `kind`."
     )
     heads: int = Field(default=4, ge=1, le=64, description="Number of heads of dot, additive and kernel attention.")
@@ -45,13 +44,16 @@ class AttentionConfig(Section):
         default=8, ge=2, le=32, description="Side of the windows of dot, additive and kernel, in elements of the map."
     )
     hidden: int = Field(default=16, ge=1, le=256, description="Hidden width of the additive score, in each head.")
+    options: dict[str, dict[str, OptionValue]] = Field(
+        default={}, description="Further options of a kind, as model.attention.options.KIND.OPTION."
+    )
 
-    def kinds(self, transform: Literal["analysis", "synthesis"]) -> tuple[AttentionKind, AttentionKind]:
+    def kinds(self, transform: Literal["analysis", "synthesis"]) -> tuple[str, str]:
         """Return the kinds of attention at strides 8 and 16."""
         chosen = self.analysis if transform == "analysis" else self.synthesis
         return chosen or (self._at(8), self._at(16))
 
-    def _at(self, stride: int) -> AttentionKind:
+    def _at(self, stride: int) -> str:
         return self.kind if stride in self.strides else "none"
 
 
@@ -84,17 +86,10 @@ class ModelConfig(Section):
             )
         return self
 
-    @model_validator(mode="after")
-    def _heads_divide_widths(self) -> "ModelConfig":
-        kinds = zip(self.attention.kinds("analysis"), self.attention.kinds("synthesis"), strict=True)
-        for width, here in zip(self.widths[1:], kinds, strict=True):
-            if width % self.attention.heads and set(here) & set(WINDOWED):
-                raise ValueError(f"a width of {width} is not divisible by {self.attention.heads} attention heads")
-        return self
-
-    context: Literal["quadtree", "none"] = Field(
+    context: str = Field(
         default="quadtree",
-        description="quadtree codes latents in four steps, each based on the earlier ones; none, in one step.",
+        description="Order in which latents are coded, each step with the ones before as context: a name of "
+        "networks/coding_order.py.",
     )
     context_width: int = Field(default=256, ge=1, le=4096, description="Width of the hyper and context networks.")
     rd_lambdas: tuple[Annotated[float, Field(gt=0)], ...] = Field(
@@ -182,6 +177,11 @@ class TrainConfig(Section):
         description="Model file or checkpoint whose weights training starts from; `shipped` is the shipped model.",
     )
     batch: int = Field(default=8, ge=1, description="Number of crops in a step.")
+    initialisation: str = Field(
+        default="dct", description="How weights start without train.init: a name of networks/initialisation.py."
+    )
+    optimiser: str = Field(default="muon", description="What moves the weights: a name of training/optimisers.")
+    optimiser_options: dict[str, OptionValue] = Field(default={}, description="Options of the optimiser.")
     lr: float = Field(default=1e-3, gt=0, description="Highest learning rate, after the warm-up.")
     warmup: int = Field(default=50, ge=0, description="Number of steps in which the learning rate rises from zero.")
     phases: tuple[Phase, ...] = Field(

@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from attncodec.config import Config, Section
+from attncodec.configs import find_config
 from attncodec.errors import ConfigError
 
 # Older configurations have these keys, and the error about one names what replaced it.
@@ -18,14 +19,13 @@ RENAMED = {
 }
 
 
-def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
-    """Read a YAML file and apply overrides such as `train.budget=20m` on top.
+def load_config(config: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a YAML file, or a shipped configuration by name, and apply overrides such as `train.budget=20m` on top.
 
     Raises a ConfigError that names the key if it is unknown (with the nearest valid key) or has an invalid value, and
     one that names the file if it is broken.
     """
-    if not path.is_file():
-        raise ConfigError(f"there is no configuration file {path}", "shipped ones are in configs/")
+    path = find_config(config)
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -13,7 +13,7 @@
         32     4  CRC-32 of the decoded integer latents, as int16 in order of coding, skipped ones as 0
         36     4  CRC-32 of bytes 0 to 35
         40     -  the latents: one stream (coding/range_coder.py) of z, (N, ceil(height / 64), ceil(width / 64)), then
-                  of y, (M, ceil(height / 16), ceil(width / 16)), step by step (networks/context.py)
+                  of y, (M, ceil(height / 16), ceil(width / 16)), step by step (networks/coding_order.py)
 
 Width times height, each rounded up to a multiple of 64, is at most PIXEL_LIMIT. Version 0 is not stable: a later build
 may refuse it.

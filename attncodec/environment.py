@@ -1,16 +1,22 @@
 """Results depend on more than the configuration: on software, on the machine, and on the state of the source."""
 
+import logging
 import os
 import platform
 import subprocess
+import sys
+from functools import cache
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 
-from attncodec import __version__
+from attncodec.version import __version__
 
-PACKAGES = ("torch", "numpy", "compressai", "constriction", "pillow", "safetensors")
+logger = logging.getLogger(__name__)
+
+PACKAGES = ("torch", "numpy", "constriction", "pillow", "safetensors")
 
 
 def versions(device: str) -> dict[str, object]:
@@ -52,3 +58,17 @@ def has_bf16(device: torch.device) -> bool:
         checks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
         return any(check is not None and check() for check in checks)
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+@cache
+def has_package(package: str, purpose: str, extra: str) -> bool:
+    """Return whether an optional package is installed. The first time that it is not, log what is left out."""
+    if find_spec(package) is None:
+        logger.info("note: there will be no %s; pip install 'attncodec[%s]' adds them", purpose, extra)
+        return False
+    return True
+
+
+def shows_progress() -> bool:
+    """Return whether progress bars are shown: on a terminal, if messages are shown."""
+    return logger.isEnabledFor(logging.INFO) and sys.stderr.isatty()

@@ -1,6 +1,7 @@
 """Pictures are converted here between files and uint8 RGB, and between uint8 and float. No other module rounds them."""
 
 import io
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -55,11 +56,12 @@ def find_pictures(folder: Path, enough: bool = False) -> list[Path]:
     return paths
 
 
-def read_rgb(path: Path) -> RGB:
+def read_rgb(path: str | os.PathLike[str]) -> RGB:
     """Read a picture file, or stdin for `-`, as `decode_rgb` does.
 
     Raises ImageError, or AttncodecError if there is no file.
     """
+    path = Path(path)
     return decode_rgb(read_input(path), "stdin" if path == STREAM else str(path))
 
 

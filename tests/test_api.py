@@ -1,18 +1,25 @@
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import photo
+from conftest import photo, write_config
 from PIL import Image
 
+import attncodec
 from attncodec import api
 from attncodec.coding.encoder import Target
 from attncodec.coding.find_model import ModelCache
 from attncodec.coding.sealed import SealedCodec, load_sealed
 from attncodec.coding.shipped import shipped
+from attncodec.config import Config
+from attncodec.config_file import load_config
 from attncodec.container import unpack
-from attncodec.errors import CheckError
+from attncodec.errors import CheckError, ConfigError
 from attncodec.files import write_output
-from attncodec.metrics import psnr_db, psnr_for_means_db
+from attncodec.metrics.psnr import psnr_db, psnr_for_means_db
+from attncodec.training.progress import Report
 
 
 def test_the_example_of_the_docstring_runs(model_file: Path) -> None:
@@ -33,8 +40,8 @@ def test_the_shipped_model_is_small_and_its_files_decode_without_its_name(tmp_pa
 
 
 def test_what_was_measured_for_a_model_is_said(model_file: Path) -> None:
-    assert api.describe_file(model_file)["measured"] == "nothing: analytic tables"
-    assert "rounding.error_weight" in str(api.describe_file(shipped())["measured"])
+    assert api.describe_file(model_file)["measured"] == []
+    assert "rounding.error_weight" in api.describe_file(shipped())["measured"]
 
 
 def test_a_file_is_verified_as_it_was_written(
@@ -64,3 +71,65 @@ def test_files_are_decompressed_with_the_model_that_wrote_them(model_file: Path,
     found = api.decompress_file(models, tmp_path / "a.atc", tmp_path / "b.png")
     assert (found.width, found.height) == (50, 70) and (tmp_path / "b.png").exists()
     assert api.latents_sha256((tmp_path / "a.atc").read_bytes(), models) == written.latents_sha256
+
+
+def test_the_package_gives_what_the_api_has_and_imports_torch_only_then() -> None:
+    script = (
+        "import sys, attncodec; assert 'torch' not in sys.modules and 'pydantic' not in sys.modules\n"
+        "from attncodec import api; assert attncodec.load is api.load and attncodec.train is api.train\n"
+        "assert all(hasattr(attncodec, name) for name in attncodec.__all__)\n"
+        "try: attncodec.nothing\n"
+        "except AttributeError as error: assert 'nothing' in str(error)\n"
+        "else: raise SystemExit('there is no error')\n"
+        "assert not any(name.split('.')[0] in ('tensorboard', 'matplotlib', 'compressai') for name in sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", script], check=True, timeout=100)
+
+
+def test_training_from_python_reports_progress_and_resumes(quick_config: Config, tmp_path: Path) -> None:
+    reports = list[Report]()
+    config = quick_config.model_copy(update={"train": quick_config.train.model_copy(update={"budget": "21"})})
+    outcome = attncodec.train(config, out=tmp_path / "run", device="cpu", on_progress=reports.append)
+    assert [report.step for report in reports] == [20, 21]
+    assert reports[-1].fraction == 1 and reports[-1].loss > 0 and reports[-1].bpp > 0
+    assert outcome.trained and outcome.progress.step == 21
+    rgb, codec = photo(40, 30), attncodec.load(outcome.model)
+    assert codec.decompress(codec.compress(rgb)).shape == rgb.shape
+    assert not attncodec.train(config, out=tmp_path / "run").trained
+
+
+def test_training_from_python_takes_a_file_and_overrides(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = write_config(tmp_path, pictures, "2")
+    outcome = attncodec.train(config, ["train.seed=3"], device="cpu")
+    assert outcome.model == Path("runs/tiny/model.safetensors") and outcome.model.exists()
+    assert load_config(outcome.folder.config).train.seed == 3
+
+
+def test_training_on_another_thread_leaves_signals_alone(quick_config: Config, tmp_path: Path) -> None:
+    with ThreadPoolExecutor() as pool:
+        outcome = pool.submit(attncodec.train, quick_config, out=tmp_path / "run", device="cpu").result()
+    assert outcome.progress.finished
+
+
+def test_a_config_without_a_run_folder_is_refused(quick_config: Config) -> None:
+    with pytest.raises(ConfigError, match="needs a run folder"):
+        attncodec.train(quick_config)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.attention.kind=sparse", "there is no 'sparse'"),
+        ("model.context=quadtreee", "there is no 'quadtreee'"),
+        ("train.optimiser=mun", "there is no 'mun'"),
+        ("train.initialisation=dtc", "there is no 'dtc'"),
+        ("model.attention={kind: dot, heads: 5}", "not divisible by 5"),
+    ],
+)
+def test_an_unknown_part_is_refused_before_a_picture_is_read(override: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        attncodec.train("default", ["data.train=nowhere", override], out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -3,7 +3,10 @@ import pytest
 import torch
 from conftest import photo
 
-from attncodec.metrics import bd_rate, bpp, level_weight, ms_ssim, psnr_db, psnr_for_means_db, rd_loss
+from attncodec.metrics.ms_ssim import ms_ssim
+from attncodec.metrics.psnr import psnr_db, psnr_for_means_db
+from attncodec.metrics.rate import bd_rate, bpp
+from attncodec.metrics.rd_loss import level_weight, rd_loss
 
 
 def test_psnr_of_a_difference_of_one_is_48_13_db() -> None:

@@ -1,5 +1,6 @@
 """The command `attncodec compress`."""
 
+import logging
 import math
 from pathlib import Path
 from typing import Annotated
@@ -16,8 +17,10 @@ from attncodec.cli.options import (
     TimingsOption,
     timings,
 )
-from attncodec.console import process_files, say
+from attncodec.console import process_files
 from attncodec.errors import ConfigError
+
+logger = logging.getLogger(__name__)
 
 
 def compress(
@@ -65,5 +68,5 @@ def compress(
         sealed = load_model(chosen, fast)
         if distributed.is_rank0:
             for text in [*([f"model: {chosen}"] if model is None else []), *(f"note: {note}" for note in notes)]:
-                say(text)
+                logger.info(text)
         process_files(files, outputs, compress_one, distributed)

@@ -1,5 +1,6 @@
 """The command `attncodec decompress`."""
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +15,9 @@ from attncodec.cli.options import (
     TimingsOption,
     timings,
 )
-from attncodec.console import process_files, say
+from attncodec.console import process_files
+
+logger = logging.getLogger(__name__)
 
 
 def decompress(
@@ -46,5 +49,5 @@ def decompress(
         for output in outputs:
             check_suffix(output)
         for note in notes if distributed.is_rank0 else []:
-            say(f"note: {note}")
+            logger.info("note: %s", note)
         process_files(files, outputs, decompress_one, distributed)

@@ -1,6 +1,7 @@
 """The command `attncodec eval`."""
 
 import json
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,8 @@ import typer
 from attncodec.cli.options import EffortOption, FastOption, ModelOption, ThreadsOption
 from attncodec.console import FAILURES, as_user_error, fail, say
 from attncodec.errors import ImageError
+
+logger = logging.getLogger(__name__)
 
 
 def evaluate(
@@ -43,7 +46,7 @@ def evaluate(
         target = out or Path("runs") / "eval" / f"{folder.resolve().name}-{sealed.header.decoder_id.hex()[:8]}"
         target.mkdir(parents=True, exist_ok=True)  # if this fails, it does so before the work
         if distributed.is_rank0:
-            say(f"model: {chosen}")
+            logger.info("model: %s", chosen)
         found = evaluate_pictures(sealed, folder, paths, qualities, effort, distributed, tell)
 
         def conclude() -> None:
@@ -54,7 +57,7 @@ def evaluate(
             else:
                 print(report.table(found.records))
             report.save(target, sealed, chosen, folder, found.records)
-            say(f"written: {target}/images.csv, {target}/run.json")
+            logger.info("written: %s/images.csv, %s/run.json", target, target)
             if found.failed:
                 say(f"{found.failed} of {found.pictures} pictures failed")
 

@@ -1,5 +1,6 @@
 """The command `attncodec info`."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -9,19 +10,35 @@ from attncodec.cli.options import DecoderOption
 
 
 def info(
-    file: Annotated[Path, typer.Argument(help="An .atc file, or a model file.")],
+    file: Annotated[Path, typer.Argument(help="An .atc file, a model file, or the name of a shipped model.")],
     latents: Annotated[
         bool, typer.Option("--latents", help="Print the SHA-256 of an .atc file's decoded integer latents.")
     ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print nothing but JSON on stdout.")] = False,
     model: DecoderOption = None,
 ) -> None:
     """Show what is in an .atc file or a model file."""
     from attncodec.api import describe_file, latents_sha256
     from attncodec.coding.find_model import ModelCache
+    from attncodec.config_file import flatten
     from attncodec.files import read_input
 
     if latents:
-        print(latents_sha256(read_input(file), ModelCache(model)))
+        digest = latents_sha256(read_input(file), ModelCache(model))
+        print(json.dumps({"file": str(file), "latents_sha256": digest}) if as_json else digest)
         return
-    for name, value in describe_file(file).items():
-        print(f"{name:<14} {value}")
+    found = describe_file(file)
+    if as_json:
+        print(json.dumps(found, allow_nan=False))
+        return
+    shown = flatten(found)
+    width = max(map(len, shown))
+    for name, value in shown.items():
+        print(f"{name:<{width}}  {_text(value)}")
+
+
+def _text(value: object) -> str:
+    """Return a value as a person reads it."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return ", ".join(map(_text, value)) or "nothing" if isinstance(value, list) else str(value)

@@ -5,12 +5,21 @@ from typing import Annotated, Literal
 
 import typer
 
+from attncodec.configs import shipped_configs
 from attncodec.console import INTERRUPTED
 from attncodec.errors import ConfigError
 
 
+def list_configs() -> str:
+    """Return the names of the shipped configurations and what each is for, as the end of the help text."""
+    found = shipped_configs()
+    width = max(map(len, found))
+    lines = [f"  {name:<{width}}  {purpose}" for name, purpose in found.items()]
+    return "\n".join(["\b", "Shipped configurations:", *lines])  # \b keeps the lines as they are
+
+
 def train(
-    config: Annotated[Path, typer.Option("--config", "-c", help="YAML file; shipped ones are in configs/.")],
+    config: Annotated[str, typer.Option("--config", "-c", help="YAML file, or the name of a shipped configuration.")],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="data.train=FOLDER train.budget=20m ...")
     ] = None,
@@ -27,8 +36,6 @@ def train(
     from attncodec.config_file import load_config
 
     resolved = load_config(config, overrides or [])
-    if not resolved.data.train:
-        raise ConfigError("data.train is not set", "name a folder of pictures: data.train=photos/")
     if restart and extend:
         raise ConfigError("--restart starts over, but --extend continues", "give only one of them")
     extension = budget_of_option("--extend", extend)
@@ -46,7 +53,7 @@ def train(
     from attncodec.training.train import train as train_run
 
     logger = logging.getLogger(__name__)
-    folder, chosen = out or Path("runs") / config.stem, resolve_device(device)
+    folder, chosen = out or Path("runs") / Path(config).stem, resolve_device(device)
     with process_group_of_torchrun(chosen.type) as distributed:
         outcome = train_run(resolved, folder, chosen, restart, extension, distributed)
         progress, model = outcome.progress, outcome.folder.model

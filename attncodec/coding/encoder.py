@@ -17,7 +17,7 @@ from attncodec.coding.refinement import Latents, refine
 from attncodec.coding.sealed import SealedCodec
 from attncodec.container import HEADER_BYTES, Container, pack
 from attncodec.errors import CheckpointError, ConfigError
-from attncodec.metrics import psnr_db
+from attncodec.metrics.psnr import psnr_db
 from attncodec.networks.bottleneck import RoundBottleneck
 from attncodec.networks.priors import SKIP_SCALE_INDEX
 from attncodec.pictures import RGB, to_rgb, to_tensor

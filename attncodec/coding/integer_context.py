@@ -27,7 +27,8 @@ from attncodec.coding.fixed_point import (
 )
 from attncodec.config import ModelConfig
 from attncodec.errors import CheckpointError
-from attncodec.networks.context import CELL, ContextModel, ContextNetworks, coding_order
+from attncodec.networks.coding_order import coding_order
+from attncodec.networks.context import CELL, ContextModel, ContextNetworks
 from attncodec.networks.priors import NUM_SCALES, SCALES_PER_OCTAVE, UNIT_SCALE_INDEX
 from attncodec.quality import interpolate
 

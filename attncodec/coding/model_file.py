@@ -140,7 +140,11 @@ def read_model(path: Path) -> tuple[ModelHeader, dict[str, Tensor]]:
     Raises CheckpointError if the file is missing, not a model file, damaged, or of another version.
     """
     header = read_header(path)
-    tensors = read_tensors(path, expected_tensors(header.config), optional_tensors(header.config))
+    try:
+        expected = expected_tensors(header.config)
+    except ConfigError as error:  # a part that this build does not have
+        raise CheckpointError(f"{path} is damaged, or of a later build: {error}", "update attncodec") from None
+    tensors = read_tensors(path, expected, optional_tensors(header.config))
     if (
         _file_sha256(header.meta, tensors) != header.file_sha256
         or _decoder_id(header.meta, tensors) != header.meta["decoder_id"]

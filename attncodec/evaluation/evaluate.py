@@ -1,6 +1,5 @@
 """This module measures a model and classic codecs on a folder of pictures, through real files."""
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from tqdm import tqdm
 
 from attncodec.coding.sealed import SealedCodec
 from attncodec.distributed import SINGLE_PROCESS, Distributed
+from attncodec.environment import shows_progress
 from attncodec.errors import AttncodecError
 from attncodec.evaluation.records import Record, evaluate_picture
 
@@ -47,7 +47,7 @@ def evaluate_pictures(
     `paths` are as `find_pictures` returns them. `on_failure` is called with each picture that cannot be measured, and
     the reason.
     """
-    shown = distributed.is_rank0 and sys.stderr.isatty()
+    shown = distributed.is_rank0 and shows_progress()
 
     def measure(path: Path) -> list[Record]:
         name = path.relative_to(folder).as_posix()

@@ -4,7 +4,7 @@ import io
 from collections.abc import Mapping
 from pathlib import Path
 
-from attncodec.evaluation.classic import Curve
+from attncodec.evaluation.classic.search import Curve
 from attncodec.files import write_atomic
 
 COLOURS = ("#d1495b", "#6c757d", "#2e86ab", "#3a7d44", "#8d6a9f", "#c98a2b")

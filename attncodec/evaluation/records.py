@@ -4,7 +4,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,10 @@ from attncodec.coding.decoder import decompress
 from attncodec.coding.encoder import PictureEncoder, Target
 from attncodec.coding.sealed import SealedCodec
 from attncodec.container import pack
-from attncodec.evaluation.classic import CLASSIC, COMPARED, smallest_file
-from attncodec.metrics import bpp, ms_ssim, psnr_db
+from attncodec.evaluation.classic import CLASSIC, COMPARED
+from attncodec.evaluation.classic.search import smallest_file
+from attncodec.metrics import METRICS
+from attncodec.metrics.rate import bpp
 from attncodec.pictures import RGB, read_rgb
 
 
@@ -21,8 +23,8 @@ from attncodec.pictures import RGB, read_rgb
 class Record:
     """Holds the figures of a picture in a codec. `bpp` counts the whole file, `bpp_est` the estimated bits of z and y.
 
-    `bpp_est` and the seconds are None for classic codecs. `psnr_db` is None if the decoded picture is equal, and
-    `ms_ssim` if a side is under 161 pixels.
+    `bpp_est` and the seconds are None for classic codecs. `figures` has a value for each of METRICS. It is None if the
+    metric is not defined: PSNR for equal pictures, MS-SSIM if a side is under 161 pixels.
     """
 
     codec: str
@@ -33,13 +35,19 @@ class Record:
     bytes: int
     bpp: float
     bpp_est: float | None
-    psnr_db: float | None
-    ms_ssim: float | None
+    figures: dict[str, float | None]
     encode_s: float | None
     decode_s: float | None
 
+    def row(self) -> dict[str, Any]:
+        """Return all values by the name of their column, those of the metrics among the others."""
+        row: dict[str, Any] = {}
+        for name, value in vars(self).items():
+            row |= value if name == "figures" else {name: value}
+        return row
 
-MEANS = ("bpp", "bpp_est", "psnr_db", "ms_ssim", "encode_s", "decode_s")
+
+MEANS = ("bpp", "bpp_est", *METRICS, "encode_s", "decode_s")
 
 
 def evaluate_picture(sealed: SealedCodec, path: Path, name: str, quality: float, effort: int = 0) -> list[Record]:
@@ -86,8 +94,7 @@ def _record(
         size,
         bpp(size, width, height),
         bpp_est,
-        psnr_db(rgb, decoded),
-        ms_ssim(rgb, decoded),
+        {name: metric.measure(rgb, decoded) for name, metric in METRICS.items()},
         encode_s,
         decode_s,
     )
@@ -99,10 +106,9 @@ def summarise(records: Sequence[Record]) -> dict[str, Any]:
     It holds the mean of each figure over the pictures that have the figure, and the figures of each picture.
     """
     point: dict[str, Any] = {"quality": records[0].quality if records else None}
+    rows = [record.row() for record in records]
     for figure in MEANS:
-        values = [value for record in records if (value := getattr(record, figure)) is not None]
+        values = [value for row in rows if (value := row[figure]) is not None]
         point[figure] = statistics.fmean(values) if values else None
-    point["images"] = [
-        {key: value for key, value in asdict(record).items() if key not in ("codec", "quality")} for record in records
-    ]
+    point["images"] = [{key: value for key, value in row.items() if key not in ("codec", "quality")} for row in rows]
     return point

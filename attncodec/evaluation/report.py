@@ -4,7 +4,6 @@ import csv
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,12 @@ from attncodec.environment import versions
 from attncodec.evaluation.classic import COMPARED
 from attncodec.evaluation.records import Record, summarise
 from attncodec.files import write_atomic
+from attncodec.metrics import METRICS
 
 COLUMNS = (
     ("bpp", "bpp", ".4f"),
     ("bpp_est", "bpp_est", ".4f"),
-    ("psnr_db", "PSNR dB", ".2f"),
-    ("ms_ssim", "MS-SSIM", ".4f"),
+    *((name, metric.title, metric.form) for name, metric in METRICS.items()),
     ("encode_s", "encode s", ".3f"),
     ("decode_s", "decode s", ".3f"),
 )
@@ -64,9 +63,10 @@ def save(folder: Path, sealed: SealedCodec, model: Path, pictures: Path, records
     """
     folder.mkdir(parents=True, exist_ok=True)
     file = io.StringIO(newline="")
-    writer = csv.writer(file)
-    writer.writerow([field.name for field in fields(Record)])
-    writer.writerows(asdict(record).values() for record in records)
+    rows = [record.row() for record in records]
+    writer = csv.DictWriter(file, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
     write_atomic(folder / "images.csv", file.getvalue().encode(errors="surrogateescape"))
     run = {
         **as_json(sealed, model, records),

@@ -40,7 +40,7 @@ def complexity(config: ModelConfig) -> dict[str, tuple[float, int]]:
         "context": [(prior.networks.hyper, torch.zeros(1, config.hyper_channels, side_z, side_z))],
     }
     for number, step in enumerate(prior.networks.steps):
-        known = number * CELL**2 * channels // len(prior.order)
+        known = sum(len(order) for order in prior.order[:number])
         parts["context"].append((step, torch.zeros(1, config.context_width + known, cells, cells)))
     return {name: (_kmac(pieces, side), _parameters(pieces)) for name, pieces in parts.items()}
 

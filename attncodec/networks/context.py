@@ -1,11 +1,7 @@
 """The context model predicts latents before they are coded, from z and from the latents that were sent before.
 
-Latents are sent in a few steps, each for the whole picture at once. Cells of 2 x 2 latents are laid out as channels
-(pixel-unshuffle), so that every network runs once for each cell, at stride 32 in pixels:
-
-    none       all latents in one step, predicted from z alone
-    quadtree   four steps, which code the four places of a cell in turn, in a different order for each quarter of the
-               channels (Li et al. 2023, arXiv 2302.14402), so that later steps know some channels of every place
+Latents are sent in the steps of `coding_order`. Cells of 2 x 2 latents are laid out as channels (pixel-unshuffle), so
+that every network runs once for each cell, at stride 32 in pixels.
 
 Two classes implement one protocol: `ContextModel` learns, and `IntegerContextModel` (coding/integer_context.py)
 computes the same on integers in a sealed codec.
@@ -13,30 +9,17 @@ computes the same on integers in a sealed codec.
 
 from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from attncodec.config import ModelConfig
 from attncodec.networks.blocks import Up, leaky
+from attncodec.networks.coding_order import coding_order
 from attncodec.networks.priors import SCALES_PER_OCTAVE, UNIT_SCALE_INDEX
 from attncodec.quality import interpolate
 
 CELL = 2  # latents per cell in each direction
 CELLS_IN_Z = 2  # cells per element of z in each direction
-DIAGONAL = (0, 3, 1, 2)  # the places of a cell, numbered in raster order, take turns like this: opposite corners first
-
-
-def coding_order(kind: str, channels: int) -> list[Tensor]:
-    """Return, for each step, the channels of the unshuffled latents (4 * channel + place) that it codes, in order."""
-    # This uses numpy because models are loaded on torch's meta device, where such operations take seconds to import.
-    channel = np.arange(channels)
-    quarter = channel * 4 // channels
-    steps = {
-        "none": [np.arange(4 * channels)],
-        "quadtree": [4 * channel + np.array(DIAGONAL)[(quarter + step) % 4] for step in range(4)],
-    }
-    return [torch.from_numpy(step) for step in steps[kind]]
 
 
 class ContextModelProtocol(Protocol):
@@ -81,17 +64,17 @@ class ContextNetworks(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         width, channels = config.context_width, config.latent_channels
-        order = coding_order(config.context, channels)
-        elements = 4 * channels // len(order)
+        known = 0
         self.hyper = leaky(Up(config.hyper_channels, width, CELLS_IN_Z), nn.Conv2d(width, width, 3, padding=1))
         self.steps = nn.ModuleList()
-        for step in range(len(order)):
-            head = nn.Conv2d(width, 2 * elements, 1)
+        for step in coding_order(config.context, channels):
+            head = nn.Conv2d(width, 2 * len(step), 1)
             with torch.no_grad():
                 for parameter in head.parameters():
                     parameter.mul_(0.1)
-            body = leaky(nn.Conv2d(width + step * elements, width, 1), nn.Conv2d(width, width, 3, padding=1))
+            body = leaky(nn.Conv2d(width + known, width, 1), nn.Conv2d(width, width, 3, padding=1))
             self.steps.append(nn.Sequential(*body, head))
+            known += len(step)
 
 
 class ContextModel(nn.Module):

@@ -195,6 +195,12 @@ class HyperpriorCodec(nn.Module):
             self.log2_gain[level] = torch.log2(latent_std.flatten() / step)
 
 
+def check_model(config: ModelConfig) -> None:
+    """Raise ConfigError if the networks of a configuration cannot be built. Nothing is allocated."""
+    with torch.device("meta"):
+        HyperpriorCodec(config, ContextModel(config), None)
+
+
 def build_codec(config: ModelConfig) -> HyperpriorCodec:
     """Build a trainable codec with random weights."""
     return HyperpriorCodec(config, ContextModel(config), LearnedPrior(config.hyper_channels))

@@ -6,13 +6,14 @@ sealed codec, where each index has its own table (coding/tables.py).
 
 import copy
 import math
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+
+from attncodec.networks.density import Density
 
 NUM_SCALES = 256
 SCALES_PER_OCTAVE = 22
@@ -92,20 +93,14 @@ class FactorisedPrior(Protocol):
 
 
 class LearnedPrior(nn.Module):
-    """The learned density of Ballé et al. 2018 from CompressAI, without its quantiles: z_hat = round(z).
+    """The learned prior: a density of z without its gain, and z_hat = round(z).
 
-    It is the density of z without its gain. The gain says how wide a part of it one quantisation step covers.
+    The gain says how wide a part of the density one quantisation step covers.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # compressai's imports warn, and we cannot fix them
-            # compressai takes seconds to import, and files are written and read without it, so it is imported here.
-            from compressai.entropy_models import EntropyBottleneck
-
-        self.bottleneck = EntropyBottleneck(channels, init_scale=4)
-        del self.bottleneck.quantiles
+        self.density = Density(channels)
 
     def bits(self, z: Tensor, side: SideInfo) -> Tensor:
         """See `FactorisedPrior`."""
@@ -115,10 +110,7 @@ class LearnedPrior(nn.Module):
 
         with torch.autocast(z.device.type, enabled=False):  # bf16 has too few digits for differences of probabilities
             step = torch.exp2(-side.gain.float())
-            lower, upper = (
-                self.bottleneck._logits_cumulative(rows((z.float() + edge) * step), stop_gradient=False)
-                for edge in (-0.5, 0.5)
-            )
+            lower, upper = (self.density.logits(rows((z.float() + edge) * step)) for edge in (-0.5, 0.5))
             sign = -torch.sign(lower + upper).detach()  # it lets us subtract small numbers, not numbers near 1
             likelihood = (torch.sigmoid(sign * upper) - torch.sigmoid(sign * lower)).abs()
         bits = -torch.log2(lower_bound(likelihood, LIKELIHOOD_MIN))
@@ -126,9 +118,8 @@ class LearnedPrior(nn.Module):
 
     def cumulative(self, values: Tensor) -> Tensor:
         """Return P(z < value) of each channel, (N, K) float64, for values (N, K) of z without its gain."""
-        bottleneck = copy.deepcopy(self.bottleneck).double()
-        logits: Tensor = bottleneck._logits_cumulative(values[:, None].to(bottleneck.biases[0]), stop_gradient=True)
-        return torch.sigmoid(logits[:, 0])
+        density = copy.deepcopy(self.density).double().requires_grad_(False)
+        return torch.sigmoid(density.logits(values[:, None].to(density.biases[0]))[:, 0])
 
 
 class MagnitudeTable:

@@ -12,7 +12,7 @@ from attncodec.networks.complexity import complexity
 from attncodec.training.data import Crops
 from attncodec.training.init_from import with_networks
 from attncodec.training.phases import learning_rate, place_at
-from attncodec.training.setup import load_held_out, load_pictures, set_up
+from attncodec.training.setup import check_parts, load_held_out, load_pictures, set_up
 from attncodec.training.train_state import TrainState
 
 # Groups of steps are timed until one group takes as long as the one before, to within the share SETTLED. The first
@@ -26,6 +26,7 @@ TIMES_MIN, TIMES_MAX = 3, 12
 def dry_run(config: Config, device: torch.device) -> dict[str, str]:
     """Return what a run would take, by name. Raises the errors that `train` raises before its first step."""
     config = with_networks(config)
+    check_parts(config)
     pictures = load_pictures(config)
     held_out = load_held_out(pictures)
     state, crops = set_up(config, device, pictures)

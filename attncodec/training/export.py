@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from attncodec import __version__
 from attncodec.coding.sealed import SealedCodec
 from attncodec.coding.sealing import seal
 from attncodec.config import Config
@@ -18,10 +17,11 @@ from attncodec.training.data import Crops
 from attncodec.training.picture_set import find_sources, read_pictures
 from attncodec.training.run_folder import RunFolder
 from attncodec.training.train_state import load_weights
+from attncodec.version import __version__
 
 logger = logging.getLogger(__name__)
 
-# These set how many crops tables are measured on, which takes a minute for configs/default.yaml on two cores.
+# These set how many crops tables are measured on, which takes a minute for the default networks on two cores.
 MEASURED_PIXELS, MEASURED_CROPS_MIN, MEASURED_CROPS_MAX = 1 << 21, 8, 48
 
 

@@ -5,7 +5,7 @@
     widths              Old channels read nothing from new ones; new ones read all.
     channels of y       New ones are the DCT coefficients that follow the old ones. Their quantisation steps are so
                         coarse that they are always zero. They stand at the end of each quarter of the channels, as
-                        context.coding_order counts them.
+                        coding_order.quadtree counts them.
     channels of z       The quantisation steps of new ones are so coarse that they are always zero.
 
 A new weight that is multiplied by what is always zero keeps its random start: two zeros in a row would never learn.
@@ -17,7 +17,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from attncodec.config import WINDOWED, ModelConfig
+from attncodec.config import ModelConfig
 from attncodec.config_file import flatten
 from attncodec.errors import ConfigError
 from attncodec.networks.context import ContextModel
@@ -26,6 +26,7 @@ from attncodec.networks.transforms import dct_basis
 
 SILENT_Y, SILENT_Z = SILENT_OCTAVES - 1, -10.0  # New channels have these log2 gains.
 STRIDES = (4, 8, 16)
+WIDENED = ("gated", "none")  # These kinds of attention compute the same when channels are added.
 GROWS = ("latent_channels", "hyper_channels", "context_width", "widths", "analysis_blocks", "synthesis_blocks")
 ATTENTION = "attention."
 Transform = Literal["analysis", "synthesis"]
@@ -38,7 +39,7 @@ def refusals(old: ModelConfig, new: ModelConfig) -> list[str]:
     """Return the reasons why a codec of `old` cannot grow into one of `new`, one for each key."""
     found, before, after = [], flatten(old.model_dump()), flatten(new.model_dump())
     for key in after:
-        if before[key] != after[key] and not key.startswith(ATTENTION):
+        if not key.startswith(ATTENTION) and before[key] != after[key]:
             change = f"model.{key} ({before[key]} -> {after[key]})"
             if key not in GROWS:
                 found.append(f"{change} makes a different codec")
@@ -52,9 +53,11 @@ def refusals(old: ModelConfig, new: ModelConfig) -> list[str]:
             same = ("heads", "window", "hidden")
             if was not in (becomes, "none"):
                 found.append(f"{place} ({was} -> {becomes}) computes something different")
-            elif was in WINDOWED and any(getattr(old.attention, k) != getattr(new.attention, k) for k in same):
+            elif was not in WIDENED and any(getattr(old.attention, k) != getattr(new.attention, k) for k in same):
                 found.append(f"{place} ({was}) has different heads, windows or hidden widths")
-            elif was in WINDOWED and width != wider:
+            elif old.attention.options.get(was) != new.attention.options.get(was):
+                found.append(f"{place} ({was}) has different options")
+            elif was not in WIDENED and width != wider:
                 found.append(f"{place} ({was}, {width} -> {wider} channels) normalises over all channels of a head")
     return found
 

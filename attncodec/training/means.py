@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from attncodec.distributed import Distributed
-from attncodec.metrics import mse_to_psnr_db
+from attncodec.metrics.psnr import mse_to_psnr_db
 from attncodec.training.step_result import StepResult
 from attncodec.training.validation import Point
 

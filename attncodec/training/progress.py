@@ -2,7 +2,7 @@
 
 import logging
 import signal
-import sys
+import threading
 import time
 from dataclasses import dataclass, field
 from types import FrameType, TracebackType
@@ -10,6 +10,7 @@ from types import FrameType, TracebackType
 from tqdm import tqdm
 
 from attncodec.budget import Budget
+from attncodec.environment import shows_progress
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +33,21 @@ class Progress:
     validated_at: float = 0.0  # in the unit of the budget
     validation_cost: float = 0.0  # This covers all validations, in the unit of the budget.
     phase: int = 0  # This is the number of the phase of the last step.
+
+
+@dataclass(frozen=True)
+class Report:
+    """Describes how a run is going: `fraction` is the spent share of its budget, the figures are those of training.
+
+    `loss`, `bpp` and `psnr_db` are means over the steps since the report before.
+    """
+
+    step: int
+    fraction: float
+    loss: float
+    bpp: float
+    psnr_db: float
+    crops_per_s: float
 
 
 class Clock:
@@ -77,7 +93,7 @@ class Display:
         self.start = self.last_line = time.monotonic()
         unit = "step" if budget.unit == "steps" else "s"
         form = "{percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} " + unit + " [{elapsed}<{remaining}{postfix}]"
-        self.bar = tqdm(total=budget.amount, initial=done, bar_format=form, disable=quiet or not sys.stderr.isatty())
+        self.bar = tqdm(total=budget.amount, initial=done, bar_format=form, disable=quiet or not shows_progress())
 
     def show(self, **figures: str) -> None:
         """Set figures that are shown beside the progress from now on."""
@@ -115,7 +131,8 @@ class StopRequest:
         self.handlers = {
             number: signal.signal(number, self._ask)
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-            if signal.getsignal(number) != signal.SIG_IGN
+            # Python lets only the main thread set handlers; a program that trains on another one keeps its own.
+            if signal.getsignal(number) != signal.SIG_IGN and threading.current_thread() is threading.main_thread()
         }
         return self
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from attncodec.config import Config
 from attncodec.config_file import dump_yaml, flatten, load_config
-from attncodec.environment import versions
+from attncodec.environment import has_package, versions
 from attncodec.errors import CheckpointError, ConfigError
 from attncodec.files import remove_unfinished, write_atomic
 from attncodec.pictures import RGB
@@ -142,9 +142,9 @@ class RunFolder:
     def _check_config(self, config: Config, begun: Config) -> None:
         before, now = flatten(begun.model_dump()), flatten(config.model_dump())
         changed = [
-            f"{key} ({before[key]} -> {now[key]})"
-            for key in now
-            if now[key] != before[key] and key not in IGNORED_CHANGES
+            f"{key} ({before.get(key)} -> {now.get(key)})"
+            for key in dict.fromkeys([*before, *now])  # options of a part are there or not
+            if before.get(key) != now.get(key) and key not in IGNORED_CHANGES
         ]
         if changed:
             hint = "--restart starts over, --out DIR trains elsewhere"
@@ -201,10 +201,12 @@ class Recorder:
         self._open(step, rollback_count)
 
     def _open(self, step: int, rollback_count: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter  # This takes a second to import.
-
         self.folder.rewind(step, rollback_count)
-        self.events = SummaryWriter(str(self.folder.path / "tensorboard"), purge_step=step)
+        self.events = None
+        if has_package("tensorboard", "TensorBoard events", "train"):
+            from torch.utils.tensorboard import SummaryWriter  # This takes a second to import.
+
+            self.events = SummaryWriter(str(self.folder.path / "tensorboard"), purge_step=step)
 
     def rewind(self, step: int, rollback_count: int) -> None:
         """Continue from an earlier step."""
@@ -222,18 +224,21 @@ class Recorder:
 
     def add_scalar(self, name: str, value: float, step: int) -> None:
         """Write a figure to TensorBoard only."""
-        with writing(self.folder.path / "tensorboard"):
-            self.events.add_scalar(name, value, step)
+        if self.events:
+            with writing(self.folder.path / "tensorboard"):
+                self.events.add_scalar(name, value, step)
 
     def add_picture(self, name: str, rgb: RGB, step: int) -> None:
         """Write a picture (H, W, 3) to TensorBoard."""
-        with writing(self.folder.path / "tensorboard"):
-            self.events.add_image(name, rgb, step, dataformats="HWC")
+        if self.events:
+            with writing(self.folder.path / "tensorboard"):
+                self.events.add_image(name, rgb, step, dataformats="HWC")
 
     def close(self) -> None:
         """Write the events that are left, and close their file."""
-        with writing(self.folder.path / "tensorboard"):
-            self.events.close()
+        if self.events:
+            with writing(self.folder.path / "tensorboard"):
+                self.events.close()
 
 
 def _csv(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

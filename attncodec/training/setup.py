@@ -3,31 +3,45 @@
 import hashlib
 import logging
 import math
-import sys
 from pathlib import Path
 
 import torch
+from torch import nn
 from tqdm import tqdm
 
 from attncodec.config import Config
 from attncodec.distributed import SINGLE_PROCESS, Distributed
+from attncodec.environment import shows_progress
 from attncodec.errors import ConfigError, ImageError
+from attncodec.networks.hyperprior import check_model
+from attncodec.networks.initialisation import INITIALISATIONS
 from attncodec.pictures import RGB
+from attncodec.registry import look_up
 from attncodec.training import validation
 from attncodec.training.checkpoint import Checkpoint
 from attncodec.training.data import Crops, centre
 from attncodec.training.init_from import load_initial
+from attncodec.training.optimisers import build_optimisers
 from attncodec.training.picture_set import PictureSet, find_sources, read_pictures, split_pictures
 from attncodec.training.train_state import TrainState
 
 logger = logging.getLogger(__name__)
 
 
+def check_parts(config: Config) -> None:
+    """Raise ConfigError, before pictures are read, if there are none, or if a part that is named cannot be built."""
+    if not config.data.train:
+        raise ConfigError("data.train is not set", "name a folder of pictures: data.train=photos/")
+    check_model(config.model)
+    build_optimisers(nn.Conv2d(1, 1, 1), config.train, bf16=False)
+    look_up(INITIALISATIONS, config.train.initialisation, "train.initialisation")
+
+
 def load_pictures(config: Config, distributed: Distributed = SINGLE_PROCESS) -> PictureSet:
     """Read the pictures in `data.train`, and log what was found and what could not be read."""
     sources = find_sources(Path(config.data.train))
     reading = read_pictures(sources, config.data, distributed)
-    shown = distributed.is_rank0 and sys.stderr.isatty()
+    shown = distributed.is_rank0 and shows_progress()
     bar = tqdm(reading, total=len(sources), desc="reading pictures", disable=not shown, leave=False)
     pictures = split_pictures(list(bar), config.data)
     for picture in pictures.unreadable:

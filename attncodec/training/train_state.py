@@ -15,12 +15,14 @@ from attncodec.config import Config, Part, Phase
 from attncodec.distributed import SINGLE_PROCESS, Distributed
 from attncodec.environment import has_bf16
 from attncodec.errors import CheckpointError
-from attncodec.metrics import rd_loss
+from attncodec.metrics.rd_loss import rd_loss
 from attncodec.networks.bottleneck import DEFAULT_ERROR_WEIGHT, EncoderRoundingBottleneck, NoiseBottleneck, Rounding
 from attncodec.networks.hyperprior import HyperpriorCodec, build_codec
+from attncodec.networks.initialisation import INITIALISATIONS
 from attncodec.networks.priors import SKIP_SCALE_INDEX
 from attncodec.pictures import RGB
 from attncodec.quality import draw_index, nearest_level, rd_lambda_at
+from attncodec.registry import look_up
 from attncodec.training.checkpoint import AVERAGE, MODEL, OPTIMISER, Checkpoint
 from attncodec.training.compilation import compile_networks
 from attncodec.training.data import Crops
@@ -28,6 +30,7 @@ from attncodec.training.device import to_device
 from attncodec.training.optimisers import (
     Optimisers,
     build_optimisers,
+    can_skip_on_gpu,
     load_state_tensors,
     set_found_inf,
     set_learning_rate,
@@ -48,6 +51,7 @@ PARTS: dict[Part, str] = {
     "context": "prior.",
     "synthesis": "synthesis.",
 }
+OLD_DENSITY = "z_prior.bottleneck."
 AVERAGE_WARMUP = 10  # The average follows closely at first: its decay at step s is at most (1 + s) / (10 + s).
 
 
@@ -90,21 +94,23 @@ class TrainState:
         bf16 = config.train.precision == "auto" and has_bf16(device)
         if config.train.compile is True or (config.train.compile == "auto" and device.type == "cuda"):
             compile_networks(codec, device)
-        optimisers = build_optimisers(codec, config.train.lr, bf16)
+        optimisers = build_optimisers(codec, config.train, bf16)
         state = cls(
             config, device, codec, averaged, optimisers, in_process_group(codec, distributed), bf16, distributed
         )
-        # A step is not captured if it averages the gradients of several processes, or if it uses MS-SSIM, which copies
-        # its window to the GPU in each step.
-        if device.type == "cuda" and distributed.size == 1 and not config.train.ms_ssim_share:
+        # A step is not captured if it averages the gradients of several processes, if it uses MS-SSIM, which copies its
+        # window to the GPU in each step, or if an optimiser has to wait for the GPU.
+        captured = device.type == "cuda" and distributed.size == 1 and not config.train.ms_ssim_share
+        if captured and can_skip_on_gpu(optimisers):
             state.replay = Replay(state._train_step, device)
         return state
 
     def initialise(self, crops: Crops) -> None:
         """Set standard deviations and gains from crops of the training pictures, before the first step."""
+        start = look_up(INITIALISATIONS, self.config.train.initialisation, "train.initialisation")
 
         def initialised() -> dict[str, Tensor]:
-            self.codec.initialise(self.to_float(crops.first(INITIALISATION_CROPS)))
+            start(self.codec, self.to_float(crops.first(INITIALISATION_CROPS)))
             return {name: tensor.cpu() for name, tensor in self.codec.state_dict().items()}
 
         # Only rank 0 computes them, because sums differ from machine to machine.
@@ -208,7 +214,7 @@ class TrainState:
 
     def _apply_gradients(self, lr: Tensor, average_weight: Tensor, taken: Tensor) -> None:
         """Update the weights by their gradients, and then the averaged weights, if the step is taken."""
-        if self.device.type == "cpu":
+        if self.device.type == "cpu" or not can_skip_on_gpu(self.optimisers):
             if not taken:
                 return
         else:  # The GPU's kernels read the flag, so that the CPU does not wait for it.
@@ -261,9 +267,20 @@ def load_weights(codec: HyperpriorCodec, weights: dict[str, Tensor]) -> None:
 
     Raises CheckpointError if names or shapes do not fit.
     """
-    names = {stored: name for name, stored in STORED_NAMES.items()}  # Checkpoints had these names, too.
     try:
-        codec.load_state_dict({GAIN_Z: codec.log2_gain_z, **{names.get(n, n): tensor for n, tensor in weights.items()}})
+        codec.load_state_dict({GAIN_Z: codec.log2_gain_z, **_with_names_of_today(weights)})
     except RuntimeError as error:
         first = " ".join(str(error).split())[:200]
         raise CheckpointError(f"the checkpoint does not fit its configuration: {first}") from None
+
+
+def _with_names_of_today(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the weights of an older checkpoint, whose density of z was CompressAI's, and drop the buffers of that."""
+    names, found = {stored: name for name, stored in STORED_NAMES.items()}, {}
+    for name, tensor in weights.items():
+        density = name.removeprefix(OLD_DENSITY)
+        if density == name:
+            found[names.get(name, name)] = tensor
+        elif density.split(".")[0] in ("matrices", "biases", "factors"):
+            found[f"z_prior.density.{density}"] = tensor
+    return found

@@ -3,6 +3,7 @@
 import logging
 import math
 import time
+from collections.abc import Callable
 from enum import IntEnum
 from functools import partial
 
@@ -17,7 +18,7 @@ from attncodec.training.divergence import RollbackCheckpoints
 from attncodec.training.export import crops_to_measure, seal_checkpoint
 from attncodec.training.means import Means
 from attncodec.training.phases import learning_rate, place_at
-from attncodec.training.progress import Clock, Display, Progress, StopRequest
+from attncodec.training.progress import Clock, Display, Progress, Report, StopRequest
 from attncodec.training.run_folder import MetricsRow, Recorder, RunFolder
 from attncodec.training.step_result import StepResult, fetch
 from attncodec.training.train_state import TrainState
@@ -43,7 +44,7 @@ class NextMove(IntEnum):
 class Trainer:
     """Trains the state on the crops until the budget is spent, and records the results.
 
-    Only rank 0 has a `recorder`; it is None in the other processes.
+    Only rank 0 has a `recorder`; it is None in the other processes. `on_progress` is called with each report there.
     """
 
     def __init__(
@@ -57,10 +58,11 @@ class Trainer:
         recorder: Recorder | None,
         stop: StopRequest,
         distributed: Distributed,
+        on_progress: Callable[[Report], None] | None = None,
     ) -> None:
         self.state, self.crops, self.held_out, self.budget = state, crops, held_out, budget
         self.progress, self.folder, self.recorder, self.stop = progress, folder, recorder, stop
-        self.distributed = distributed
+        self.distributed, self.on_progress = distributed, on_progress
         self.config = state.config
         self.rollback_checkpoints = RollbackCheckpoints(folder.good, folder.good_before)
         self.means = Means(len(self.config.model.rd_lambdas))
@@ -213,6 +215,9 @@ class Trainer:
         self.display.show(**{"crops/s": f"{self.crops_per_s:.1f}"})
         if self.progress.skipped:
             self.display.show(skipped=str(self.progress.skipped))
+        if self.on_progress and self.distributed.is_rank0:
+            figures = (point.loss, point.bpp, point.psnr_db, self.crops_per_s)
+            self.on_progress(Report(self.progress.step, self.clock.fraction(), *figures))
 
     def _keep_best(self, row: MetricsRow) -> None:
         """Save the averaged weights as the best if they have the lowest validation loss so far."""

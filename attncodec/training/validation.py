@@ -10,7 +10,9 @@ import torch
 
 from attncodec.config import Config
 from attncodec.distributed import SINGLE_PROCESS, Distributed
-from attncodec.metrics import MS_SSIM_MIN_SIDE, level_weight, mixed_distortion, ms_ssim, psnr_for_means_db
+from attncodec.metrics.ms_ssim import MS_SSIM_MIN_SIDE, ms_ssim
+from attncodec.metrics.psnr import psnr_for_means_db
+from attncodec.metrics.rd_loss import level_weight, mixed_distortion
 from attncodec.pictures import RGB
 from attncodec.quality import index_at_share, quality_of_index, rd_lambda_at
 from attncodec.training.data import extend

@@ -3,7 +3,8 @@
 import json
 from collections.abc import Callable, Sequence
 
-from attncodec.evaluation.classic import Curve, classic_curves
+from attncodec.environment import has_package
+from attncodec.evaluation.classic.search import Curve, classic_curves
 from attncodec.evaluation.plot import draw_rd
 from attncodec.files import write_atomic
 from attncodec.pictures import RGB
@@ -28,7 +29,7 @@ def log_pictures(
     for number, rgb in enumerate(middle.decoded[:SHOWN]):
         recorder.add_picture(f"{kind}/{number}@{middle.quality:.3g}", rgb, step)
     curves = measure_classic_curves(folder, recorder, pictures, stopped)
-    if curves is not None:
+    if curves is not None and has_package("matplotlib", "plots", "eval"):
         ours = {"attncodec, estimated rate": [(point.bpp, point.psnr_db) for point in points]}
         with writing(folder.rd_plot):
             draw_rd(folder.rd_plot, {**ours, **curves}, f"{len(pictures)} held-out pictures, step {step}, {kind}")

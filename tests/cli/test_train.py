@@ -34,7 +34,7 @@ def test_training_mistakes_have_their_own_lines(place: Path, cli: Cli, pictures:
         assert "no CUDA device" in refused(f"data.train={pictures}", "--device", "cuda")
     assert "abacus" in refused(f"data.train={pictures}", "--device", "abacus")
     assert "--extend soon" in refused(f"data.train={pictures}", "--extend", "soon")
-    assert "no configuration file" in refused(config=place / "none.yaml")
+    assert "there is no configuration" in refused(config=place / "none.yaml")
     assert "no finished run to extend" in refused(f"data.train={pictures}", "--extend", "2h")
     assert not (place / "runs").exists()
 

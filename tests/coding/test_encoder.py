@@ -11,7 +11,7 @@ from attncodec.coding.encoder import PictureEncoder, Target, compress
 from attncodec.coding.sealed import SealedCodec
 from attncodec.container import pack, unpack
 from attncodec.errors import CheckpointError, ConfigError
-from attncodec.metrics import psnr_for_means_db
+from attncodec.metrics.psnr import psnr_for_means_db
 from attncodec.networks.bottleneck import Elements
 from attncodec.quality import quality_indices
 

@@ -67,7 +67,7 @@ def test_the_digest_depends_on_the_decoder_and_on_nothing_else() -> None:
         "synthesis.head.0.weight",
         "prior.networks.hyper.0.0.bias",
         "log2_gain",
-        "z_prior.bottleneck.biases.0",
+        "z_prior.density.biases.0",
     ):
         assert digest(name) != before
 

@@ -6,8 +6,10 @@ import pytest
 from conftest import photo
 from PIL import Image, features
 
-from attncodec.evaluation.classic import CLASSIC, COMPARED, ClassicCodec, classic_curves, smallest_file
-from attncodec.metrics import psnr_for_means_db
+from attncodec.evaluation.classic import CLASSIC, COMPARED
+from attncodec.evaluation.classic.codec import ClassicCodec
+from attncodec.evaluation.classic.search import classic_curves, smallest_file
+from attncodec.metrics.psnr import psnr_for_means_db
 
 
 @pytest.mark.parametrize("name", COMPARED)

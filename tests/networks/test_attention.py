@@ -7,8 +7,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attncodec.networks import attention
-from attncodec.networks.attention import Additive, Dot, Kernel, attention_pooling, length_mask
+from attncodec.networks.attention import additive
+from attncodec.networks.attention.additive import Additive
+from attncodec.networks.attention.dot import Dot
+from attncodec.networks.attention.kernel import Kernel
+from attncodec.networks.attention.pooling import attention_pooling, length_mask
 
 B, HEADS, QUERIES, KEYS, D = 2, 3, 5, 7, 4
 SCORERS = ("kernel", "additive", "dot")
@@ -90,7 +93,7 @@ def test_kernel_tends_to_the_mean_of_the_values_as_sigma_grows() -> None:
 def test_additive_is_a_loop_over_pairs_for_queries_and_keys_of_different_lengths(
     chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attention, "ADDITIVE_CHUNK", chunk)
+    monkeypatch.setattr(additive, "ADDITIVE_CHUNK", chunk)
     q, k, v = tokens(B, HEADS, QUERIES, 5), tokens(B, HEADS, KEYS, 2, seed=1), tokens(B, HEADS, KEYS, 3, seed=2)
     made = Additive(HEADS, 5, 2, 6)
     expected = np.empty((B, HEADS, QUERIES, 3))
@@ -106,7 +109,7 @@ def test_additive_is_a_loop_over_pairs_for_queries_and_keys_of_different_lengths
 def test_additive_learns_alike_in_chunks_and_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     gradients = []
     for chunk in (1, 1 << 22):
-        monkeypatch.setattr(attention, "ADDITIVE_CHUNK", chunk)
+        monkeypatch.setattr(additive, "ADDITIVE_CHUNK", chunk)
         made = scorer("additive").double()
         q, k, v = (x.requires_grad_() for x in qkv(torch.float64))
         made(q, k, v, MASK)[0].square().sum().backward()

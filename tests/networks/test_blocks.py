@@ -3,7 +3,8 @@ import torch
 from torch import nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
-from attncodec.networks.blocks import AttentionBlock, Down, ResidualBlock, Up, fold, unfold
+from attncodec.networks.attention.gated import AttentionBlock
+from attncodec.networks.blocks import Down, ResidualBlock, Up, fold, unfold
 
 
 @pytest.fixture(scope="module")

@@ -3,11 +3,11 @@ import torch
 from conftest import TINY, make_codec, photo
 
 from attncodec.networks.bottleneck import Elements, RoundBottleneck
-from attncodec.networks.context import DIAGONAL, coding_order
+from attncodec.networks.coding_order import DIAGONAL, coding_order
 from attncodec.pictures import to_tensor
 
 
-@pytest.mark.parametrize(("kind", "steps"), [("none", 1), ("quadtree", 4)])
+@pytest.mark.parametrize(("kind", "steps"), [("none", 1), ("checkerboard", 2), ("quadtree", 4)])
 @pytest.mark.parametrize("channels", [1, 24, 30])
 def test_every_latent_is_coded_once(kind: str, steps: int, channels: int) -> None:
     order = coding_order(kind, channels)

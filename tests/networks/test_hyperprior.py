@@ -12,7 +12,7 @@ from attncodec.coding.encoder import PictureEncoder, Target, compress
 from attncodec.coding.range_coder import SymbolWriter
 from attncodec.coding.sealed import SealedCodec
 from attncodec.coding.sealing import seal
-from attncodec.metrics import psnr_for_means_db
+from attncodec.metrics.psnr import psnr_for_means_db
 from attncodec.networks.bottleneck import NoiseBottleneck, RoundBottleneck
 from attncodec.networks.hyperprior import HyperpriorCodec, build_codec
 from attncodec.networks.priors import SKIP_SCALE_INDEX
@@ -56,7 +56,7 @@ def test_rounding_encoding_and_decoding_give_identical_latents_on_kodak(sealed: 
         assert torch.equal(rounded, written) and torch.equal(rounded, back), path.name
 
 
-@pytest.mark.parametrize("kind", ["none", "quadtree"])
+@pytest.mark.parametrize("kind", ["none", "checkerboard", "quadtree"])
 def test_every_kind_of_context_can_be_sealed_and_decoded(kind: str) -> None:
     sealed = seal(make_codec(TINY.model_copy(update={"context": kind})), {})
     for size in ((1, 1), (70, 50)):

@@ -36,13 +36,12 @@ def test_the_probabilities_of_all_integers_add_up_to_one() -> None:
         assert float(total) == pytest.approx(1, abs=1e-4)
 
 
-def test_gaussian_bits_agree_with_compressai(learned: LearnedPrior) -> None:
-    from compressai.entropy_models import GaussianConditional
-
+def test_gaussian_bits_agree_with_compressai() -> None:
+    models = pytest.importorskip("compressai.entropy_models")
     generator = torch.Generator().manual_seed(0)
     y, mean = torch.randn(2, 4, 4, generator=generator) * 5, torch.randn(2, 4, 4, generator=generator)
     scale = torch.rand(2, 4, 4, generator=generator) * 3 + 0.12
-    likelihood = GaussianConditional(None)._likelihood(y, scale, mean).clamp_min(1e-9)
+    likelihood = models.GaussianConditional(None)._likelihood(y, scale, mean).clamp_min(1e-9)
     ours = gaussian_bits(y - mean, index_of(scale))
     assert torch.allclose(ours[likelihood > 1e-2], -torch.log2(likelihood)[likelihood > 1e-2], atol=5e-3)
     assert (ours < -torch.log2(likelihood) + 1e-3).all()  # the tail adds no more bits than its share
@@ -74,16 +73,30 @@ def test_coarser_steps_of_z_cost_the_bits_that_they_cover(learned: LearnedPrior)
     assert torch.allclose(torch.exp2(-learned.bits(torch.ones(shape), coarse)), first + second, atol=1e-6)
 
 
-def test_the_learned_prior_is_compressai_s(learned: LearnedPrior) -> None:
-    from compressai.entropy_models import EntropyBottleneck
-
-    bottleneck = EntropyBottleneck(8, init_scale=4)
-    bottleneck.load_state_dict(learned.bottleneck.state_dict(), strict=False)
+def test_the_learned_prior_is_compressai_s() -> None:
+    models = pytest.importorskip("compressai.entropy_models")
+    torch.manual_seed(5)
+    learned = LearnedPrior(8)
+    torch.manual_seed(5)
+    bottleneck = models.EntropyBottleneck(8, init_scale=4)
+    theirs = dict(bottleneck.named_parameters())
+    theirs.pop("quantiles")
+    assert [*theirs] == [name for name, _ in learned.density.named_parameters()]
+    assert all(torch.equal(parameter, theirs[name]) for name, parameter in learned.density.named_parameters())
     z = torch.randn(2, 8, 3, 5).round()
     with torch.no_grad():
         bottleneck.quantiles[:, :, 1] = 0  # our prior has no medians
         _, likelihood = bottleneck.eval()(z)
     assert torch.allclose(learned.bits(z, side_of(z)), -torch.log2(likelihood), atol=1e-3)
+    x = torch.randn(8, 1, 20)
+    assert torch.equal(learned.density.logits(x), bottleneck._logits_cumulative(x, stop_gradient=False))
+
+
+def test_a_cumulative_distribution_rises_from_0_to_1(learned: LearnedPrior) -> None:
+    edges = torch.linspace(-1000, 1000, 401, dtype=torch.float64).expand(8, -1)
+    found = learned.cumulative(edges)
+    assert found.dtype == torch.float64 and (found.diff(dim=1) >= 0).all()
+    assert (found[:, 0] < 1e-3).all() and (found[:, -1] > 1 - 1e-3).all()
 
 
 def test_the_rate_is_float32_under_autocast_too(learned: LearnedPrior) -> None:

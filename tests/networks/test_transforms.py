@@ -2,8 +2,11 @@ import torch
 from conftest import TINY, photo
 
 from attncodec.config import AttentionConfig, ModelConfig
-from attncodec.networks.attention import Additive, Dot, Kernel, WindowAttention
-from attncodec.networks.blocks import AttentionBlock
+from attncodec.networks.attention.additive import Additive
+from attncodec.networks.attention.dot import Dot
+from attncodec.networks.attention.gated import AttentionBlock
+from attncodec.networks.attention.kernel import Kernel
+from attncodec.networks.attention.window_attention import WindowAttention
 from attncodec.networks.transforms import AnalysisTransform, HyperAnalysis, SynthesisTransform, dct_basis
 from attncodec.pictures import to_tensor
 

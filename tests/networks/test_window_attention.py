@@ -9,15 +9,19 @@ import torch
 from conftest import ROOT
 from torch import Tensor, nn
 
-from attncodec.config import WINDOWED, AttentionConfig, AttentionKind
-from attncodec.networks.attention import ATTENTION, WindowAttention, attention_pooling, build_attention
-from attncodec.networks.windows import Windows
+from attncodec.config import AttentionConfig, TrainConfig
+from attncodec.errors import ConfigError
+from attncodec.networks.attention import ATTENTION, build_attention
+from attncodec.networks.attention.pooling import attention_pooling
+from attncodec.networks.attention.window_attention import WindowAttention
+from attncodec.networks.attention.windows import Windows
 from attncodec.training.optimisers import build_optimisers
 
+WINDOWED = ("dot", "additive", "kernel")
 SIZES = [(1, 1), (8, 8), (5, 19), (16, 24), (3, 8)]
 
 
-def block(kind: AttentionKind, window: int = 4, shifted: bool = False) -> WindowAttention:
+def block(kind: str, window: int = 4, shifted: bool = False) -> WindowAttention:
     """Build a block and shake its weights, so that it is not the identity."""
     torch.manual_seed(2)
     made = build_attention(AttentionConfig(kind=kind, heads=2, window=window), 16, shifted=shifted)
@@ -42,22 +46,20 @@ def among_themselves(made: WindowAttention, x: Tensor) -> Tensor:
 @pytest.mark.parametrize("kind", ATTENTION)
 @pytest.mark.parametrize("shifted", [False, True])
 @pytest.mark.parametrize("size", SIZES)
-def test_attention_is_the_identity_at_the_start_for_any_size(
-    kind: AttentionKind, shifted: bool, size: tuple[int, int]
-) -> None:
+def test_attention_is_the_identity_at_the_start_for_any_size(kind: str, shifted: bool, size: tuple[int, int]) -> None:
     x = noise(2, 16, *size)
     assert torch.equal(build_attention(AttentionConfig(kind=kind), 16, shifted=shifted)(x), x)
 
 
 @pytest.mark.parametrize("kind", ATTENTION)
-def test_attention_can_be_pickled(kind: AttentionKind) -> None:
+def test_attention_can_be_pickled(kind: str) -> None:
     made = block(kind) if kind in WINDOWED else build_attention(AttentionConfig(kind=kind), 16)
     x = noise(1, 16, 4, 4)
     assert torch.equal(pickle.loads(pickle.dumps(made))(x), made(x))
 
 
 @pytest.mark.parametrize("kind", WINDOWED)
-def test_the_projection_learns_from_the_first_step_and_all_else_from_the_second(kind: AttentionKind) -> None:
+def test_the_projection_learns_from_the_first_step_and_all_else_from_the_second(kind: str) -> None:
     made = build_attention(AttentionConfig(kind=kind, heads=2), 16)
     made(noise(1, 16, 9, 9)).square().sum().backward()
     assert made.project.weight.grad.abs().max() > 0
@@ -85,16 +87,14 @@ def test_a_window_holds_a_square_of_the_map_in_raster_order() -> None:
 @pytest.mark.parametrize("kind", WINDOWED)
 @pytest.mark.parametrize("shifted", [False, True])
 @pytest.mark.parametrize("size", [(5, 7), (1, 1), (8, 8)])
-def test_a_window_as_large_as_the_map_is_global_attention(
-    kind: AttentionKind, shifted: bool, size: tuple[int, int]
-) -> None:
+def test_a_window_as_large_as_the_map_is_global_attention(kind: str, shifted: bool, size: tuple[int, int]) -> None:
     x = noise(2, 16, *size)
     made = block(kind, window=8, shifted=shifted)
     assert torch.allclose(made(x), among_themselves(made, x), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", WINDOWED)
-def test_padded_tokens_change_nothing(kind: AttentionKind) -> None:
+def test_padded_tokens_change_nothing(kind: str) -> None:
     """Windows are cut off at the edges, and their tokens see each other as if there were no padding."""
     x = noise(2, 16, 6, 11)
     made = block(kind, window=4)
@@ -108,7 +108,7 @@ def test_padded_tokens_change_nothing(kind: AttentionKind) -> None:
 @pytest.mark.parametrize("kind", WINDOWED)
 @pytest.mark.parametrize("size", [(8, 12), (6, 11)])
 def test_shifted_windows_are_cut_half_a_window_further_and_mix_no_ends_of_the_map(
-    kind: AttentionKind, size: tuple[int, int]
+    kind: str, size: tuple[int, int]
 ) -> None:
     x = noise(2, 16, *size)
     made = block(kind, window=4, shifted=True)
@@ -122,7 +122,7 @@ def test_shifted_windows_are_cut_half_a_window_further_and_mix_no_ends_of_the_ma
 
 @pytest.mark.parametrize("kind", WINDOWED)
 @pytest.mark.parametrize("shifted", [False, True])
-def test_the_weights_of_padded_tokens_are_zero(kind: AttentionKind, shifted: bool) -> None:
+def test_the_weights_of_padded_tokens_are_zero(kind: str, shifted: bool) -> None:
     made = block(kind, window=4, shifted=shifted)
     x = noise(1, 16, 6, 11)
     windows = made.windows(x)
@@ -135,30 +135,32 @@ def test_the_weights_of_padded_tokens_are_zero(kind: AttentionKind, shifted: boo
 
 
 @pytest.mark.parametrize("kind", WINDOWED)
-def test_the_fused_path_and_that_with_weights_agree(kind: AttentionKind) -> None:
+def test_the_fused_path_and_that_with_weights_agree(kind: str) -> None:
     made = block(kind, shifted=True)
     x = noise(2, 16, 6, 11)
     assert torch.allclose(made.attend(x, False)[0], made.attend(x, True)[0], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", WINDOWED)
-def test_projections_go_to_muon_and_all_else_to_adamw(kind: AttentionKind) -> None:
+def test_projections_go_to_muon_and_all_else_to_adamw(kind: str) -> None:
     made = block(kind)
-    groups = {name: o.param_groups[0]["params"] for name, o in build_optimisers(made, 1e-3, bf16=False).items()}
+    groups = {
+        name: o.param_groups[0]["params"] for name, o in build_optimisers(made, TrainConfig(), bf16=False).items()
+    }
     names = {id(parameter): name for name, parameter in made.named_parameters()}
     assert {names[id(p)] for p in groups["muon"]} == {f"{x}.weight" for x in ("query", "key", "value", "project")}
     assert len(groups["muon"]) + len(groups["adamw"]) == len(names)
 
 
-def peak_gib(kind: AttentionKind, batch: int, side: int) -> float:
-    """Return the largest resident memory of a process that takes two training steps of configs/default.yaml, all of it
-    counted: interpreter, libraries, weights and optimisers too."""
+def peak_gib(kind: str, batch: int, side: int) -> float:
+    """Return the largest resident memory of a process that takes two training steps of the default configuration,
+    all of it counted: interpreter, libraries, weights and optimisers too."""
     script = (
         "import torch\n"
         "from pathlib import Path\n"
         "from attncodec.config_file import load_config\n"
         "from attncodec.training.train_state import TrainState\n"
-        f"config = load_config(Path('configs/default.yaml'), ['model.attention.kind={kind}'])\n"
+        f"config = load_config('default', ['model.attention.kind={kind}'])\n"
         "state = TrainState.build(config, torch.device('cpu'))\n"
         f"crops = torch.randint(256, ({batch}, 3, {side}, {side}), dtype=torch.uint8)\n"
         "for step in range(2):\n"
@@ -172,7 +174,7 @@ def peak_gib(kind: AttentionKind, batch: int, side: int) -> float:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ATTENTION)
-def test_a_training_step_fits_in_4_gib_at_batch_8_of_256_x_256(kind: AttentionKind) -> None:
+def test_a_training_step_fits_in_4_gib_at_batch_8_of_256_x_256(kind: str) -> None:
     assert peak_gib(kind, 8, 256) < 4
 
 
@@ -190,3 +192,17 @@ def test_the_additive_block_keeps_no_features_of_pairs() -> None:
         made(x)
     pairs = 2 * 32 * 32 * 64 * made.heads
     assert sum(kept.values()) < 4 * pairs * 4  # it keeps a few floats for each pair, not 16 features
+
+
+@pytest.mark.parametrize(
+    ("config", "channels", "message", "hint"),
+    [
+        (AttentionConfig(kind="sparse"), 16, "model.attention: there is no 'sparse'", "did you mean"),
+        (AttentionConfig(kind="dot", heads=5), 192, "192 is not divisible by 5 attention heads", "heads"),
+        (AttentionConfig(kind="kernel", heads=8), 4, "4 is not divisible by 8", "heads"),
+    ],
+)
+def test_what_cannot_be_built_is_refused(config: AttentionConfig, channels: int, message: str, hint: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        build_attention(config, channels)
+    assert hint in caught.value.hint

@@ -16,8 +16,8 @@ from attncodec.coding.shipped import shipped
 from attncodec.config import AttentionConfig, Config
 from attncodec.config_file import dump_yaml, load_config
 from attncodec.errors import ConfigError
-from attncodec.metrics import psnr_db, psnr_for_means_db
-from attncodec.networks.context import coding_order
+from attncodec.metrics.psnr import psnr_db, psnr_for_means_db
+from attncodec.networks.coding_order import coding_order
 from attncodec.networks.hyperprior import HyperpriorCodec
 from attncodec.pictures import to_tensor
 from attncodec.quality import rd_lambda_at
@@ -135,6 +135,11 @@ def test_what_cannot_grow_is_refused_with_the_reason() -> None:
         (TINY, {"widths": (8, 16, 24)}, "another stride"),
         (windowed, {"widths": (8, 20, 24)}, "normalises"),
         (windowed, {"attention": AttentionConfig(kind="dot", strides=(8, 16), window=4)}, "windows"),
+        (
+            windowed,
+            {"attention": AttentionConfig(kind="dot", strides=(8, 16), options={"dot": {"bias": True}})},
+            "different options",
+        ),
     ):
         assert reason in refusals(source, source.model_copy(update=change))[0]
     with pytest.raises(ConfigError, match=r"cannot grow into those of the configuration: model\.latent_channels"):

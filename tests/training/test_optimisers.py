@@ -5,15 +5,18 @@ import torch
 from conftest import make_codec
 from torch import nn
 
-from attncodec.training import optimisers
+from attncodec.config import TrainConfig
+from attncodec.errors import ConfigError
 from attncodec.training.optimisers import (
-    Muon,
+    OPTIMISERS,
     build_optimisers,
+    can_skip_on_gpu,
     load_state_tensors,
-    orthogonalise,
+    muon,
     set_found_inf,
     state_tensors,
 )
+from attncodec.training.optimisers.muon import Muon, orthogonalise
 
 
 @pytest.mark.parametrize("shape", [(2, 8, 30), (1, 30, 8), (3, 16, 16)])
@@ -33,16 +36,16 @@ def test_muon_agrees_with_torch_s_own_on_a_matrix() -> None:
     start = torch.randn(12, 20, generator=torch.Generator().manual_seed(0))
     ours, theirs = nn.Parameter(start.clone()[..., None, None]), nn.Parameter(start.clone())
     ours_too: dict[str, Any] = {
-        "momentum": optimisers.MOMENTUM,
+        "momentum": muon.MOMENTUM,
         "nesterov": True,
-        "ns_steps": 2 * optimisers.NEWTON_SCHULZ_PAIRS,
+        "ns_steps": 2 * muon.NEWTON_SCHULZ_PAIRS,
     }
     reference = torch.optim.Muon([theirs], lr=0.01, weight_decay=0.0, adjust_lr_fn="match_rms_adamw", **ours_too)
-    muon = Muon([ours], lr=0.01)
+    mine = Muon([ours], lr=0.01)
     for step in range(5):
         gradient = torch.randn(12, 20, generator=torch.Generator().manual_seed(step))
         ours.grad, theirs.grad = gradient[..., None, None].clone(), gradient.clone()
-        muon.step()
+        mine.step()
         reference.step()
     assert torch.allclose(ours[..., 0, 0], theirs, atol=1e-3)  # both iterate in bf16
     assert (theirs - start).abs().mean() > 2e-3
@@ -50,10 +53,10 @@ def test_muon_agrees_with_torch_s_own_on_a_matrix() -> None:
 
 def test_a_step_told_of_on_the_device_that_its_gradient_is_bad_moves_nothing() -> None:
     codec = make_codec()
-    optimisers = build_optimisers(codec, 1e-2, bf16=False)
-    muon = optimisers["muon"]
-    assert isinstance(muon, Muon)
-    muon.reuse = 1  # this is as on a GPU; a CPU looks at the gradient first, and takes no step
+    optimisers = build_optimisers(codec, TrainConfig(lr=1e-2), bf16=False)
+    matrices = optimisers["muon"]
+    assert isinstance(matrices, Muon)
+    matrices.reuse = 1  # this is as on a GPU; a CPU looks at the gradient first, and takes no step
 
     def step(gradient: float, found_inf: float) -> dict[str, torch.Tensor]:
         for number, parameter in enumerate(codec.parameters()):
@@ -73,15 +76,48 @@ def test_a_step_told_of_on_the_device_that_its_gradient_is_bad_moves_nothing() -
     assert not torch.equal(moved["analysis.head.weight"], before["analysis.head.weight"])
 
 
-def test_the_two_optimisers_share_no_parameter_and_leave_none_out() -> None:
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_every_parameter_has_one_optimiser(name: str) -> None:
     codec = make_codec()
-    owned = [p for o in build_optimisers(codec, 1e-3, bf16=True).values() for g in o.param_groups for p in g["params"]]
+    built = build_optimisers(codec, TrainConfig(optimiser=name), bf16=True)
+    owned = [p for optimiser in built.values() for group in optimiser.param_groups for p in group["params"]]
     assert len(owned) == len({id(p) for p in owned})
     assert {id(p) for p in owned} == {id(p) for p in codec.parameters()}
 
 
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_every_optimiser_of_the_package_can_skip_a_step_on_a_gpu(name: str) -> None:
+    assert can_skip_on_gpu(build_optimisers(make_codec(), TrainConfig(optimiser=name), bf16=False))
+
+
+def test_an_optimiser_that_does_not_look_at_found_inf_cannot_skip_on_a_gpu() -> None:
+    parameter = nn.Parameter(torch.zeros(2))
+    assert not can_skip_on_gpu({"sgd": torch.optim.SGD([parameter], 0.1)})
+
+
+@pytest.mark.parametrize(
+    ("options", "message", "hint"),
+    [
+        ({"optimiser": "mun"}, "train.optimiser: there is no 'mun'", "did you mean 'muon'?"),
+        ({"optimiser": "adamw", "optimiser_options": {"beta": 0.5}}, "train.optimiser_options.beta", "beta1, beta2"),
+        ({"optimiser": "adamw", "optimiser_options": {"beta1": 2}}, "train.optimiser_options.beta1", "it was 2"),
+        ({"optimiser_options": {"beta1": 0.5}}, "train.optimiser_options.beta1", "none"),
+    ],
+)
+def test_unknown_optimisers_and_options_are_refused(options: dict[str, Any], message: str, hint: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        build_optimisers(make_codec(), TrainConfig(**options), bf16=False)
+    assert hint in caught.value.hint
+
+
+def test_the_options_of_adamw_reach_it() -> None:
+    config = TrainConfig(optimiser="adamw", optimiser_options={"beta2": 0.8, "weight_decay": 0.1})
+    group = build_optimisers(make_codec(), config, bf16=False)["adamw"].param_groups[0]
+    assert group["betas"] == (0.9, 0.8) and group["weight_decay"] == 0.1
+
+
 def state_after_a_step(codec: nn.Module) -> dict[str, torch.Tensor]:
-    optimisers = build_optimisers(codec, 1e-3, bf16=True)
+    optimisers = build_optimisers(codec, TrainConfig(lr=1e-3), bf16=True)
     for parameter in codec.parameters():
         parameter.grad = torch.randn_like(parameter)
     for optimiser in optimisers.values():
@@ -93,7 +129,7 @@ def test_the_state_survives_as_flat_tensors() -> None:
     codec = make_codec()
     saved = state_after_a_step(codec)
     assert all(isinstance(tensor, torch.Tensor) for tensor in saved.values())
-    other = build_optimisers(codec, 1e-3, bf16=True)
+    other = build_optimisers(codec, TrainConfig(lr=1e-3), bf16=True)
     load_state_tensors(other, saved)
     restored = state_tensors(other)
     assert saved.keys() == restored.keys() and all(torch.equal(saved[k], restored[k]) for k in saved)
@@ -109,18 +145,18 @@ def test_a_matrix_is_used_for_four_steps_and_a_quarter_are_made_anew_in_each(mon
     def run(reuse: int) -> list[torch.Tensor]:
         torch.manual_seed(0)
         parameters = [nn.Parameter(torch.randn(6, 8, 1, 1)) for _ in range(8)]
-        muon, moves = Muon(parameters, lr=0.01, reuse=reuse), []
+        optimiser, moves = Muon(parameters, lr=0.01, reuse=reuse), []
         for _ in range(9):
             made.clear()
             before = [parameter.detach().clone() for parameter in parameters]
             for parameter in parameters:
                 parameter.grad = torch.randn(6, 8, 1, 1)
-            muon.step()
+            optimiser.step()
             moves.append(torch.stack([a - b for a, b in zip(before, parameters, strict=True)]).detach())
             counts.append(sum(made))
         return moves
 
-    monkeypatch.setattr(optimisers, "orthogonalise", counting)
+    monkeypatch.setattr(muon, "orthogonalise", counting)
     counts: list[int] = []
     reused = run(4)
     assert counts == [8, *[2] * 8]
@@ -134,8 +170,8 @@ def test_a_matrix_is_used_for_four_steps_and_a_quarter_are_made_anew_in_each(mon
 def test_matrices_that_a_cpu_kept_are_not_used_again_after_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     codec = make_codec()
     saved = state_after_a_step(codec)
-    monkeypatch.setattr(optimisers, "ORTHOGONALISE_EVERY", 1)  # this is as on a GPU
-    elsewhere = build_optimisers(codec, 1e-3, bf16=True)
+    monkeypatch.setattr(muon, "ORTHOGONALISE_EVERY", 1)  # this is as on a GPU
+    elsewhere = build_optimisers(codec, TrainConfig(lr=1e-3), bf16=True)
     load_state_tensors(elsewhere, saved)
     restored = state_tensors(elsewhere)
     assert {name for name in saved if name.rsplit(".")[-1] in ("update", "turn")} == saved.keys() - restored.keys()

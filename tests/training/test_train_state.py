@@ -5,8 +5,9 @@ import torch
 from test_trainer import CPU, changed
 
 from attncodec.config import Config
+from attncodec.errors import CheckpointError
 from attncodec.training.step_result import fetch
-from attncodec.training.train_state import TrainState
+from attncodec.training.train_state import OLD_DENSITY, TrainState, load_weights
 
 
 def crops(count: int = 2, seed: int = 0) -> torch.Tensor:
@@ -79,3 +80,16 @@ def test_compiled_networks_lose_what_the_others_do(quick_config: Config) -> None
         state = TrainState.build(changed(quick_config, compile=compiled, precision="float32"), CPU)
         losses.append([float(state.step(step, 1e-3, crops()).loss) for step in range(4)])
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+
+
+def test_a_checkpoint_of_before_the_density_was_our_own_still_loads(quick_config: Config) -> None:
+    state, other = TrainState.build(quick_config, CPU), TrainState.build(changed(quick_config, seed=1), CPU)
+    today = state.codec.state_dict()
+    weights = {name.replace("z_prior.density.", OLD_DENSITY): tensor for name, tensor in today.items()}
+    buffers = ("_offset", "_quantized_cdf", "_cdf_length", "target", "likelihood_lower_bound.bound")
+    load_weights(other.codec, {**weights, **{OLD_DENSITY + name: torch.zeros(1) for name in buffers}})
+    loaded = other.codec.state_dict()
+    assert loaded.keys() == today.keys() and all(torch.equal(loaded[name], today[name]) for name in today)
+    weights.pop(f"{OLD_DENSITY}biases.0")
+    with pytest.raises(CheckpointError, match="does not fit"):
+        load_weights(other.codec, weights)

@@ -110,6 +110,15 @@ def test_a_finished_run_says_so_and_is_left_alone(quick_config: Config, tmp_path
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == before
 
 
+def test_options_of_a_part_are_compared_too(quick_config: Config, tmp_path: Path) -> None:
+    with_options = changed(quick_config, optimiser="adamw", optimiser_options={"beta1": 0.8})
+    without = changed(quick_config, optimiser="adamw")
+    for number, (first, second) in enumerate([(with_options, without), (without, with_options)]):
+        run(first, tmp_path / str(number))
+        with pytest.raises(ConfigError, match=r"train\.optimiser_options\.beta1"):
+            run(second, tmp_path / str(number))
+
+
 def test_a_changed_configuration_stops_with_the_keys_named(quick_config: Config, tmp_path: Path) -> None:
     run(quick_config, tmp_path / "run")
     with pytest.raises(ConfigError, match=r"train\.lr \(0\.001 -> 0\.5\)"):

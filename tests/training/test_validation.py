@@ -6,7 +6,8 @@ from conftest import photo
 
 from attncodec.budget import Budget
 from attncodec.config import Config, DataConfig, ModelConfig, TrainConfig
-from attncodec.metrics import level_weight, ms_ssim
+from attncodec.metrics.ms_ssim import ms_ssim
+from attncodec.metrics.rd_loss import level_weight
 from attncodec.pictures import RGB
 from attncodec.training import progress as progress_module
 from attncodec.training.progress import Clock, Progress

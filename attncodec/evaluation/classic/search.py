@@ -1,73 +1,22 @@
-"""This module runs the classic codecs that a model is compared with, through real files.
+"""This module finds the files of classic codecs that are compared with those of a model, and measures their curves."""
 
-Published curves of VTM and others are for Kodak and would say nothing about other pictures, so classic codecs run live.
-"""
-
-import io
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from statistics import fmean
-from typing import Any
 
-import numpy as np
-from PIL import Image, features
-
-from attncodec.metrics import bpp, psnr_db, psnr_for_means_db
+from attncodec.evaluation.classic import CLASSIC
+from attncodec.evaluation.classic.codec import ClassicCodec, Variant
+from attncodec.metrics.psnr import psnr_db, psnr_for_means_db
+from attncodec.metrics.rate import bpp
 from attncodec.pictures import RGB
 
 QUALITIES = range(1, 101)
 CURVE_QUALITIES = (5, 20, 40, 60, 80, 92)
 
 Curve = list[tuple[float, float]]  # The points hold bpp and PSNR in dB, and both rise.
-
-
-@dataclass(frozen=True)
-class ClassicCodec:
-    """Writes and reads a format with Pillow.
-
-    Each of the `variants` is a set of options, and the best variant counts. `max_side`, in pixels, is the limit of the
-    library: a larger picture cannot be written in this format.
-    """
-
-    format: str
-    variants: tuple[dict[str, Any], ...]
-    max_side: int
-
-    @property
-    def available(self) -> bool:
-        """Return whether this build of Pillow writes the format."""
-        return self.format != "AVIF" or bool(features.check("avif"))
-
-    def encode(self, rgb: RGB, quality: int, options: dict[str, Any]) -> bytes | None:
-        """Encode a picture. Return None if the library cannot write its size or content."""
-        if max(rgb.shape) > self.max_side:
-            return None
-        file = io.BytesIO()
-        try:
-            Image.fromarray(rgb).save(file, self.format, quality=quality, **options)
-        except (OSError, ValueError):
-            return None
-        return file.getvalue()
-
-    def decode(self, data: bytes) -> RGB | None:
-        """Decode what `encode` wrote to (H, W, 3) uint8. Return None if the library cannot."""
-        try:
-            with Image.open(io.BytesIO(data), formats=[self.format]) as image:
-                return np.array(image.convert("RGB"), dtype=np.uint8)
-        except (OSError, ValueError):
-            return None
-
-
-JPEG = {"optimize": True, "progressive": True}
-CLASSIC = {
-    "jpeg": ClassicCodec("JPEG", ({**JPEG, "subsampling": "4:2:0"}, {**JPEG, "subsampling": "4:4:4"}), 65_500),
-    "webp": ClassicCodec("WEBP", ({"method": 6},), 16_383),
-    "avif": ClassicCodec("AVIF", ({},), 65_535),
-}
-COMPARED = ("jpeg", "webp")  # These are compared with a model at the sizes of its files.
 
 
 @dataclass(frozen=True)
@@ -85,7 +34,7 @@ def smallest_file(codec: ClassicCodec, rgb: RGB, at_least_bytes: int) -> Classic
     So a classic codec never gets fewer bytes than the codec it is compared with. If no file is that large, this returns
     the file of the highest quality. Returns None if there is no file.
     """
-    files = [_smallest(codec, rgb, at_least_bytes, options) for options in codec.variants]
+    files = [_smallest(codec, rgb, at_least_bytes, variant) for variant in codec.variants]
     return max((file for file in files if file), key=lambda file: _psnr_db(rgb, file.decoded), default=None)
 
 
@@ -94,12 +43,12 @@ def _psnr_db(a: RGB, b: RGB) -> float:
     return math.inf if quality_db is None else quality_db
 
 
-def _smallest(codec: ClassicCodec, rgb: RGB, at_least_bytes: int, options: dict[str, Any]) -> ClassicFile | None:
+def _smallest(codec: ClassicCodec, rgb: RGB, at_least_bytes: int, variant: Variant) -> ClassicFile | None:
     files: dict[int, bytes | None] = {}
 
     def encode(quality: int) -> bytes | None:
         if quality not in files:
-            files[quality] = codec.encode(rgb, quality, options)
+            files[quality] = codec.encode(rgb, quality, variant)
         return files[quality]
 
     low, high = QUALITIES[0], QUALITIES[-1]
@@ -127,10 +76,10 @@ def classic_curves(pictures: Sequence[RGB], stopped: Callable[[], bool] = lambda
         for codec in CLASSIC.values():
             points = []
             for quality in CURVE_QUALITIES if codec.available else ():
-                for options in codec.variants:
+                for variant in codec.variants:
                     if stopped():
                         return None
-                    measure = partial(_point, codec, quality, options)
+                    measure = partial(_point, codec, quality, variant)
                     found = [point for point in pool.map(measure, pictures) if point]
                     if len(found) == len(pictures):
                         points.append((fmean(rate for rate, _ in found), fmean(psnr for _, psnr in found)))
@@ -139,8 +88,8 @@ def classic_curves(pictures: Sequence[RGB], stopped: Callable[[], bool] = lambda
     return curves
 
 
-def _point(codec: ClassicCodec, quality: int, options: dict[str, Any], rgb: RGB) -> tuple[float, float] | None:
-    data = codec.encode(rgb, quality, options)
+def _point(codec: ClassicCodec, quality: int, variant: Variant, rgb: RGB) -> tuple[float, float] | None:
+    data = codec.encode(rgb, quality, variant)
     decoded = None if data is None else codec.decode(data)
     if data is None or decoded is None:
         return None

@@ -13,6 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from attncodec.config import Section, TrainConfig
+from attncodec.registry import read_options
+
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 # Two pairs are four of Jordan's five steps; the fifth costs much, and changes the smallest singular values.
 NEWTON_SCHULZ_PAIRS = 2
@@ -86,6 +89,7 @@ class Muon(torch.optim.Optimizer):
     """
 
     found_inf: Tensor | None = None
+    _step_supports_amp_scaling = True  # This is torch's mark of an optimiser that looks at found_inf.
 
     def __init__(
         self, params: list[nn.Parameter], lr: float | Tensor, dtype: torch.dtype = torch.bfloat16, reuse: int = 1
@@ -148,64 +152,17 @@ class Muon(torch.optim.Optimizer):
         return gradients, momenta
 
 
-Optimisers = dict[str, torch.optim.Optimizer]
-
-
-def build_optimisers(codec: nn.Module, lr: float, bf16: bool) -> Optimisers:
-    """Build two optimisers, which share no parameters and together have all parameters that learn.
-
-    On a GPU each has its learning rate in a tensor, so that a captured step (replay.py) does not keep the learning rate
-    of its capture.
-    """
-    learning = [parameter for parameter in codec.parameters() if parameter.requires_grad]
-    matrices = [parameter for parameter in learning if parameter.dim() == 4]
-    others = [parameter for parameter in learning if parameter.dim() != 4]
-    device = learning[0].device
-    on_gpu = device.type == "cuda"
-
-    def rate() -> float | Tensor:
-        return torch.tensor(lr, device=device) if on_gpu else lr
-
-    adamw = {"params": others, "factor": ADAMW_LR_MULTIPLIER, "lr": rate()}
+def build_muon(parameters: list[nn.Parameter], config: TrainConfig, bf16: bool) -> dict[str, torch.optim.Optimizer]:
+    """Build Muon for the weights of convolutions, and AdamW for all other parameters."""
+    read_options(Section, config.optimiser_options, "train.optimiser_options")  # there are none
+    matrices = [parameter for parameter in parameters if parameter.dim() == 4]
+    others = [parameter for parameter in parameters if parameter.dim() != 4]
+    on_gpu = parameters[0].device.type == "cuda"
+    dtype, reuse = torch.bfloat16 if bf16 else torch.float32, 1 if on_gpu else ORTHOGONALISE_EVERY
+    adamw = {"params": others, "factor": ADAMW_LR_MULTIPLIER}
     return {
-        "muon": Muon(matrices, rate(), torch.bfloat16 if bf16 else torch.float32, 1 if on_gpu else ORTHOGONALISE_EVERY),
-        "adamw": torch.optim.AdamW([adamw], betas=(0.9, 0.95), weight_decay=0.0, fused=True, capturable=on_gpu),
+        "muon": Muon(matrices, config.lr, dtype, reuse),
+        "adamw": torch.optim.AdamW(
+            [adamw], lr=config.lr, betas=(0.9, 0.95), weight_decay=0.0, fused=True, capturable=on_gpu
+        ),
     }
-
-
-def set_found_inf(optimisers: Optimisers, found_inf: Tensor) -> None:
-    """Set whether the next step changes nothing: `found_inf` on the device is 1 if so, and 0 if not."""
-    for optimiser in optimisers.values():
-        optimiser.found_inf = found_inf  # type: ignore[attr-defined]
-
-
-def set_learning_rate(optimisers: Optimisers, lr: Tensor) -> None:
-    """Set the learning rate of the convolutions; that of other parameters is a multiple of it."""
-    for optimiser in optimisers.values():
-        for group in optimiser.param_groups:
-            rate = lr * group.get("factor", 1.0)
-            if isinstance(group["lr"], Tensor):
-                group["lr"].copy_(rate)
-            else:
-                group["lr"] = float(rate)
-
-
-def state_tensors(optimisers: Optimisers) -> dict[str, Tensor]:
-    """Return the state of all optimisers as tensors with flat names: muon.3.momentum, adamw.0.exp_avg, ..."""
-    return {
-        f"{name}.{number}.{key}": value
-        for name, optimiser in optimisers.items()
-        for number, state in optimiser.state_dict()["state"].items()
-        for key, value in state.items()
-    }
-
-
-def load_state_tensors(optimisers: Optimisers, tensors: dict[str, Tensor]) -> None:
-    """Load the state of all optimisers: the inverse of `state_tensors`."""
-    for name, optimiser in optimisers.items():
-        states: dict[int, dict[str, Tensor]] = defaultdict(dict)
-        for flat, tensor in tensors.items():
-            owner, number, key = flat.split(".")
-            if owner == name:
-                states[int(number)][key] = tensor
-        optimiser.load_state_dict({"state": dict(states), "param_groups": optimiser.state_dict()["param_groups"]})
