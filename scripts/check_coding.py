@@ -31,7 +31,7 @@ from attncodec.container import pack
 from attncodec.environment import versions
 from attncodec.errors import ConfigError
 from attncodec.files import write_atomic
-from attncodec.metrics import psnr_db, psnr_for_means_db
+from attncodec.metrics.psnr import psnr_db, psnr_for_means_db
 from attncodec.networks.bottleneck import RoundBottleneck
 from attncodec.networks.hyperprior import HyperpriorCodec
 from attncodec.networks.priors import NUM_SCALES, SKIP_SCALE_INDEX, SideInfo, clamp_symbols

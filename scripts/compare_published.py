@@ -13,7 +13,7 @@ import json
 from pathlib import Path
 
 from attncodec.files import write_atomic
-from attncodec.metrics import bd_rate
+from attncodec.metrics.rate import bd_rate
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from attncodec.coding.sealed import load_sealed
 from attncodec.coding.shipped import shipped
 from attncodec.files import write_atomic
-from attncodec.metrics import bd_rate
+from attncodec.metrics.rate import bd_rate
 from attncodec.networks.complexity import complexity
 
 # Weights take the first of these licences that is among those of their pictures, so the strictest comes first. Licences
@@ -42,8 +42,8 @@ Model {model}: {encode:.1f} kMAC/pixel to encode, {decode:.1f} to decode, {param
 
 ## Recipe
 
-[`configs/shipped.yaml`](../../configs/shipped.yaml) with the networks of
-[`configs/{networks}.yaml`](../../configs/{networks}.yaml), {grown}: {steps} steps in {minutes:.0f}
+[`configs/shipped.yaml`](../configs/shipped.yaml) with the networks of
+[`configs/{networks}.yaml`](../configs/{networks}.yaml), {grown}: {steps} steps in {minutes:.0f}
 minutes on {device} ({cores} cores, {cpu_capability}), torch {torch}. The sealed weights are those of the step that was
 best on the held-out pictures. On these pictures the loss is {loss:.4f}; that of the previous model was
 {loss_before:.4f}.

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from attncodec.evaluation.classic import CLASSIC, smallest_file
+from attncodec.evaluation.classic import CLASSIC
+from attncodec.evaluation.classic.search import smallest_file
 from attncodec.files import write_atomic
-from attncodec.metrics import psnr_db
+from attncodec.metrics.psnr import psnr_db
 from attncodec.pictures import RGB, encode_rgb, read_rgb
 
 LABEL_PX, GAP_PX = 28, 8

@@ -2,9 +2,9 @@
 
     scripts/train_shipped PICTURES KODAK [--networks default] [--minutes 30] [--curves CURVES.json] [KEY=VALUE ...]
 
-The recipe is configs/shipped.yaml; the networks are those of configs/NETWORKS.yaml, grown from the model that is
-shipped now. `train.budget=3h` sets another budget, and any other KEY=VALUE works in the same way. A GPU is used if
-there is one. With --minutes the run stops after that many minutes and is saved, as after Ctrl-C. The same command
+The recipe is the configuration `shipped`. The networks are those of the configuration NETWORKS, grown from the model
+that is shipped now. `train.budget=3h` sets another budget, and any other KEY=VALUE works in the same way. A GPU is used
+if there is one. With --minutes the run stops after that many minutes and is saved, as after Ctrl-C. The same command
 continues it, even if it was interrupted after the training. Once the budget is spent,
 
     1. the sealed model is compared with the one that is shipped now, on the pictures that the run held out; if it is no
@@ -24,7 +24,6 @@ import signal
 import subprocess
 import sys
 import threading
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -55,7 +54,7 @@ from attncodec.training.train import train
 
 HERE = Path(__file__).absolute().parent
 ROOT = HERE.parent
-RECIPE = Path("configs/shipped.yaml")
+RECIPE = "shipped"
 RESULTS = {"default": Path("results/shipped"), "large": Path("results/shipped_large")}
 NOT_BETTER = 1
 LIMITS_AT = (2, 4, 6)  # qualities
@@ -65,7 +64,7 @@ def recipe(pictures: Path, networks: str, overrides: list[str]) -> Config:
     """Return the recipe with the given networks."""
     config = load_config(RECIPE, [f"data.train={pictures}", *overrides])
     of_model = [override for override in overrides if override.startswith("model.")]
-    return config.model_copy(update={"model": load_config(Path(f"configs/{networks}.yaml"), of_model).model})
+    return config.model_copy(update={"model": load_config(networks, of_model).model})
 
 
 def train_part(config: Config, run: Path, minutes: float | None) -> bool:
@@ -149,7 +148,8 @@ def finish(options: argparse.Namespace, run: RunFolder) -> int:
     data = config.data.model_copy(update={"train": Path(config.data.train).name})  # other machines have other paths
     write_atomic(results / "config.yaml", dump_yaml(config.model_copy(update={"data": data})).encode())
     for path in (run.pictures, run.metrics, run.rd_plot, run.path / "versions.json"):
-        shutil.copyfile(path, results / path.name)
+        if path.exists():  # there is no plot without matplotlib
+            shutil.copyfile(path, results / path.name)
     relative = str(model.relative_to(ROOT))
     evaluation = ["-m", "attncodec", "eval", str(options.kodak), "--model", relative, "--out", str(results / "kodak")]
     subprocess.run([sys.executable, *evaluation], check=True)
@@ -158,7 +158,7 @@ def finish(options: argparse.Namespace, run: RunFolder) -> int:
         subprocess.run([sys.executable, *published, "--out", str(results / "published.json")], check=True)
     else:
         (results / "published.json").unlink(missing_ok=True)  # it belongs to the previous model
-    flaws = [asdict(record) for record in limits(load_sealed(model), results)]
+    flaws = [record.row() for record in limits(load_sealed(model), results)]
     write_atomic(results / "limits.json", (json.dumps(flaws, indent=2) + "\n").encode())
     print(f"{relative}, {write_card(options.networks, results, options.pictures).relative_to(ROOT)}, {results}")
     return 0

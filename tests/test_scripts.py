@@ -1,7 +1,9 @@
 """Scripts that draw and compare attention."""
 
 import importlib
+import importlib.util
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -41,7 +43,7 @@ def script(name: str, *arguments: Any, cwd: Path) -> subprocess.CompletedProcess
 
 def test_show_attention_draws_every_block_and_the_bits(looking_codec: SealedCodec, place: Path) -> None:
     looking_codec.save(place / "model.safetensors")
-    said = script("show_attention.py", "img.png", "-m", "model.safetensors", "--at", "0,0", "49,69", cwd=place)
+    said = script("studies/show_attention.py", "img.png", "-m", "model.safetensors", "--at", "0,0", "49,69", cwd=place)
     assert "4 attention blocks" in said.stdout
     page = (place / "img.attention" / "index.html").read_text()
     names = ["bits", "analysis-stride-8", "analysis-stride-16", "synthesis-stride-16", "synthesis-stride-8"]
@@ -55,7 +57,7 @@ def test_show_attention_draws_every_block_and_the_bits(looking_codec: SealedCode
 def test_the_bits_of_all_places_are_those_of_the_picture(
     looking_codec: SealedCodec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    monkeypatch.syspath_prepend(str(ROOT / "scripts" / "studies"))
     show, looking = (importlib.import_module(name) for name in ("show_attention", "looking"))
     rgb = np.full((96, 170, 3), 90, np.uint8)
     rgb[32:48, 112:128] = np.random.default_rng(0).integers(0, 256, (16, 16, 3))
@@ -69,7 +71,7 @@ def test_the_bits_of_all_places_are_those_of_the_picture(
 def test_what_is_seen_from_a_place_are_the_weights_of_its_window(
     looking_codec: SealedCodec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    monkeypatch.syspath_prepend(str(ROOT / "scripts" / "studies"))
     looking = importlib.import_module("looking")
     rgb = photo(80, 112)
     places = looking.look(looking_codec, rgb, 128, looking.RoundBottleneck())
@@ -88,14 +90,14 @@ def test_the_study_trains_all_kinds_and_leaves_its_tables(pictures: Path, tmp_pa
     tiny = dump_yaml(small).replace("\n", "\n  ").rstrip()
     (tmp_path / "tiny.yaml").write_text(f"model:\n  {tiny}\ndata: {{crop: 64}}\ntrain: {{batch: 2, warmup: 1}}\n")
     arguments = (pictures, "--minutes", "0.02", "--steps", "2", "--config", "tiny.yaml")
-    said = script("study_attention.py", *arguments, cwd=tmp_path).stdout
+    said = script("studies/attention.py", *arguments, cwd=tmp_path).stdout
     out = tmp_path / "results" / "attention"
     assert {path.name for path in out.iterdir()} == {"time.json", "steps.json", "table.md", "rd.png"}
     found = json.loads((out / "steps.json").read_text())["variants"]
     assert list(found) == ["none", "gated", "dot", "additive", "kernel"]
     assert all(kind["steps"] == 2 and 0 < kind["peak_gib"] < 4 for kind in found.values())
     assert said.count("| kernel |") == 2
-    again = script("study_attention.py", *arguments, cwd=tmp_path).stdout  # nothing is trained again
+    again = script("studies/attention.py", *arguments, cwd=tmp_path).stdout  # nothing is trained again
     assert again == (out / "table.md").read_text() + "\n"
 
 
@@ -179,7 +181,7 @@ def test_the_recipe_has_the_networks_that_are_asked_for(monkeypatch: pytest.Monk
     recipe = importlib.import_module("train_shipped").recipe
     large = recipe(Path("photos"), "large", ["train.budget=1h"])
     assert large.train.budget == "1h" and large.train.init == "shipped" and large.data.train == "photos"
-    assert with_networks(large).model == load_config(ROOT / "configs" / "large.yaml").model
+    assert with_networks(large).model == load_config("large").model
     assert with_networks(recipe(Path("photos"), "default", [])).model == ModelConfig()
     wider = recipe(Path("photos"), "default", ["model.context_width=320"])
     assert with_networks(wider).model == ModelConfig(context_width=320)
@@ -209,8 +211,19 @@ def test_the_licence_of_weights_follows_from_those_of_the_pictures(
     assert importlib.import_module("model_card").licence_of_weights(Counter(licences)) == follows
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "scripts").glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted((ROOT / "scripts").rglob("*.py")), ids=lambda path: path.stem)
 def test_every_script_finds_what_it_imports(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
     pytest.importorskip("skimage")
-    importlib.import_module(path.stem)
+    monkeypatch.syspath_prepend(str(path.parent))
+    spec = importlib.util.spec_from_file_location(f"script_{path.stem}", path)
+    assert spec and spec.loader
+    spec.loader.exec_module(importlib.util.module_from_spec(spec))
+
+
+@pytest.mark.parametrize("folder", ["benchmarks", "studies"])
+def test_benchmarks_and_studies_patch_nothing(folder: str) -> None:
+    """Variants are configurations and entries of registries; nothing in the package is replaced by a script."""
+    modules = {path.stem for path in (ROOT / "attncodec").rglob("*.py")}
+    for path in (ROOT / "scripts" / folder).glob("*.py"):
+        assigned = re.findall(r"^\s*(\w+)\.[\w.]+ = ", path.read_text(), re.MULTILINE)
+        assert "setattr(" not in path.read_text() and not modules & set(assigned), path

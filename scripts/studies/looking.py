@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from attncodec.coding.sealed import SealedCodec
-from attncodec.networks.attention import Kernel, WindowAttention
-from attncodec.networks.blocks import AttentionBlock
+from attncodec.networks.attention.gated import AttentionBlock
+from attncodec.networks.attention.kernel import Kernel
+from attncodec.networks.attention.window_attention import WindowAttention
 from attncodec.networks.bottleneck import Bottleneck, RoundBottleneck
 from attncodec.networks.transforms import STRIDE
 from attncodec.pictures import RGB, to_tensor

@@ -1,6 +1,6 @@
 """Check that `train --dry-run` promises as many steps as training takes.
 
-    python scripts/check_dry_run.py PICTURES [--config configs/default.yaml] [--budget 60s] [--out results/dry_run.json]
+    python scripts/benchmarks/dry_run.py PICTURES [--config default] [--budget 60s] [--out results/dry_run.json]
 
 The script does the dry run, then trains for the budget, each in a process of its own, and compares the steps. It fails
 if they differ by more than a tenth.
@@ -23,7 +23,7 @@ LIMIT = 0.1
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pictures", type=Path)
-    parser.add_argument("--config", type=Path, default=Path("configs/default.yaml"))
+    parser.add_argument("--config", default="default")
     parser.add_argument("--budget", default="60s")
     parser.add_argument("--out", type=Path, default=Path("results/dry_run.json"))
     options = parser.parse_args()
@@ -35,7 +35,7 @@ def main() -> None:
         run = subprocess.run([*command, "--out", f"{folder}/run"], capture_output=True, text=True, check=True)
     taken = int(re.findall(r"finished after (\d+) steps", run.stderr)[0])
     result = {
-        "config": options.config.name,
+        "config": options.config,
         "budget": options.budget,
         "promised_steps": promised,
         "taken_steps": taken,

@@ -1,6 +1,6 @@
 """Show where a codec looks: a page of pictures of its attention, and of the bits that each place costs.
 
-    python scripts/show_attention.py IMG.png [--model FILE] [-q 4] [--at X,Y ...] [--out IMG.attention]
+    python scripts/studies/show_attention.py IMG.png [--model FILE] [-q 4] [--at X,Y ...] [--out IMG.attention]
 
 For a windowed attention block the page shows the weights of some queries (`--at`, in pixels) over the picture, averaged
 over heads; for a gated block it shows the mask, averaged over channels. Beside the original it shows the bits of each

@@ -1,6 +1,6 @@
 """Check that a model that has grown starts at the loss of its source.
 
-    python scripts/check_growth.py PICTURES [--model MODEL] [--out results/growth.json]
+    python scripts/studies/growth.py PICTURES [--model MODEL] [--out results/growth.json]
 
 The model (the shipped one by default) grows by `train.init` in each possible way, and is validated as in the first
 validation of a run, on the pictures that a run on PICTURES holds out. A difference of more than 0.1 % is an error.
@@ -42,7 +42,7 @@ def kinds(model: ModelConfig) -> dict[str, ModelConfig]:
     found = {"nothing": {}, **changes, "everything": everything}
     larger = {name: model.model_copy(update=change) for name, change in found.items()}
     networks = ("default", "large")
-    return {**larger, **{f"configs/{n}.yaml": load_config(Path(f"configs/{n}.yaml")).model for n in networks}}
+    return {**larger, **{f"configs/{n}.yaml": load_config(n).model for n in networks}}
 
 
 def main() -> None:

@@ -1,12 +1,12 @@
 """Compare with CompressAI's mbt2018-mean at equal time, on the same pictures and cores, by files of the test pictures.
 
-    python scripts/bench_equal_time.py PICTURES TEST_PICTURES [--minutes 20] [--out results/equal_time]
+    python scripts/benchmarks/equal_time.py PICTURES TEST_PICTURES [--minutes 20] [--out results/equal_time]
 
 It trains one after the other, and nothing should run beside them:
   theirs        compressai's mbt2018-mean (N = 128, M = 192), lambda 0.0130, in a loop like its example script
                 (usual_loop.py), batch 16 of 256 x 256, 2 workers
-  ours          configs/default.yaml with the same budget in time
-  equal_crops   configs/default.yaml with a budget in steps that shows it as many crops as theirs has seen
+  ours          the configuration `default` with the same budget in time
+  equal_crops   the configuration `default` with a budget in steps that shows it as many crops as theirs has seen
 It writes the points of each, and our PSNR minus theirs at their mean bpp, interpolated on our curve and never
 extrapolated. Their files are counted without a header. A step whose JSON or run exists is not done again.
 """
@@ -15,6 +15,7 @@ import argparse
 import json
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean
 
@@ -27,11 +28,12 @@ from attncodec.coding.encoder import Target, compress
 from attncodec.coding.sealed import SealedCodec, load_sealed
 from attncodec.environment import versions
 from attncodec.files import write_atomic
-from attncodec.metrics import bpp, psnr_for_means_db
+from attncodec.metrics.psnr import psnr_for_means_db
+from attncodec.metrics.rate import bpp
 from attncodec.pictures import find_pictures, pad_edges, read_rgb, to_rgb, to_tensor
 
 BATCH, CROP, WORKERS = 16, 256, 2
-CONFIG = "configs/default.yaml"
+CONFIG = "default"
 
 
 def train_theirs(paths: list[Path], seconds: float) -> tuple[torch.nn.Module, int]:
@@ -61,7 +63,7 @@ def measure_theirs(net: torch.nn.Module, paths: list[Path]) -> dict[str, float]:
 
 
 def ours(name: str, budget: str, pictures: Path, test: list[Path]) -> list[dict[str, float]]:
-    """Train configs/default.yaml into runs/bench-NAME and measure every whole level."""
+    """Train the configuration `default` into runs/bench-NAME and measure every whole level."""
     run = f"runs/bench-{name}"
     attncodec = [sys.executable, "-m", "attncodec"]
     options = [f"data.train={pictures}", f"train.budget={budget}", "train.validations=2"]
@@ -114,7 +116,7 @@ def main() -> None:
         **{name: {"budget": budgets[name], "points": curve} for name, curve in curves.items()},
         "gain_db": {name: gain_db(curve, theirs) for name, curve in curves.items()},
         "test_pictures": options.test_pictures.resolve().name,
-        "versions": versions("cpu"),
+        "versions": {**versions("cpu"), "compressai": version("compressai")},
     }
     write_atomic(options.out / "equal_time.json", (json.dumps(result, indent=2) + "\n").encode())
     print(json.dumps(result["gain_db"]))
@@ -123,7 +125,7 @@ def main() -> None:
 def our_batch() -> int:
     from attncodec.config_file import load_config
 
-    return load_config(Path(CONFIG)).train.batch
+    return load_config(CONFIG).train.batch
 
 
 if __name__ == "__main__":

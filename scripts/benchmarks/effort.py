@@ -1,6 +1,6 @@
 """Measure what effort gains: seconds to encode, and BD-rate against effort 0, through real files.
 
-    python scripts/bench_effort.py PICTURES [--model MODEL] [--names kodim01 ...] [--out results/effort]
+    python scripts/benchmarks/effort.py PICTURES [--model MODEL] [--names kodim01 ...] [--out results/effort]
 
 Each named picture is encoded at qualities 2, 4 and 6, from the start for each effort, and the seconds are those from
 pixels to file. The BD-rate of a picture is over its own three points; the table holds means over pictures. A picture
@@ -22,7 +22,8 @@ from attncodec.coding.sealed import SealedCodec
 from attncodec.container import pack
 from attncodec.environment import versions
 from attncodec.files import write_atomic
-from attncodec.metrics import bd_rate, bpp, psnr_for_means_db
+from attncodec.metrics.psnr import psnr_for_means_db
+from attncodec.metrics.rate import bd_rate, bpp
 from attncodec.pictures import find_pictures, read_rgb
 
 NAMES = ("kodim01", "kodim05", "kodim08", "kodim15", "kodim20", "kodim23")

@@ -10,7 +10,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -22,36 +21,27 @@ from attncodec.config_file import load_config
 from attncodec.console import log_to_stderr
 from attncodec.environment import git_commit, versions
 from attncodec.files import write_atomic
-from attncodec.metrics import bd_rate, bpp, psnr_for_means_db
+from attncodec.metrics.psnr import psnr_for_means_db
+from attncodec.metrics.rate import bd_rate, bpp
 from attncodec.networks.complexity import complexity
 from attncodec.pictures import RGB, read_rgb
 from attncodec.training.data import centre
 
-CONFIG = Path("configs/default.yaml")
+CONFIG = "default"
 QUALITIES = (1, 3, 5, 8)
 RESULT = "variant.json"
 SIDE = 768  # held-out pictures are cropped to this at the centre
 Results = dict[str, dict[str, Any]]
+Variant = tuple[str, ...]  # overrides of the configuration
 
 
-@dataclass(frozen=True)
-class Variant:
-    """A change of the configuration, or of the code where the configuration should have no such option."""
-
-    overrides: tuple[str, ...] = ()
-    patch: Callable[[], None] | None = None
-
-
-def train_and_measure(variant: Variant, config: Path, pictures: Path, budget: str, run: Path) -> None:
-    """Train and measure a variant; this runs in a process of its own, because a patch and the peak of memory stay."""
+def train_and_measure(variant: Variant, config: str, pictures: Path, budget: str, run: Path) -> None:
+    """Train and measure a variant; this runs in a process of its own, because the peak of its memory is measured."""
     from attncodec.training.device import resolve_device
     from attncodec.training.train import train as train_run
 
     log_to_stderr()
-
-    if variant.patch:
-        variant.patch()
-    overrides = [f"data.train={pictures}", f"train.budget={budget}", "train.validations=1", *variant.overrides]
+    overrides = [f"data.train={pictures}", f"train.budget={budget}", "train.validations=1", *variant]
     train_run(load_config(config, overrides), run, resolve_device("cpu"))
     peak_gib = peak_memory_gib()
     found = {**measure(run, pictures), "peak_gib": peak_gib, "git_commit": git_commit()}
@@ -144,7 +134,7 @@ def compare(
     script: str,
     variants: dict[str, Variant],
     out: Path,
-    config: Path = CONFIG,
+    config: str = CONFIG,
     make_table: Callable[[Results, str], str] | None = None,
 ) -> None:
     """Run a script whose variants of a configuration are trained for equal time.

@@ -1,6 +1,6 @@
 """Measure the data side of training alone: crops a second for each way to keep pictures, without a model.
 
-    python scripts/bench_data.py PICTURES [--seconds 10] [--batch 8] [--crop 256]
+    python scripts/benchmarks/data.py PICTURES [--seconds 10] [--batch 8] [--crop 256]
 
 `ram` cuts crops from decoded pictures; `none` decodes a picture for every crop, on as many threads as there are cores,
 as for a data set that does not fit into memory. Nothing should run beside it.

@@ -1,6 +1,6 @@
 """Compare all kinds of attention in the same place, trained for equal time and for equal steps on the same pictures.
 
-    python scripts/study_attention.py PICTURES [--minutes 4] [--steps 250] [--config configs/default.yaml]
+    python scripts/studies/attention.py PICTURES [--minutes 4] [--steps 250] [--config default]
                                       [--out results/attention] [--runs runs]
 
 Seed, crops and everything else except `model.attention.kind` are the same. The runs are RUNS/attention-TABLE-KIND, and
@@ -15,12 +15,10 @@ import argparse
 import io
 from pathlib import Path
 from statistics import fmean
-from typing import get_args
 
 from looking import learned
 from variants import (
     Results,
-    Variant,
     change,
     each_way,
     held_out,
@@ -31,10 +29,10 @@ from variants import (
 )
 
 from attncodec.coding.sealed import load_sealed
-from attncodec.config import AttentionKind
 from attncodec.files import write_atomic
+from attncodec.networks.attention import ATTENTION
 
-KINDS = ("none", *(kind for kind in get_args(AttentionKind) if kind != "none"))
+KINDS = ("none", *(kind for kind in ATTENTION if kind != "none"))
 TABLES = ("time", "steps")
 
 
@@ -95,14 +93,14 @@ def main() -> None:
     parser.add_argument("pictures", type=Path)
     parser.add_argument("--minutes", type=float, default=4)
     parser.add_argument("--steps", type=int, default=250)
-    parser.add_argument("--config", type=Path, default=Path("configs/default.yaml"))
+    parser.add_argument("--config", default="default")
     parser.add_argument("--out", type=Path, default=Path("results/attention"))
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--train", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.train:
         table, kind = options.train.split("-")
-        variant = Variant((f"model.attention.kind={kind}",))
+        variant = (f"model.attention.kind={kind}",)
         run = run_of(options, options.train)
         return train_and_measure(variant, options.config, options.pictures, budget(options, table), run)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -111,7 +109,7 @@ def main() -> None:
     for table in TABLES:
         file, settings = (
             options.out / f"{table}.json",
-            {"budget": budget(options, table), "config": options.config.name},
+            {"budget": budget(options, table), "config": Path(options.config).with_suffix(".yaml").name},
         )
         results = tables[table] = load_results(file, settings)
         for kind in KINDS:

@@ -1,6 +1,6 @@
 """Measure how fast files are written and read, beside CompressAI's codecs on the same machine.
 
-    python scripts/bench_codec.py MODEL PICTURES [--out results/bench_codec.json] [--repeats 3] [--ours]
+    python scripts/benchmarks/codec.py MODEL PICTURES [--out results/bench_codec.json] [--repeats 3] [--ours]
 
 It times pixels to file and back on the CPU, warm, with 2 threads: medians over repeats of the mean over pictures.
 CompressAI's models (N = 128) have random weights, because their time hardly depends on them. It also times the coder
@@ -12,6 +12,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -144,7 +145,7 @@ def main() -> None:
         "coder": time_coder(codec, pictures[0], 5),
         "decoder_id": codec.header.decoder_id.hex(),
         "pictures": options.pictures.resolve().name,
-        "versions": versions("cpu"),
+        "versions": {**versions("cpu"), "compressai": version("compressai")},
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(options.out, (json.dumps(result, indent=2) + "\n").encode())

@@ -1,12 +1,12 @@
 """Measure how many crops a second training sees: the usual loop, its module in our loop, and our default codec.
 
-    python scripts/bench_training.py PICTURES [--seconds 60] [--pairs 3] [--device cuda] [--out FILE]
+    python scripts/benchmarks/training.py PICTURES [--seconds 60] [--pairs 3] [--device cuda] [--out FILE]
 
 All train in batches of 8 crops of 256 x 256, on the same pictures up to a megapixel. The usual loop (usual_loop.py, 4
 workers) trains compressai's Cheng2020Attention(N = 128), unchanged; `same module` trains that module with our data,
 precision, memory format and optimisers, on a GPU as one CUDA graph (our codecs need no auxiliary loss); `default`
-trains configs/default.yaml by `TrainState`. They take turns, each in a process of its own, and the results are medians
-over the pairs. The first time, each also trains on one batch again and again, which leaves the data side out.
+trains the configuration `default` by `TrainState`. They take turns, each in a process of its own, and the results are
+medians over the pairs. The first time, each also trains on one batch again and again, which leaves the data side out.
 
 `same module` also counts the multiplications of its step, forward and backward, and measures how many a second a large
 matrix product reaches on this machine, which no training can exceed.
@@ -24,6 +24,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -33,7 +34,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from usual_loop import RD_LAMBDA, usual_batches, usual_training
 
-from attncodec.config import Config
+from attncodec.config import Config, TrainConfig
 from attncodec.config_file import load_config
 from attncodec.environment import has_bf16, versions
 from attncodec.files import write_atomic
@@ -59,7 +60,7 @@ def small_pictures(folder: Path) -> list[Path]:
 
 
 def our_config(batch: int) -> Config:
-    return load_config(Path("configs/default.yaml"), [f"data.crop={CROP}", f"train.batch={batch}"])
+    return load_config("default", [f"data.crop={CROP}", f"train.batch={batch}"])
 
 
 def our_crops(folder: Path, batch: int, device: torch.device) -> Crops:
@@ -166,7 +167,7 @@ def same_module(trial: Trial) -> Figures:
     form = torch.channels_last if on_gpu else torch.contiguous_format
     net = cheng2020().to(device).to(memory_format=form).train()
     figures = {} if trial.brief else arithmetic(net, device)
-    optimisers = build_optimisers(net, 1e-4, bf16)
+    optimisers = build_optimisers(net, TrainConfig(lr=1e-4), bf16)
 
     def take(batch: Crop) -> Loss:
         x = batch.x.float().div(255).contiguous(memory_format=form)
@@ -294,7 +295,7 @@ def save(out: Path, runs: dict[str, list[Figures]], options: argparse.Namespace)
         "times_usual": {name: rate / rates["usual"] for name, rate in rates.items()},
         "seconds": options.seconds,
         "runs": runs,
-        "versions": versions(options.device),
+        "versions": {**versions(options.device), "compressai": version("compressai")},
     }
     write_atomic(out, (json.dumps(result, indent=2) + "\n").encode())
 
