@@ -44,13 +44,14 @@ def blocks(page: Path, language: str) -> list[str]:
 
 
 def commands() -> list[Any]:
-    found = []
+    """List the commands of all pages, each once, with the page that has it first."""
+    found: dict[str, str] = {}
     for page in PAGES:
         for line in "".join(blocks(page, "shell")).splitlines():
             command = re.sub(r"\s+#.*", "", line).strip()
             if command:
-                found.append(pytest.param(page.name, command, id=f"{page.stem}: {command}"))
-    return found
+                found.setdefault(command, page.name)
+    return [pytest.param(page, command, id=f"{page}: {command}") for command, page in found.items()]
 
 
 @pytest.fixture
