@@ -3,7 +3,7 @@
 config.yaml     the resolved configuration          pictures.csv   every picture, its role and SHA-256
 versions.json   software, machine, git commit       metrics.csv    a row for each report and validation
 tensorboard/    the same figures as events          checkpoints/   last, best, two good ones (divergence.py), ...
-model.safetensors   the sealed model                rd.png, anchors.json   its curve over the classic codecs'
+model.safetensors   the sealed model                rd.png, classic.json   its curve over the classic codecs'
 """
 
 import csv
@@ -66,7 +66,7 @@ class RunFolder:
         self.config = path / "config.yaml"
         self.pictures = path / "pictures.csv"
         self.metrics = path / "metrics.csv"
-        self.classic_curves = path / "anchors.json"
+        self.classic_curves = path / "classic.json"
         self.rd_plot = path / "rd.png"
         self.kept = (self.last, self.last_before, self.good, self.good_before)  # A run can continue from these.
 
