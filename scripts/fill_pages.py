@@ -172,10 +172,10 @@ def coding() -> str:
     """What coding costs beyond what the float networks promise, and whether files are as they should be."""
     found = load("coding.json")
     files = [file for picture in found["code_lengths"].values() for file in picture]
-    most = max(file["file_bytes"] / file["float_bytes"] - 1 for file in files)
+    costs = [100 * (file["file_bytes"] / file["float_bytes"] - 1) for file in files]
     rows = [[name, "yes" if holds else "no"] for name, holds in found["verdict"].items()]
     return (
-        f"\n{len(files)} files cost at most {100 * most:.2f} % more than the float networks promise.\n\n"
+        f"\n{len(files)} files have {min(costs):+.2f} to {max(costs):+.2f} % more bytes than the float networks promise.\n\n"
         f"{markdown(['check', 'passed'], rows)}\n{source('coding.json')}\n"
     )
 
