@@ -175,7 +175,8 @@ def coding() -> str:
     costs = [100 * (file["file_bytes"] / file["float_bytes"] - 1) for file in files]
     rows = [[name, "yes" if holds else "no"] for name, holds in found["verdict"].items()]
     return (
-        f"\n{len(files)} files have {min(costs):+.2f} to {max(costs):+.2f} % more bytes than the float networks promise.\n\n"
+        f"\nThe bytes of {len(files)} files differ from what the float networks promise by {min(costs):+.2f} to "
+        f"{max(costs):+.2f} %.\n\n"
         f"{markdown(['check', 'passed'], rows)}\n{source('coding.json')}\n"
     )
 
