@@ -21,6 +21,7 @@ from attncodec.coding.model_file import FORMAT, MEASURED_RANGES
 from attncodec.coding.sealed import SealedCodec, load_sealed
 from attncodec.config import Config
 from attncodec.config_file import load_config
+from attncodec.configs import run_folder_of
 from attncodec.container import HEADER_BYTES, MAGIC, VERSION, pack, unpack
 from attncodec.errors import CheckError, ConfigError, ContainerError
 from attncodec.files import STREAM, read_input, write_output
@@ -92,7 +93,7 @@ def train(
         resolved, folder = config, Path(out)
     else:
         resolved = load_config(os.fspath(config), overrides)
-        folder = Path(out) if out is not None else Path("runs") / Path(config).stem
+        folder = Path(out) if out is not None else run_folder_of(Path(config))
     extension = budget_of_option("extend", extend)
     return train_run(resolved, folder, resolve_device(device), restart, extension, on_progress=on_progress)
 

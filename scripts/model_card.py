@@ -18,7 +18,7 @@ from attncodec.coding.sealed import load_sealed
 from attncodec.coding.shipped import shipped
 from attncodec.files import write_atomic
 from attncodec.metrics.rate import bd_rate
-from attncodec.networks.complexity import complexity
+from attncodec.networks.complexity import complexity, each_way
 
 # Weights take the first of these licences that is among those of their pictures, so the strictest comes first. Licences
 # of a kind begin with its key.
@@ -109,12 +109,13 @@ def card(networks: str, results: Path, pictures: Path) -> str:
         qualities_db = [here[kind]["psnr_db"] for kind in TITLES]
         figures = ["lossless" if quality_db is None else f"{quality_db:.2f}" for quality_db in qualities_db]
         flaws.append([name, f"{quality:g}", f"{here['attncodec']['bpp']:.3f}", *figures])
+    encode, decode = each_way(kmac)
     return CARD.format(
         networks=networks,
         results=results,
         model=codec.header.decoder_id.hex(),
-        encode=kmac["analysis"] + kmac["hyper_analysis"] + kmac["context"],
-        decode=kmac["synthesis"] + kmac["context"],
+        encode=encode,
+        decode=decode,
         parameters=sum(count for _, count in costs.values()) / 1e6,
         megabytes=shipped(networks).stat().st_size / 1e6,
         grown=f"grown from model {origin}" if origin else "not grown from a shipped one",

@@ -133,3 +133,8 @@ def test_an_unknown_part_is_refused_before_a_picture_is_read(override: str, mess
     with pytest.raises(ConfigError, match=message):
         attncodec.train("default", ["data.train=nowhere", override], out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_is_started_over_or_extended_and_not_both(quick_config: Config, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="starts over"):
+        attncodec.train(quick_config, out=tmp_path / "run", restart=True, extend="2")

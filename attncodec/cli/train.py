@@ -5,9 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from attncodec.configs import shipped_configs
+from attncodec.configs import run_folder_of, shipped_configs
 from attncodec.console import INTERRUPTED
-from attncodec.errors import ConfigError
 
 
 def list_configs() -> str:
@@ -36,8 +35,6 @@ def train(
     from attncodec.config_file import load_config
 
     resolved = load_config(config, overrides or [])
-    if restart and extend:
-        raise ConfigError("--restart starts over, but --extend continues", "give only one of them")
     extension = budget_of_option("--extend", extend)
     import logging
 
@@ -53,7 +50,7 @@ def train(
     from attncodec.training.train import train as train_run
 
     logger = logging.getLogger(__name__)
-    folder, chosen = out or Path("runs") / Path(config).stem, resolve_device(device)
+    folder, chosen = out or run_folder_of(config), resolve_device(device)
     with process_group_of_torchrun(chosen.type) as distributed:
         outcome = train_run(resolved, folder, chosen, restart, extension, distributed)
         progress, model = outcome.progress, outcome.folder.model

@@ -15,6 +15,11 @@ def shipped_configs() -> dict[str, str]:
     return {name: names[name].read_text(encoding="utf-8").splitlines()[0].removeprefix("# ") for name in ordered}
 
 
+def run_folder_of(config: str | Path) -> Path:
+    """Return the run folder of a configuration, if none is given: it has the last part of its name."""
+    return Path("runs") / Path(config).stem
+
+
 def find_config(config: str | Path) -> Path:
     """Find the YAML file of a path, or of the name of a shipped configuration. Raises ConfigError if there is none."""
     named = FOLDER / f"{Path(config).as_posix().removesuffix('.yaml')}.yaml"

@@ -1,6 +1,7 @@
 """The cost of a codec, in multiply-accumulates per pixel and in parameters."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -43,6 +44,11 @@ def complexity(config: ModelConfig) -> dict[str, tuple[float, int]]:
         known = sum(len(order) for order in prior.order[:number])
         parts["context"].append((step, torch.zeros(1, config.context_width + known, cells, cells)))
     return {name: (_kmac(pieces, side), _parameters(pieces)) for name, pieces in parts.items()}
+
+
+def each_way(kmac: Mapping[str, float]) -> tuple[float, float]:
+    """Return kMAC/pixel to encode, which runs the context model too, and to decode, from those of the parts."""
+    return kmac["analysis"] + kmac["hyper_analysis"] + kmac["context"], kmac["synthesis"] + kmac["context"]
 
 
 def _kmac(pieces: list[tuple[nn.Module, torch.Tensor]], side: int) -> float:

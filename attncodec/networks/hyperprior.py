@@ -182,17 +182,23 @@ class HyperpriorCodec(nn.Module):
     def initialise(self, x: Tensor) -> None:
         """Set standard deviations and gains from crops x (B, 3, H, W) in [0, 1], before the first training step.
 
-        The crops are from training pictures. The quantisation step is set to the best one at high rates for
-        bpp + lambda 255^2 MSE over an orthonormal transform of three colours: D = step^2 / 12 and
-        dR/dD = -1 / (2 ln 2 D) give step^2 = 18 / (ln 2 lambda), in units of 8-bit samples.
+        The crops are from training pictures. The quantisation step is set to `high_rate_step`.
         """
         self.analysis.latent_std.fill_(1)
         latent_std = self.analysis(x).std(dim=(0, 2, 3), keepdim=True)[0].clamp_min(1e-3)
         self.analysis.latent_std.copy_(latent_std)
         self.synthesis.latent_std.copy_(latent_std)
         for level, rd_lambda in enumerate(self.config.rd_lambdas):
-            step = math.sqrt(18 / (math.log(2) * rd_lambda)) / 255 / PIXEL_STD
-            self.log2_gain[level] = torch.log2(latent_std.flatten() / step)
+            self.log2_gain[level] = torch.log2(latent_std.flatten() / high_rate_step(rd_lambda))
+
+
+def high_rate_step(rd_lambda: float) -> float:
+    """Return the best quantisation step at high rates for bpp + lambda 255^2 MSE, in units of the transforms.
+
+    For an orthonormal transform of three colours, D = step^2 / 12 and dR/dD = -1 / (2 ln 2 D) give
+    step^2 = 18 / (ln 2 lambda), in units of 8-bit samples.
+    """
+    return math.sqrt(18 / (math.log(2) * rd_lambda)) / 255 / PIXEL_STD
 
 
 def check_model(config: ModelConfig) -> None:

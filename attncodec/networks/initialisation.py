@@ -6,8 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from attncodec.networks.hyperprior import HyperpriorCodec
-from attncodec.networks.transforms import PIXEL_STD
+from attncodec.networks.hyperprior import HyperpriorCodec, high_rate_step
 
 
 def dct(codec: HyperpriorCodec, x: Tensor) -> None:
@@ -19,7 +18,7 @@ def dct(codec: HyperpriorCodec, x: Tensor) -> None:
 def unmeasured_dct(codec: HyperpriorCodec, x: Tensor) -> None:
     """Start as a block DCT with the gains of `dct`, but leave the latents as large as DCT coefficients are."""
     for level, rd_lambda in enumerate(codec.config.rd_lambdas):
-        codec.log2_gain[level] = -math.log2(math.sqrt(18 / (math.log(2) * rd_lambda)) / 255 / PIXEL_STD)
+        codec.log2_gain[level] = -math.log2(high_rate_step(rd_lambda))
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ import torch
 
 from attncodec.budget import Budget
 from attncodec.config import Config
-from attncodec.networks.complexity import complexity
+from attncodec.networks.complexity import complexity, each_way
 from attncodec.training.data import Crops
 from attncodec.training.init_from import with_networks
 from attncodec.training.phases import learning_rate, place_at
@@ -35,12 +35,11 @@ def dry_run(config: Config, device: torch.device) -> dict[str, str]:
     crops.close()
     costs = complexity(config.model)
     count = crops.count(config.crop_in(config.train.phases[0]))
-    kmac = {name: kmac for name, (kmac, _) in costs.items()}
-    encoding = kmac["analysis"] + kmac["hyper_analysis"] + kmac["context"]
+    encode, decode = each_way({part: kmac for part, (kmac, _) in costs.items()})
     facts = {
         "pictures": f"{len(pictures.train)} to train on, {len(held_out)} held out",
         "parameters": f"{sum(count for _, count in costs.values()) / 1e6:.1f} M",
-        "kMAC/pixel": f"{encoding:.1f} to encode, {kmac['synthesis'] + kmac['context']:.1f} to decode",
+        "kMAC/pixel": f"{encode:.1f} to encode, {decode:.1f} to decode",
         "memory": f"{_peak_bytes() / 2**30:.2f} GiB peak so far",
         "step": f"{step_s:.2f} s, {count / step_s:.1f} crops/s",
         "budget": _budget(Budget.parse(config.train.budget), step_s),

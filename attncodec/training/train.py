@@ -55,6 +55,8 @@ def train(
     """
     np.finfo(np.float32), np.finfo(np.float64)  # NumPy computes these once, and warns if denormals are flushed by then.
     torch.set_flush_denormal(True)  # Denormals are slow, and do not matter here.
+    if restart and extend:
+        raise ConfigError("--restart starts over, but --extend continues", "give only one of them")
     if (restart or extend) and restarts_of_torchrun():
         raise ConfigError(
             "torchrun would repeat --restart or --extend whenever it restarts its processes",

@@ -20,7 +20,7 @@ from looking import learned
 from variants import (
     Results,
     change,
-    each_way,
+    costs_each_way,
     held_out,
     in_child,
     load_results,
@@ -59,8 +59,9 @@ def markdown(results: Results) -> str:
     ]
     for kind, found in results.items():
         rate_bpp, quality_db = (fmean(point[key] for point in found["points"]) for key in ("bpp", "psnr_db"))
+        bd_rate = change(results["none"], found)
         lines.append(
-            f"| {kind} | {rate_bpp:.3f} | {quality_db:.2f} | {change(results['none'], found)} | {each_way(found)} "
+            f"| {kind} | {rate_bpp:.3f} | {quality_db:.2f} | {bd_rate} | {costs_each_way(found)} "
             f"| {found['parameters'] / 1e6:.2f} M | {found['steps']} | {found['crops_per_s']:.1f} "
             f"| {found['peak_gib']:.1f} GiB | {found['learned']} |"
         )

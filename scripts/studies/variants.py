@@ -23,7 +23,7 @@ from attncodec.environment import git_commit, versions
 from attncodec.files import write_atomic
 from attncodec.metrics.psnr import psnr_for_means_db
 from attncodec.metrics.rate import bd_rate, bpp
-from attncodec.networks.complexity import complexity
+from attncodec.networks.complexity import complexity, each_way
 from attncodec.pictures import RGB, read_rgb
 from attncodec.training.data import centre
 
@@ -107,11 +107,10 @@ def change(reference: dict[str, Any], found: dict[str, Any]) -> str:
     return "none in common" if percent is None else f"{percent:+.1f} %"
 
 
-def each_way(found: dict[str, Any]) -> str:
+def costs_each_way(found: dict[str, Any]) -> str:
     """Return the kMAC/pixel of encoding (which runs the context networks, too) and of decoding, as text."""
-    kmac = found["kmac_per_pixel"]
-    encode = kmac["analysis"] + kmac["hyper_analysis"] + kmac["context"]
-    return f"{encode:.1f} / {kmac['synthesis'] + kmac['context']:.1f}"
+    encode, decode = each_way(found["kmac_per_pixel"])
+    return f"{encode:.1f} / {decode:.1f}"
 
 
 def load_results(file: Path, settings: dict[str, Any]) -> Results:
@@ -177,7 +176,7 @@ def table(results: Results, reference: str) -> str:
     for name, found in results.items():
         compared = change(results[reference], found) if reference in results else "-"
         lines.append(
-            f"| {name} | {found['steps']} | {found['loss']:.4f} | {compared} | {each_way(found)} "
+            f"| {name} | {found['steps']} | {found['loss']:.4f} | {compared} | {costs_each_way(found)} "
             f"| {found['parameters'] / 1e6:.1f} M |"
         )
     return "\n".join(lines) + "\n"
