@@ -1,8 +1,8 @@
 """attncodec: train, measure and use learned image codecs with attention.
 
 codec = attncodec.load()             # this loads the shipped model
-data = codec.compress(rgb)           # rgb is (H, W, 3) uint8, and data has the bytes of an .atc file
-rgb = codec.decompress(data)
+data = codec.compress("img.png")     # data has the bytes of an .atc file
+image = codec.decompress(data)       # image is a Pillow image
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,19 +1,22 @@
 """Programs use the codec through this module.
 
 codec = attncodec.load()             # this loads the shipped model; load("model.safetensors") loads another one
-data = codec.compress(rgb)           # rgb is (H, W, 3) uint8, and data has the bytes of an .atc file
-rgb = codec.decompress(data)
+data = codec.compress("img.png")     # data has the bytes of an .atc file; pictures, images and arrays will do as well
+image = codec.decompress(data)       # image is a Pillow image
 """
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 
-from attncodec.coding.decoder import PictureDecoder, decompress
+from attncodec.coding.decoder import PictureDecoder
 from attncodec.coding.encoder import PictureEncoder, compress
 from attncodec.coding.encoder import Target as Target
 from attncodec.coding.find_model import ModelCache, choose_model, load_model
@@ -22,17 +25,22 @@ from attncodec.coding.sealed import SealedCodec, load_sealed
 from attncodec.config import Config
 from attncodec.config_file import load_config
 from attncodec.configs import run_folder_of
-from attncodec.container import HEADER_BYTES, MAGIC, VERSION, pack, unpack
-from attncodec.errors import CheckError, ConfigError, ContainerError
+from attncodec.container import ALPHA, EXIF, ICC, MAGIC, RESOLUTION, XMP, pack, unpack
+from attncodec.errors import CheckError, ConfigError, ContainerError, ImageError
 from attncodec.files import STREAM, read_input, write_output
 from attncodec.metrics.psnr import psnr_db
 from attncodec.metrics.rate import bpp
-from attncodec.pictures import RGB, encode_rgb, read_rgb
+from attncodec.pictures import Picture, encode_picture, from_image, read_picture, stripped, to_image
+from attncodec.pictures.writing import keeps_alpha
 from attncodec.quality import quality_of_index
 
 if TYPE_CHECKING:
     from attncodec.training.progress import Report
     from attncodec.training.train import Outcome
+
+
+Source = Picture | Image.Image | NDArray[np.uint8] | str | os.PathLike[str]
+EXTRA_NAMES = {ALPHA: "alpha", ICC: "icc", EXIF: "exif", XMP: "xmp", RESOLUTION: "resolution"}
 
 
 class Codec:
@@ -41,20 +49,60 @@ class Codec:
     def __init__(self, sealed: SealedCodec) -> None:
         self.sealed = sealed
 
-    def compress(self, rgb: RGB, target: Target | None = None, effort: int = 0) -> bytes:
-        """Encode rgb (H, W, 3) uint8, of any size, to an .atc file with the given quality, size or PSNR.
+    def compress(
+        self,
+        picture: Source,
+        quality: float | None = None,
+        target_bpp: float | None = None,
+        target_bytes: int | None = None,
+        target_psnr_db: float | None = None,
+        effort: int = 0,
+        strip: bool = False,
+    ) -> bytes:
+        """Encode a picture to the bytes of an .atc file.
 
-        A higher effort, 0 to 3, gives smaller or better files and takes the encoder longer. Raises ConfigError if the
-        quality is out of range or the target cannot be reached.
+        `picture` is a path, a Pillow image, a Picture, or an array of uint8: (H, W) grey, (H, W, 3) RGB or (H, W, 4)
+        RGBA. At most one of `quality`, 1 to 8 for the shipped model, and the targets is given; a target in bpp or bytes
+        gives the best file that is not larger, one in dB the smallest that reaches it. A higher `effort`, 0 to 3, gives
+        smaller or better files and takes the encoder longer. `strip` converts to sRGB and drops profile and metadata.
+
+        Raises ImageError for a picture that cannot be read, and ConfigError if the quality is out of range or the
+        target cannot be reached.
         """
-        return compress(self.sealed, rgb, target, effort)
+        wish = target_of(quality, target_bytes, target_bpp, target_psnr_db)
+        found = as_picture(picture)
+        return compress(self.sealed, stripped(found) if strip else found, wish, effort)
 
-    def decompress(self, data: bytes) -> RGB:
-        """Decode the bytes of an .atc file to (H, W, 3) uint8.
+    def decompress(self, data: bytes) -> Image.Image:
+        """Decode the bytes of an .atc file to a Pillow image of mode L, LA, RGB or RGBA, with its metadata in `info`.
 
         Raises ContainerError if the file is damaged, or if another model wrote it.
         """
-        return decompress(self.sealed, data)
+        return to_image(PictureDecoder(self.sealed, unpack(data)).decode_picture())
+
+
+def as_picture(source: Source) -> Picture:
+    """Convert what `Codec.compress` takes to a picture. Raises ImageError."""
+    if isinstance(source, Picture):
+        return source
+    if isinstance(source, Image.Image):
+        return from_image(source)
+    if isinstance(source, np.ndarray):
+        channels = source.shape[2:] if source.ndim in (2, 3) else None
+        if source.dtype != np.uint8 or channels not in ((), (3,), (4,)):
+            shape = f"{source.dtype} {source.shape}"
+            raise ImageError(f"an array of {shape} is not a picture", "give uint8 (H, W), (H, W, 3) or (H, W, 4)")
+        return from_image(Image.fromarray(source))
+    return read_picture(source)
+
+
+def target_of(
+    quality: float | None, target_bytes: int | None, target_bpp: float | None, target_psnr_db: float | None
+) -> Target:
+    """Return the target that is given. Raises ConfigError if there are several."""
+    if sum(value is not None for value in (quality, target_bpp, target_bytes, target_psnr_db)) > 1:
+        raise ConfigError("a quality and a target, or several targets, cannot be combined", "give only one of them")
+    return Target(quality, target_bytes, target_bpp, target_psnr_db)
 
 
 def load(model: str | os.PathLike[str] | None = None, fast: bool = False) -> Codec:
@@ -115,32 +163,53 @@ class Compressed:
     bpp: float
     latents_sha256: str
     psnr_db: float | None = None
+    notes: tuple[str, ...] = ()
 
 
 def compress_file(
-    sealed: SealedCodec, source: Path, out: Path, target: Target, effort: int = 0, verify: bool = False
+    sealed: SealedCodec,
+    source: Path,
+    out: Path,
+    target: Target,
+    effort: int = 0,
+    verify: bool = False,
+    strip: bool = False,
 ) -> Compressed:
     """Compress a picture file into an .atc file; `-` is stdin or stdout.
 
-    If `verify`, the written file is decoded and compared. Raises an AttncodecError: ImageError for the picture,
-    ConfigError if the target cannot be reached, and CheckError if the file does not decode as it should.
+    If `verify`, the written file is decoded and compared. `strip` drops profile and metadata. Raises an AttncodecError:
+    ImageError for the picture, ConfigError if the target cannot be reached, and CheckError if the file does not decode
+    as it should.
     """
-    rgb = read_rgb(source)
-    encoder = PictureEncoder(sealed, rgb, effort)
+    picture = read_picture(source)
+    picture = stripped(picture) if strip else picture
+    encoder = PictureEncoder(sealed, picture, effort)
     container = encoder.encode(target)
     data = pack(container)
     write_output(out, data)
     quality_db = None
     if verify:
         try:
-            decoded = decompress(sealed, data if out == STREAM else read_input(out))
+            decoded = PictureDecoder(sealed, unpack(data if out == STREAM else read_input(out))).decode_picture()
         except ContainerError as error:
             raise CheckError(f"{out} does not decode: {error}") from None
-        if (decoded != encoder.reconstruct(container)[0]).any():
+        expected = replace(picture, rgb=encoder.reconstruct(container)[0], notes=())
+        if not _equal(decoded, expected):
             raise CheckError(f"{out} decodes to a different picture than the encoder computed")
-        found_db = psnr_db(rgb, decoded)
+        found_db = psnr_db(encoder.rgb, decoded.rgb)
         quality_db = float("inf") if found_db is None else found_db
-    return Compressed(len(data), bpp(len(data), rgb.shape[1], rgb.shape[0]), encoder.latents_sha256, quality_db)
+    rate_bpp = bpp(len(data), picture.width, picture.height)
+    return Compressed(len(data), rate_bpp, encoder.latents_sha256, quality_db, picture.notes)
+
+
+def _equal(ours: Picture, theirs: Picture) -> bool:
+    """Say whether two pictures are equal: pixels, alpha and metadata. A file keeps a resolution in float32."""
+    alphas = [np.empty(0, np.uint8) if picture.alpha is None else picture.alpha for picture in (ours, theirs)]
+    kept = [
+        (picture.grey, picture.icc, picture.exif, picture.xmp, np.array(picture.dpi or (), np.float32).tolist())
+        for picture in (ours, theirs)
+    ]
+    return kept[0] == kept[1] and np.array_equal(ours.rgb, theirs.rgb) and np.array_equal(alphas[0], alphas[1])
 
 
 @dataclass(frozen=True)
@@ -150,6 +219,7 @@ class Decompressed:
     width: int
     height: int
     sealed: SealedCodec
+    notes: tuple[str, ...] = ()
 
 
 def decompress_file(models: ModelCache, source: Path, out: Path) -> Decompressed:
@@ -160,9 +230,12 @@ def decompress_file(models: ModelCache, source: Path, out: Path) -> Decompressed
     """
     container = unpack(read_input(source))
     sealed = models.model_for(container)
-    rgb = PictureDecoder(sealed, container).decode()
-    write_output(out, encode_rgb(rgb, ".png" if out == STREAM else out.suffix))
-    return Decompressed(rgb.shape[1], rgb.shape[0], sealed)
+    picture = PictureDecoder(sealed, container).decode_picture()
+    suffix = ".png" if out == STREAM else out.suffix
+    write_output(out, encode_picture(picture, suffix))
+    lost = picture.alpha is not None and not keeps_alpha(suffix)
+    notes = (f"'{suffix}' has no transparency, so the picture lies on white",) if lost else ()
+    return Decompressed(picture.width, picture.height, sealed, notes)
 
 
 def latents_sha256(data: bytes, models: ModelCache) -> str:
@@ -184,15 +257,18 @@ def describe_file(path: Path) -> dict[str, Any]:
         container = unpack(data)
         return {
             "file": str(path),
-            "format": f".atc version {VERSION}",
+            "format": f".atc version {data[len(MAGIC)]}",
             "width": container.width,
             "height": container.height,
             "quality": quality_of_index(container.quality_index),
             "bytes": len(data),
-            "header_bytes": HEADER_BYTES,
+            "overhead_bytes": len(data) - sum(len(stripe.latents) for stripe in container.stripes),
+            "stripes": len(container.stripes),
             "bpp": bpp(len(data), container.width, container.height),
             "model": container.decoder_id.hex(),
-            "latents_crc": f"{container.latents_crc:08x}",
+            "grey": container.grey,
+            "extras": {EXTRA_NAMES[kind]: len(body) for kind, body in container.extras.items()},
+            "latents_crc": [f"{stripe.latents_crc:08x}" for stripe in container.stripes],
         }
     from attncodec.networks.complexity import complexity  # torch's counter takes a second to import
 

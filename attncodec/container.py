@@ -1,108 +1,247 @@
-"""An .atc file of version 0 is a header of 40 bytes, then the latents. All numbers are little-endian.
+"""An .atc file of version 1 is a fixed part, then sections. All numbers are little-endian.
 
-    offset  size  field
-         0     4  magic "ATNC"
-         4     1  version, 0
-         5     1  flags: if bit 0 is set, elements below the skip threshold are not coded; the other bits are 0
-         6     2  quality index: quality x 64, from 64 on
-         8     4  width in pixels, at least 1
-        12     4  height in pixels, at least 1
-        16     8  decoder_id of the model: what decoding depends on (coding/model_file.py)
-        24     4  bytes of the latents, a multiple of 4
-        28     4  CRC-32 of the bytes of the latents
-        32     4  CRC-32 of the decoded integer latents, as int16 in order of coding, skipped ones as 0
-        36     4  CRC-32 of bytes 0 to 35
-        40     -  the latents: one stream (coding/range_coder.py) of z, (N, ceil(height / 64), ceil(width / 64)), then
-                  of y, (M, ceil(height / 16), ceil(width / 16)), step by step (networks/coding_order.py)
+    size    fixed part
+    4       magic "ATNC"
+    1       version, 1
+    1       flags: if bit 0 is set, the picture is grey; the other bits are 0
+    8       decoder_id of the model: what decoding depends on (coding/model_file.py)
+    varint  quality index: quality x 64, from 64 on
+    varint  width in pixels, at least 1
+    varint  height in pixels, at least 1
+    varint  height of a stripe in units of 64 pixels, at least 1; the last stripe has the rows that are left
+    4       CRC-32 of all bytes before it
 
-Width times height, each rounded up to a multiple of 64, is at most PIXEL_LIMIT. Version 0 is not stable: a later build
-may refuse it.
+    size    section
+    1       type
+    varint  size of its body
+    4       checksum: CRC-32 of type and body; of a stripe, that of its decoded integer latents, as int16 in order of
+            coding, skipped ones as 0
+    -       body
+
+    type    body
+    1       a stripe: one stream (coding/range_coder.py) of z, (N, ceil(height / 64), ceil(width / 64)), then of y,
+            (M, ceil(height / 16), ceil(width / 16)), step by step (networks/coding_order.py); height is the stripe's
+    2       a stripe whose elements below the skip threshold are not coded
+    3       alpha: a lossless PNG or WebP of one plane, as large as the picture
+    128     an ICC profile of the colours
+    129     EXIF, as a TIFF structure
+    130     XMP, as an XML packet
+    131     resolution: two float32, dots per inch in each direction
+
+A varint has seven bits of its number in each byte, the lowest first; the highest bit of every byte but the last is set,
+and there are no more bytes than needed. Stripes are coded on their own, from the top; together they are the picture.
+Sections of other types come at most once. A reader skips a section of type 128 or more that it does not know, and
+refuses a file with any other unknown type. Width times height, each rounded up to a multiple of 64, is at most
+PIXEL_LIMIT.
+
+Files of version 0 had a header of 40 bytes and one stripe; this build still reads them.
 """
 
 import struct
 import zlib
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 from attncodec.errors import ContainerError
 
 MAGIC = b"ATNC"
-VERSION = 0
+VERSION = 1
 PIXEL_LIMIT = 1 << 27  # both sides are first rounded up to multiples of 64, as the networks see them
 UNIT = 64
-HEADER = struct.Struct("<4sBBHII8sIII")
-CHECK = struct.Struct("<I")
-HEADER_BYTES = HEADER.size + CHECK.size
+STRIPE_AREA = 1 << 21  # a picture of at most this many pixels is one stripe
+STRIPE, SKIPPING_STRIPE, ALPHA, ICC, EXIF, XMP, RESOLUTION = 1, 2, 3, 128, 129, 130, 131
+KNOWN = (STRIPE, SKIPPING_STRIPE, ALPHA, ICC, EXIF, XMP, RESOLUTION)
+ANCILLARY = 128  # sections of this type or a higher one may be skipped
+VARINT_BYTES = 5
+CRC = struct.Struct("<I")
+FIXED = struct.Struct("<4sBB8s")
+HEADER_0 = struct.Struct("<4sBBHII8sIII")
+WORD_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Stripe:
+    """The entropy-coded latents of a stripe, and the CRC-32 of what they decode to."""
+
+    latents: bytes
+    latents_crc: int
+    skip: bool
 
 
 @dataclass(frozen=True)
 class Container:
-    """The contents of an .atc file."""
+    """The contents of an .atc file. `extras` has the bodies of all other known sections by their type."""
 
     width: int
     height: int
     decoder_id: bytes
-    latents_crc: int
-    latents: bytes
     quality_index: int
-    skip: bool
+    stripe_units: int
+    stripes: tuple[Stripe, ...]
+    grey: bool = False
+    extras: dict[int, bytes] = field(default_factory=dict)
+
+
+def units_of(length: int) -> int:
+    """Return the number of units of 64 pixels that cover a length."""
+    return -(-length // UNIT)
+
+
+def stripe_units(width: int, height: int) -> int:
+    """Choose the height of a stripe, in units: stripes of about equal height, each of at most STRIPE_AREA pixels."""
+    most = max(1, STRIPE_AREA // (UNIT**2 * units_of(width)))
+    return -(-units_of(height) // -(-units_of(height) // most))
+
+
+def overhead_bytes(
+    width: int, height: int, quality_index: int, stripe_bytes: Sequence[int], extra_bytes: Sequence[int] = ()
+) -> int:
+    """Return the bytes of a file that are neither latents nor bodies of other sections, whose sizes are given."""
+    numbers = (quality_index, width, height, stripe_units(width, height))
+    sections = sum(1 + len(_varint(size)) + CRC.size for size in (*stripe_bytes, *extra_bytes))
+    return FIXED.size + sum(len(_varint(number)) for number in numbers) + CRC.size + sections
 
 
 def pack(container: Container) -> bytes:
     """Return the bytes of the file. Raises ContainerError for a picture above the pixel limit."""
     check_size(container.width, container.height)
-    header = HEADER.pack(
-        MAGIC,
-        VERSION,
-        container.skip,
-        container.quality_index,
-        container.width,
-        container.height,
-        container.decoder_id,
-        len(container.latents),
-        zlib.crc32(container.latents),
-        container.latents_crc,
-    )
-    return header + CHECK.pack(zlib.crc32(header)) + container.latents
+    numbers = (container.quality_index, container.width, container.height, container.stripe_units)
+    fixed = FIXED.pack(MAGIC, VERSION, container.grey, container.decoder_id) + b"".join(map(_varint, numbers))
+    sections = [(kind, _checksum(kind, body), body) for kind, body in sorted(container.extras.items(), reverse=True)]
+    sections += [(SKIPPING_STRIPE if s.skip else STRIPE, s.latents_crc, s.latents) for s in container.stripes]
+    packed = (bytes([kind]) + _varint(len(body)) + CRC.pack(crc) + body for kind, crc, body in sections)
+    return fixed + CRC.pack(zlib.crc32(fixed)) + b"".join(packed)
 
 
 def unpack(data: bytes) -> Container:
     """Parse the bytes of a file, and check everything that can be checked without the model.
 
-    Raises a ContainerError that says whether it is not an .atc file, has another version, is cut short or damaged, or
+    Raises a ContainerError that says whether it is not an .atc file, has another version, is truncated or damaged, or
     has a size out of bounds.
     """
     if not data:
         raise ContainerError("the file is empty")
     if not data.startswith(MAGIC[: len(data)]):
         raise ContainerError("not an .atc file", "attncodec compress makes one from a picture")
-    if len(data) < HEADER_BYTES:
+    if len(data) <= len(MAGIC):
+        raise _truncated(data)
+    versions = {0: _unpack_0, VERSION: _unpack_1}
+    if data[4] not in versions:
         raise ContainerError(
-            f"the file is truncated: it has {len(data)} bytes, but the header alone has {HEADER_BYTES}"
+            f"version {data[4]} at byte 4, but this build reads versions 0 to {VERSION}", "update attncodec"
         )
-    if data[4] != VERSION:
-        raise ContainerError(f"version {data[4]} at byte 4, but this build reads version {VERSION}", "update attncodec")
-    header = data[: HEADER.size]
-    if CHECK.unpack_from(data, HEADER.size)[0] != zlib.crc32(header):
+    return versions[data[4]](data)
+
+
+def _unpack_1(data: bytes) -> Container:
+    reader = _Reader(data)
+    _, _, flags, decoder_id = FIXED.unpack(reader.take(FIXED.size))
+    quality_index, width, height, units = (reader.varint() for _ in range(4))
+    if reader.crc() != zlib.crc32(data[: reader.at - CRC.size]):
         raise ContainerError("the header is damaged: its checksum does not match")
-    _, _, flags, quality_index, width, height, decoder_id, latents_bytes, crc, latents_crc = HEADER.unpack(header)
     if flags & ~1:
         raise ContainerError(f"flags {flags:#04x} at byte 5, but this build knows only 0x01", "update attncodec")
     check_size(width, height)
-    expected = HEADER_BYTES + latents_bytes
-    if len(data) != expected:
-        what = "truncated" if len(data) < expected else "too long"
-        raise ContainerError(f"the file is {what}: it has {len(data)} bytes, but its header says {expected}")
-    if latents_bytes % 4 or not latents_bytes:
-        raise ContainerError("the file is damaged: its latents are not a whole number of words")
-    latents = data[HEADER_BYTES:]
-    if zlib.crc32(latents) != crc:
+    if not units:
+        raise ContainerError("the header is damaged: its stripes have no height")
+    stripes, extras = list[Stripe](), dict[int, bytes]()
+    for kind, crc, body in reader.sections():
+        if kind in (STRIPE, SKIPPING_STRIPE):
+            stripes.append(Stripe(_whole_words(body), crc, kind == SKIPPING_STRIPE))
+        elif _checksum(kind, body) != crc:
+            raise ContainerError(f"the file is damaged: the checksum of its section of type {kind} does not match")
+        elif kind in extras:
+            raise ContainerError(f"the file is damaged: it has two sections of type {kind}")
+        elif kind in KNOWN:
+            extras[kind] = body
+        elif kind < ANCILLARY:
+            raise ContainerError(f"the file has a section of type {kind}, which this build does not know", "update it")
+    expected = -(-units_of(height) // units)
+    if len(stripes) != expected:
+        what = "truncated" if len(stripes) < expected else "damaged"
+        raise ContainerError(f"the file is {what}: it has {len(stripes)} stripes of {expected}")
+    return Container(width, height, decoder_id, quality_index, units, tuple(stripes), bool(flags), extras)
+
+
+def _unpack_0(data: bytes) -> Container:
+    if len(data) < HEADER_0.size + CRC.size:
+        raise _truncated(data)
+    header = data[: HEADER_0.size]
+    if CRC.unpack_from(data, HEADER_0.size)[0] != zlib.crc32(header):
+        raise ContainerError("the header is damaged: its checksum does not match")
+    _, _, flags, quality_index, width, height, decoder_id, size, crc, latents_crc = HEADER_0.unpack(header)
+    if flags & ~1:
+        raise ContainerError(f"flags {flags:#04x} at byte 5, but this build knows only 0x01", "update attncodec")
+    check_size(width, height)
+    latents = data[HEADER_0.size + CRC.size :]
+    if len(latents) != size:
+        what = "truncated" if len(latents) < size else "too long"
+        raise ContainerError(f"the file is {what}: it has {len(latents)} bytes of latents, but its header says {size}")
+    if zlib.crc32(_whole_words(latents)) != crc:
         raise ContainerError("the file is damaged: the checksum of its latents does not match")
-    return Container(width, height, decoder_id, latents_crc, latents, quality_index, bool(flags))
+    stripe = Stripe(latents, latents_crc, bool(flags))
+    return Container(width, height, decoder_id, quality_index, units_of(height), (stripe,))
+
+
+class _Reader:
+    """Takes bytes from the front of a file."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data, self.at = data, 0
+
+    def take(self, count: int) -> bytes:
+        if count > len(self.data) - self.at:
+            raise _truncated(self.data)
+        self.at += count
+        return self.data[self.at - count : self.at]
+
+    def varint(self) -> int:
+        number = 0
+        for position in range(VARINT_BYTES):
+            (byte,) = self.take(1)
+            number |= (byte & 0x7F) << 7 * position
+            if byte < 0x80:
+                if position and not byte:
+                    break
+                return number
+        raise ContainerError(f"the file is damaged: there is no valid number before byte {self.at}")
+
+    def crc(self) -> int:
+        crc: int = CRC.unpack(self.take(CRC.size))[0]
+        return crc
+
+    def sections(self) -> Iterator[tuple[int, int, bytes]]:
+        while self.at < len(self.data):
+            (kind,) = self.take(1)
+            size, crc = self.varint(), self.crc()
+            yield kind, crc, self.take(size)
+
+
+def _checksum(kind: int, body: bytes) -> int:
+    return zlib.crc32(body, zlib.crc32(bytes([kind])))
+
+
+def _varint(number: int) -> bytes:
+    packed = bytearray()
+    while number >= 0x80:
+        packed.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*packed, number])
+
+
+def _whole_words(latents: bytes) -> bytes:
+    if len(latents) % WORD_BYTES or not latents:
+        raise ContainerError("the file is damaged: the size of its latents is not a multiple of 4 bytes")
+    return latents
+
+
+def _truncated(data: bytes) -> ContainerError:
+    return ContainerError(f"the file is truncated after {len(data)} bytes")
 
 
 def check_size(width: int, height: int) -> None:
     """Raise ContainerError unless both sides are at least 1 and the area is within the limit."""
-    area = -(-width // UNIT) * -(-height // UNIT) * UNIT**2
+    area = units_of(width) * units_of(height) * UNIT**2
     if width < 1 or height < 1 or area > PIXEL_LIMIT:
         hint = f"each side must be at least 1, and the area, in units of {UNIT} x {UNIT}, at most {PIXEL_LIMIT}"
         raise ContainerError(f"{width} x {height} pixels are out of bounds", hint)

@@ -76,7 +76,8 @@ def code_lengths(codec: SealedCodec, floats: HyperpriorCodec, rgb: RGB, quality:
     """Measure the bits of the same latents in the file, by the integers and their tables, and by the float networks."""
     encoder, at = PictureEncoder(codec, rgb), torch.tensor([codec.quality_index(quality)])
     container = encoder.write(int(at))
-    skip_below = SKIP_SCALE_INDEX if container.skip else 0
+    (stripe,) = container.stripes
+    skip_below = SKIP_SCALE_INDEX if stripe.skip else 0
     counter = BitCounter()
     latents = encoder.latents.y
     z = codec.codec.hyper_analysis(latents)
@@ -85,12 +86,12 @@ def code_lengths(codec: SealedCodec, floats: HyperpriorCodec, rgb: RGB, quality:
     y_hat = codec.codec.transmit(bottleneck, at, codec.codec.apply_gain(latents, at))
     codec.codec.offsets = offsets
     # The scale indices of the float networks may be below 0; where nothing is skipped, those are coded, too.
-    ideal = RoundBottleneck(SKIP_SCALE_INDEX if container.skip else -math.inf)
+    ideal = RoundBottleneck(SKIP_SCALE_INDEX if stripe.skip else -math.inf)
     floats.transmit(ideal, at, y_hat.float(), z)
     return {
         "quality": quality,
-        "skip": container.skip,
-        "file_bytes": len(container.latents),
+        "skip": stripe.skip,
+        "file_bytes": len(stripe.latents),
         "table_bytes": counter.bits / 8,
         "float_bytes": float(ideal.bits) / 8,
     }

@@ -11,10 +11,8 @@ from pathlib import Path
 from side_by_side import main as side_by_side
 
 import attncodec
-from attncodec import Target
 from attncodec.evaluation.plot import draw_rd
 from attncodec.files import write_atomic
-from attncodec.pictures import encode_rgb, read_rgb
 
 ROOT = Path(__file__).absolute().parent.parent
 IMAGES = ROOT / "docs" / "images"
@@ -32,8 +30,8 @@ def sample(original: Path) -> None:
     codec = attncodec.load()
     with tempfile.TemporaryDirectory() as folder:
         file, decoded = Path(folder) / "picture.atc", Path(folder) / "picture.png"
-        write_atomic(file, codec.compress(read_rgb(original), Target(quality=QUALITY)))
-        write_atomic(decoded, encode_rgb(codec.decompress(file.read_bytes()), ".png"))
+        write_atomic(file, codec.compress(original, quality=QUALITY))
+        codec.decompress(file.read_bytes()).save(decoded)
         side_by_side(original, file, decoded, IMAGES / "side_by_side.png")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import attncodec.container
+import attncodec.pictures.colour
 from attncodec.coding.model_file import read_header
 from attncodec.coding.shipped import shipped
 from attncodec.config import Config, Phase, Section
@@ -280,9 +281,16 @@ def configs() -> str:
 
 
 def container() -> str:
-    """The bytes of an .atc file, as the module that reads them describes them."""
-    heading, table, rest = (attncodec.container.__doc__ or "").split("\n\n", 2)
-    return f"\n{heading}\n\n```text\n{textwrap.dedent(table)}\n```\n\n{rest}\n"
+    """Return the bytes of an .atc file, as the module that reads them describes them."""
+    parts = (attncodec.container.__doc__ or "").strip().split("\n\n")
+    shown = [f"```text\n{textwrap.dedent(part)}\n```" if part.startswith("    ") else part for part in parts]
+    return "\n" + "\n\n".join(shown) + "\n\n"
+
+
+def colours() -> str:
+    """Return what becomes of every kind of colours, as the module that reads them has it."""
+    table = (attncodec.pictures.colour.__doc__ or "").split("\n\n", 1)[1]
+    return f"\n{textwrap.dedent(table).strip()}\n\n"
 
 
 FIGURES: dict[str, Callable[[], str]] = {
@@ -301,4 +309,5 @@ FIGURES: dict[str, Callable[[], str]] = {
     "fields": fields,
     "configs": configs,
     "container": container,
+    "colours": colours,
 }

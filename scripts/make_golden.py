@@ -1,44 +1,29 @@
-"""Make the golden files: a small sealed model, three files that it wrote, and the pictures that they decode to.
+"""Make the golden files of container version 1: what a small sealed model wrote, and what it decodes to.
 
-    python scripts/make_golden.py SAMPLES [--model MODEL] [--out tests/data]
+    python scripts/make_golden.py SAMPLES
 
-SAMPLES is the folder that scripts/samples.py made. The golden files were made once for model format 4, and those in
-tests/data/levels after it got gains of z. They are made again only for a format that cannot read them, because the
-tests decode the ones that are committed.
+SAMPLES is the folder that scripts/samples.py made. The model is tests/data/levels/tiny.safetensors. The files were made
+once and are never made again: files of version 1 decode for ever, and the tests decode the ones that are committed. The
+files beside tests/data/version_1 are of version 0, and were made at commit e7468bc.
 """
 
 import argparse
 import json
-import shutil
-import tempfile
-from dataclasses import replace
 from pathlib import Path
 
-import torch
-from PIL import Image, ImageDraw
+import numpy as np
+from PIL import Image, ImageCms, ImageDraw
 
 from attncodec.coding.decoder import PictureDecoder
 from attncodec.coding.encoder import PictureEncoder, Target
-from attncodec.coding.sealed import SealedCodec, load_sealed
-from attncodec.config import AttentionConfig, Config, DataConfig, ModelConfig, TrainConfig
-from attncodec.console import log_to_stderr
+from attncodec.coding.sealed import load_sealed
+from attncodec.coding.stripes import stripe_rows
 from attncodec.container import pack
 from attncodec.files import write_atomic
-from attncodec.pictures import RGB, encode_rgb, read_rgb
-from attncodec.quality import quality_of_index
-from attncodec.training.train import train
+from attncodec.pictures import RGB, Picture, encode_picture, read_rgb
+from attncodec.pictures.metadata import EXIF_PREFIX
 
-MODEL = ModelConfig(
-    latent_channels=32,
-    hyper_channels=16,
-    widths=(0, 16, 24),
-    analysis_blocks=(0, 1, 1),
-    synthesis_blocks=(0, 1, 1),
-    attention=AttentionConfig(kind="dot", strides=(8, 16)),
-    context_width=32,
-    rd_lambdas=(0.0018, 0.0130, 0.0932),
-)
-FREE = ("astronaut.png", "chelsea.png", "rocket.png")  # they are in the public domain or CC0, as coffee is
+DATA = Path("tests/data")
 
 
 def graphic() -> RGB:
@@ -49,59 +34,50 @@ def graphic() -> RGB:
     draw.ellipse((50, 30, 140, 85), fill=(20, 90, 200))
     for x in range(0, 150, 7):
         draw.line((x, 0, 149 - x, 89), fill=(0, 0, 0))
-    return read_back(image)
+    return np.asarray(image)
 
 
-def read_back(image: Image.Image) -> RGB:
-    with tempfile.TemporaryDirectory() as folder:
-        image.save(Path(folder) / "picture.png")
-        return read_rgb(Path(folder) / "picture.png")
-
-
-def trained(samples: Path) -> SealedCodec:
-    """Train a model for a minute, and seal it."""
-    with tempfile.TemporaryDirectory() as folder:
-        for name in FREE:
-            shutil.copy(samples / "train" / name, folder)
-        config = Config(
-            model=MODEL,
-            data=DataConfig(train=folder, crop=128),
-            train=TrainConfig(budget="1500", batch=8, lr=3e-3, validations=1),
-        )
-        train(config, Path(folder) / "run", torch.device("cpu"))
-        return load_sealed(Path(folder) / "run" / "model.safetensors")
+def pictures(coffee: RGB) -> dict[str, Picture]:
+    """Return a picture of each kind, by name."""
+    alpha = np.zeros((90, 150), np.uint8)
+    alpha[10:80, 20:130] = 255
+    alpha[80:] = np.arange(150)
+    exif = Image.Exif()
+    exif[0x013B] = "attncodec"
+    grey = np.repeat(coffee[50:150, 200:330, 1:2], 3, axis=2)
+    return {
+        "plain": Picture(coffee[100:260, 180:404]),
+        "alpha": Picture(graphic(), alpha),
+        "metadata": Picture(
+            coffee[200:264, 300:364],
+            icc=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(),
+            exif=exif.tobytes().removeprefix(EXIF_PREFIX),
+            xmp=b'<x:xmpmeta xmlns:x="adobe:ns:meta/"/>',
+            dpi=(300.0, 300.0),
+        ),
+        "stripes": Picture(coffee[20:200, 200:300]),
+        "grey": Picture(grey, grey=True),
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("samples", type=Path)
-    parser.add_argument("--model", type=Path, help="model to use; one is trained by default")
-    parser.add_argument("--out", type=Path, default=Path("tests/data"))
     options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
-    log_to_stderr()
-    codec = load_sealed(options.model) if options.model else trained(options.samples)
-    coffee = read_rgb(options.samples / "test" / "coffee.png")
-    pictures = {
-        "coffee": (coffee[100:260, 180:404], Target(quality=2), 0),
-        "refined": (coffee[200:297, 300:431], Target(quality=1.5), 2),
-        "graphic": (graphic(), Target(quality=3), 0),
-    }
-    codec.save(options.out / "tiny.safetensors")
-    latents = {}
-    for name, (rgb, target, effort) in pictures.items():
-        encoder = PictureEncoder(codec, rgb.copy(), effort)
-        if name == "graphic":  # nothing is skipped here, as where skipping would cost too much
-            encoder.latents = replace(encoder.latents, skip_below=0)
-        container = encoder.encode(target)
+    codec, out, latents = load_sealed(DATA / "levels" / "tiny.safetensors"), DATA / "version_1", {}
+    out.mkdir(exist_ok=True)
+    for name, picture in pictures(read_rgb(options.samples / "test" / "coffee.png")).items():
+        encoder = PictureEncoder(codec, picture)
+        if name == "stripes":  # of 64 rows, which a picture of this size would not have by itself
+            encoder.units, encoder.rows = 1, stripe_rows(picture.height, 1)
+        container = encoder.encode(Target(quality=2))
         data, decoder = pack(container), PictureDecoder(codec, container)
-        write_atomic(options.out / f"{name}.atc", data)
-        write_atomic(options.out / f"{name}.png", encode_rgb(decoder.decode(), ".png"))
+        write_atomic(out / f"{name}.atc", data)
+        write_atomic(out / f"{name}.png", encode_picture(decoder.decode_picture(), ".png"))
         latents[name] = decoder.latents_sha256
-        quality = quality_of_index(container.quality_index)
-        print(f"{name}: {len(data)} bytes, quality {quality:g}, skip {container.skip}")
+        print(f"{name}: {len(data)} bytes, {len(container.stripes)} stripes, sections {sorted(container.extras)}")
     golden = {"decoder_id": codec.header.decoder_id.hex(), "latents_sha256": latents}
-    write_atomic(options.out / "golden.json", (json.dumps(golden, indent=2) + "\n").encode())
+    write_atomic(out / "golden.json", (json.dumps(golden, indent=2) + "\n").encode())
 
 
 if __name__ == "__main__":

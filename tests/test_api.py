@@ -2,7 +2,9 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from conftest import photo, write_config
 from PIL import Image
@@ -16,9 +18,10 @@ from attncodec.coding.shipped import shipped
 from attncodec.config import Config
 from attncodec.config_file import load_config
 from attncodec.container import unpack
-from attncodec.errors import CheckError, ConfigError
+from attncodec.errors import CheckError, ConfigError, ImageError
 from attncodec.files import write_output
 from attncodec.metrics.psnr import psnr_db, psnr_for_means_db
+from attncodec.pictures import Picture
 from attncodec.training.progress import Report
 
 
@@ -26,7 +29,7 @@ def test_the_example_of_the_docstring_runs(model_file: Path) -> None:
     codec = api.load(str(model_file))
     rgb = photo(30, 40)
     data = codec.compress(rgb)
-    assert codec.decompress(data).shape == rgb.shape
+    assert np.asarray(codec.decompress(data)).shape == rgb.shape
 
 
 def test_the_shipped_model_is_small_and_its_files_decode_without_its_name(tmp_path: Path) -> None:
@@ -35,7 +38,7 @@ def test_the_shipped_model_is_small_and_its_files_decode_without_its_name(tmp_pa
     assert codec.sealed.quality_indices[-1] == 8 * 64
     data = codec.compress(rgb)
     sealed = ModelCache(None).model_for(unpack(data))
-    decoded = api.Codec(sealed).decompress(data)
+    decoded = np.asarray(api.Codec(sealed).decompress(data))
     assert psnr_for_means_db(rgb, decoded) > 28 and 8 * len(data) / (90 * 120) < 3
 
 
@@ -53,7 +56,7 @@ def test_a_file_is_verified_as_it_was_written(
     found = api.compress_file(*arguments)
     data = (tmp_path / "a.atc").read_bytes()
     assert found.bytes == len(data) and found.bpp == 8 * len(data) / (70 * 50)
-    assert found.psnr_db == psnr_db(rgb, api.Codec(sealed).decompress(data))
+    assert found.psnr_db == psnr_db(rgb, np.asarray(api.Codec(sealed).decompress(data)))
 
     def damage(path: Path, data: bytes) -> None:
         write_output(path, data[:-1] + bytes([data[-1] ^ 1]))
@@ -94,7 +97,7 @@ def test_training_from_python_reports_progress_and_resumes(quick_config: Config,
     assert reports[-1].fraction == 1 and reports[-1].loss > 0 and reports[-1].bpp > 0
     assert outcome.trained and outcome.progress.step == 21
     rgb, codec = photo(40, 30), attncodec.load(outcome.model)
-    assert codec.decompress(codec.compress(rgb)).shape == rgb.shape
+    assert codec.decompress(codec.compress(rgb)).size == (30, 40)
     assert not attncodec.train(config, out=tmp_path / "run").trained
 
 
@@ -138,3 +141,38 @@ def test_an_unknown_part_is_refused_before_a_picture_is_read(override: str, mess
 def test_a_run_is_started_over_or_extended_and_not_both(quick_config: Config, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="starts over"):
         attncodec.train(quick_config, out=tmp_path / "run", restart=True, extend="2")
+
+
+def test_a_path_an_image_an_array_and_a_picture_give_the_same_file(model_file: Path, place: Path) -> None:
+    codec = api.load(model_file)
+    rgb = photo(70, 50)
+    sources = [place / "img.png", str(place / "img.png"), Image.fromarray(rgb), rgb, Picture(rgb)]
+    assert len({codec.compress(source, quality=2) for source in sources}) == 1
+    grey = codec.decompress(codec.compress(rgb[..., 0]))
+    assert grey.mode == "L" and grey.size == (50, 70)
+    assert codec.decompress(codec.compress(np.dstack([rgb, rgb[..., 0]]))).mode == "RGBA"
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((4, 4), np.float32),
+        np.zeros((4, 4, 2), np.uint8),
+        np.zeros(4, np.uint8),
+        np.zeros((4, 4, 3, 1), np.uint8),
+    ],
+)
+def test_an_array_that_is_no_picture_is_refused(model_file: Path, array: Any) -> None:
+    with pytest.raises(ImageError, match="is not a picture"):
+        api.load(model_file).compress(array)
+
+
+def test_several_targets_are_refused(model_file: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be combined"):
+        api.load(model_file).compress(photo(8, 8), quality=1, target_bpp=2)
+
+
+def test_a_note_about_a_picture_reaches_the_caller(sealed: SealedCodec, tmp_path: Path) -> None:
+    Image.fromarray(photo(8, 8)[..., 0].astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    found = api.compress_file(sealed, tmp_path / "deep.png", tmp_path / "deep.atc", Target(), verify=True)
+    assert any("8 are kept" in note for note in found.notes)

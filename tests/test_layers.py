@@ -23,7 +23,7 @@ ROWS = [
     {"evaluation"},
     {"training"},
     {"api"},
-    {"attncodec", "console"},
+    {"attncodec", "console", "pillow"},
     {"cli"},
     {"__main__"},
 ]

@@ -18,7 +18,6 @@ from attncodec.cli.options import (
     timings,
 )
 from attncodec.console import process_files
-from attncodec.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +34,7 @@ def compress(
     target_psnr: Annotated[float | None, typer.Option(help="Write the smallest file of at least this many dB.")] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Decode the written file and compare.")] = False,
     effort: EffortOption = 0,
+    strip: Annotated[bool, typer.Option("--strip", help="Convert to sRGB and drop profile and metadata.")] = False,
     latents: Annotated[bool, typer.Option("--latents", help="Print the SHA-256 of the integer latents.")] = False,
     show_timings: TimingsOption = False,
     fast: FastOption = False,
@@ -42,19 +42,20 @@ def compress(
     force: ForceOption = False,
 ) -> None:
     """Compress pictures into .atc files."""
-    from attncodec.api import compress_file, set_threads
-    from attncodec.coding.encoder import Target
+    from attncodec.api import compress_file, set_threads, target_of
     from attncodec.coding.find_model import choose_model, load_model
     from attncodec.distributed import process_group_of_torchrun
     from attncodec.files import plan_outputs
-    from attncodec.pictures import SUFFIXES
+    from attncodec.pictures import GPS_NOTE, SUFFIXES
 
-    if sum(value is not None for value in (quality, target_bpp, target_bytes, target_psnr)) > 1:
-        raise ConfigError("a quality and a target, or several targets, cannot be combined", "give only one of them")
-    wish = Target(quality, target_bytes, target_bpp, target_psnr)
+    wish, told = target_of(quality, target_bytes, target_bpp, target_psnr), set[str]()
 
     def compress_one(source: Path, target: Path) -> str:
-        found = compress_file(sealed, source, target, wish, effort, verify)
+        found = compress_file(sealed, source, target, wish, effort, verify, strip)
+        for note in found.notes:
+            if note != GPS_NOTE or note not in told:
+                logger.info("note: %s: %s", source, note)
+            told.add(note)
         summary = f"{found.latents_sha256}  " if latents else ""
         summary += f"{found.bytes} bytes  {found.bpp:.4f} bpp"
         if found.psnr_db is not None:

@@ -41,6 +41,8 @@ def decompress(
 
     def decompress_one(source: Path, target: Path) -> str:
         found = decompress_file(models, source, target)
+        for note in found.notes:
+            logger.info("note: %s: %s", target, note)
         times = timings(found.sealed.stopwatch.take()) if show_timings else ""
         return f"{found.width} x {found.height}{times}"
 

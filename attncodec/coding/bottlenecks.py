@@ -3,7 +3,7 @@
 import hashlib
 import math
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -43,20 +43,14 @@ class EncodeBottleneck:
         skip_below: int,
         rounding: Rounding | None = None,
         stopwatch: Stopwatch | None = None,
+        sha256: "hashlib._Hash | None" = None,
     ) -> None:
+        """Start. `sha256` takes the latents of all stripes of a picture."""
         self.sink, self.z_tables, self.y_tables, self.skip_below = sink, z_tables, y_tables, skip_below
         self.rounding, self.stopwatch = rounding, stopwatch or Stopwatch()
-        self.latents = LatentsDigest()
+        self.latents = LatentsDigest(sha256)
         # Both are sums of squares, in steps: the rounding error, and what skipping adds to it.
         self.error = self.skip_error = 0.0
-
-    @property
-    def skip_cost_db(self) -> float:
-        """Estimate what skipping costs in PSNR.
-
-        The estimate assumes that a quantisation step is worth about the same number of pixel values in every channel.
-        """
-        return 10 * math.log10(1 + self.skip_error / max(self.error, 1e-12))
 
     def send_z(self, prior: FactorisedPrior | None, z: Tensor | None, side: SideInfo) -> Tensor:
         """See `Bottleneck`."""
@@ -87,31 +81,50 @@ class EncodeBottleneck:
         return to_tensor(flat, mean) + mean
 
 
+def skip_cost_db(bottlenecks: Sequence[EncodeBottleneck]) -> float:
+    """Estimate what skipping costs in PSNR, from the bottlenecks of all stripes of a picture.
+
+    The estimate assumes that a quantisation step is worth about the same number of pixel values in every channel.
+    """
+    error = sum(bottleneck.error for bottleneck in bottlenecks)
+    return 10 * math.log10(1 + sum(bottleneck.skip_error for bottleneck in bottlenecks) / max(error, 1e-12))
+
+
 AnyEncodeBottleneck = TypeVar("AnyEncodeBottleneck", bound=EncodeBottleneck)
 
 
-def try_skipping(send: Callable[[int], AnyEncodeBottleneck], decided: int | None = None) -> AnyEncodeBottleneck:
+def try_skipping(
+    send: Callable[[int], list[AnyEncodeBottleneck]], decided: int | None = None
+) -> list[AnyEncodeBottleneck]:
     """Send the latents with the skip threshold `decided`. If it is None, skip elements unless that costs too much.
 
-    `send` takes the scale index below which nothing is coded, and returns the bottleneck that the latents went through.
+    `send` takes the scale index below which nothing is coded, and returns the bottlenecks that the stripes of the
+    picture went through.
     """
     for skip_below in (SKIP_SCALE_INDEX, 0) if decided is None else (decided,):
-        bottleneck = send(skip_below)
-        if bottleneck.skip_cost_db <= SKIP_COST_DB:
+        bottlenecks = send(skip_below)
+        if skip_cost_db(bottlenecks) <= SKIP_COST_DB:
             break
-    return bottleneck
+    return bottlenecks
 
 
 class DecodeBottleneck:
     """Reads latents from a file, and ignores the latents that are passed in."""
 
     def __init__(
-        self, z_tables: TableSet, y_tables: TableSet, skip_below: int, data: bytes, stopwatch: Stopwatch | None = None
+        self,
+        z_tables: TableSet,
+        y_tables: TableSet,
+        skip_below: int,
+        data: bytes,
+        stopwatch: Stopwatch | None = None,
+        sha256: "hashlib._Hash | None" = None,
     ) -> None:
+        """Start to read `data`. `sha256` takes the latents of all stripes of a picture."""
         self.z_tables, self.y_tables, self.skip_below = z_tables, y_tables, skip_below
         self.stopwatch = stopwatch or Stopwatch()
         self.reader = SymbolReader(data)
-        self.latents = LatentsDigest()
+        self.latents = LatentsDigest(sha256)
 
     def send_z(self, prior: FactorisedPrior | None, z: Tensor | None, side: SideInfo) -> Tensor:
         """See `Bottleneck`."""
@@ -149,11 +162,14 @@ def to_index(scale_index: Tensor) -> NDArray[np.uint8]:
 
 
 class LatentsDigest:
-    """Computes checksums of integer latents, as int16 in coding order, so that two machines can compare them."""
+    """Computes checksums of integer latents, as int16 in coding order, so that two machines can compare them.
 
-    def __init__(self) -> None:
+    The CRC-32 is that of a stripe. `sha256` may go on from the stripe before.
+    """
+
+    def __init__(self, sha256: "hashlib._Hash | None" = None) -> None:
         self.crc = 0
-        self.sha256 = hashlib.sha256()
+        self.sha256 = sha256 or hashlib.sha256()
 
     def add(self, symbols: Symbols) -> None:
         """Add symbols to the checksums."""

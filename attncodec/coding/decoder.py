@@ -1,15 +1,19 @@
 """This module decodes one picture from a file: it reads and checks the latents, then runs the synthesis."""
 
+import hashlib
+
 import torch
 from torch import Tensor
 
 from attncodec.coding.bottlenecks import DecodeBottleneck
+from attncodec.coding.extras import unpack_extras
 from attncodec.coding.sealed import SealedCodec
+from attncodec.coding.stripes import stripe_rows, transmit_stripes
 from attncodec.container import Container, unpack
 from attncodec.errors import ContainerError
 from attncodec.networks.priors import SKIP_SCALE_INDEX
 from attncodec.networks.transforms import STRIDE
-from attncodec.pictures import RGB, to_rgb
+from attncodec.pictures import RGB, Picture, to_rgb
 from attncodec.quality import quality_of_index
 
 
@@ -36,7 +40,12 @@ class PictureDecoder:
     def decode(self) -> RGB:
         """Decode the picture to (H, W, 3) uint8. Raises ContainerError as `read_latents` does."""
         size = (self.container.height, self.container.width)
-        return to_rgb(self.sealed.synthesise(self.read_latents(), self.container.quality_index, size))
+        x = self.sealed.synthesise(self.read_latents(), self.container.quality_index, size)
+        return to_rgb(x, self.container.grey)
+
+    def decode_picture(self) -> Picture:
+        """Decode the picture with its alpha and metadata. Raises ContainerError."""
+        return unpack_extras(self.container, self.decode())
 
     @torch.inference_mode()
     def read_latents(self) -> Tensor:
@@ -44,16 +53,28 @@ class PictureDecoder:
 
         Raises ContainerError if the file is damaged, or if the decoded latents differ from those that were encoded.
         """
-        sealed, container = self.sealed, self.container
-        skip_below = SKIP_SCALE_INDEX if container.skip else 0
-        bottleneck = DecodeBottleneck(sealed.z_tables, sealed.y_tables, skip_below, container.latents, sealed.stopwatch)
-        size = (-(-container.height // STRIDE), -(-container.width // STRIDE))
+        sealed, container, sha256 = self.sealed, self.container, hashlib.sha256()
+        bottlenecks = [
+            DecodeBottleneck(
+                sealed.z_tables,
+                sealed.y_tables,
+                SKIP_SCALE_INDEX if stripe.skip else 0,
+                stripe.latents,
+                sealed.stopwatch,
+                sha256,
+            )
+            for stripe in container.stripes
+        ]
+        rows, width = stripe_rows(container.height, container.stripe_units), -(-container.width // STRIDE)
         with sealed.stopwatch.part("integer networks"):
-            y_hat = sealed.codec.transmit(bottleneck, torch.tensor([container.quality_index]), size=size)
-        bottleneck.reader.finish()
-        if bottleneck.latents.crc != container.latents_crc:
-            raise ContainerError("the checksum of the decoded latents does not match: the file or the model is damaged")
-        self.latents_sha256 = bottleneck.latents.hexdigest()
+            y_hat = transmit_stripes(sealed.codec, bottlenecks.__getitem__, container.quality_index, rows, width=width)
+        for bottleneck, stripe in zip(bottlenecks, container.stripes, strict=True):
+            bottleneck.reader.finish()
+            if bottleneck.latents.crc != stripe.latents_crc:
+                raise ContainerError(
+                    "the checksum of the decoded latents does not match: the file or the model is damaged"
+                )
+        self.latents_sha256 = sha256.hexdigest()
         return y_hat
 
 

@@ -3,8 +3,9 @@
 The analysis runs once. Trials only count bits from the tables, and code nothing.
 """
 
+import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -12,15 +13,18 @@ import torch
 from torch import Tensor
 
 from attncodec.coding.bottlenecks import BitCounter, EncodeBottleneck, try_skipping
+from attncodec.coding.extras import pack_extras
 from attncodec.coding.range_coder import SymbolWriter
 from attncodec.coding.refinement import Latents, refine
 from attncodec.coding.sealed import SealedCodec
-from attncodec.container import HEADER_BYTES, Container, pack
+from attncodec.coding.stripes import stripe_rows, transmit_stripes
+from attncodec.container import Container, Stripe, overhead_bytes, pack, stripe_units
 from attncodec.errors import CheckpointError, ConfigError
 from attncodec.metrics.psnr import psnr_db
-from attncodec.networks.bottleneck import RoundBottleneck
+from attncodec.networks.bottleneck import Bottleneck, RoundBottleneck
 from attncodec.networks.priors import SKIP_SCALE_INDEX
-from attncodec.pictures import RGB, to_rgb, to_tensor
+from attncodec.pictures import RGB, Picture, to_rgb, to_tensor
+from attncodec.pictures.colour import smooth_transparent
 from attncodec.quality import rd_lambda_at
 
 DEFAULT_QUALITY = 4.0
@@ -52,10 +56,10 @@ Sink = TypeVar("Sink", SymbolWriter, BitCounter)
 
 @dataclass(frozen=True)
 class SentLatents(Generic[Sink]):
-    """Holds the result of sending latents: the bottleneck, the symbols' sink, and y_hat as the decoder has it."""
+    """Holds the result of sending latents: for each stripe its bottleneck and the symbols' sink, and y_hat of all."""
 
-    bottleneck: EncodeBottleneck
-    sink: Sink
+    bottlenecks: list[EncodeBottleneck]
+    sinks: list[Sink]
     y_hat: Tensor
 
 
@@ -65,9 +69,18 @@ class PictureEncoder:
     `latents_sha256` is the SHA-256 of the integer latents in the last file that was written, as in PictureDecoder.
     """
 
-    def __init__(self, sealed: SealedCodec, rgb: RGB, effort: int = 0) -> None:
-        """Analyse `rgb`, (H, W, 3) uint8. `effort`, 0 to 3, sets how long latents are refined (refinement.py)."""
+    def __init__(self, sealed: SealedCodec, picture: Picture | RGB, effort: int = 0) -> None:
+        """Analyse a picture, or colours (H, W, 3) uint8 alone.
+
+        `effort`, 0 to 3, sets how long latents are refined (refinement.py). Colours of transparent pixels
+        become smooth ones.
+        """
+        picture = picture if isinstance(picture, Picture) else Picture(picture)
+        rgb = picture.rgb if picture.alpha is None else smooth_transparent(picture.rgb, picture.alpha)
         self.sealed, self.rgb, self.effort = sealed, rgb, effort
+        self.grey, self.extras = picture.grey, pack_extras(picture)
+        self.units = stripe_units(rgb.shape[1], rgb.shape[0])
+        self.rows = stripe_rows(rgb.shape[0], self.units)
         self.latents = Latents(sealed.analyse(to_tensor(rgb)))
         if not bool(torch.isfinite(self.latents.y).all()):
             raise CheckpointError("the model is damaged: its analysis gives values that are not finite")
@@ -107,17 +120,14 @@ class PictureEncoder:
     def write(self, quality_index: int) -> Container:
         """Make the file for a quality index."""
         sent = self._send(quality_index, SymbolWriter)
-        self.latents_sha256 = sent.bottleneck.latents.hexdigest()
+        self.latents_sha256 = sent.bottlenecks[-1].latents.hexdigest()
         height, width = self.rgb.shape[:2]
-        return Container(
-            width,
-            height,
-            self.sealed.header.decoder_id,
-            sent.bottleneck.latents.crc,
-            sent.sink.finish(),
-            quality_index,
-            sent.bottleneck.skip_below > 0,
+        stripes = tuple(
+            Stripe(sink.finish(), bottleneck.latents.crc, bottleneck.skip_below > 0)
+            for bottleneck, sink in zip(sent.bottlenecks, sent.sinks, strict=True)
         )
+        decoder_id = self.sealed.header.decoder_id
+        return Container(width, height, decoder_id, quality_index, self.units, stripes, self.grey, self.extras)
 
     def file_bytes(self, quality_index: int) -> int:
         """Return the number of bytes of the file for a quality index."""
@@ -147,7 +157,7 @@ class PictureEncoder:
     def refine(self, quality_index: int) -> None:
         """Refine the latents for a quality index. If that gives no better file, nothing changes."""
         with self.sealed.stopwatch.part("refinement"):
-            self.latents = refine(self.sealed, to_tensor(self.rgb), self.latents, quality_index, self.effort)
+            self.latents = refine(self.sealed, to_tensor(self.rgb), self.latents, quality_index, self.effort, self.rows)
 
     def loss(self, quality_index: int) -> float:
         """Compute bpp + lambda 255^2 MSE of the real file and the decoded 8-bit picture."""
@@ -158,8 +168,10 @@ class PictureEncoder:
 
     def count_bytes(self, quality_index: int) -> int:
         """Estimate the size of the file in bytes. It is exact except for the last words of the coder."""
-        bits = self._send(quality_index, BitCounter).sink.bits
-        return HEADER_BYTES + WORD_BYTES * math.ceil(bits / 8 / WORD_BYTES)
+        sinks = self._send(quality_index, BitCounter).sinks
+        stripes = [WORD_BYTES * math.ceil(sink.bits / 8 / WORD_BYTES) for sink in sinks]
+        extras, (height, width) = [len(body) for body in self.extras.values()], self.rgb.shape[:2]
+        return sum(stripes) + sum(extras) + overhead_bytes(width, height, quality_index, stripes, extras)
 
     def psnr_db(self, quality_index: int) -> float:
         """Compute the PSNR of the decoded 8-bit picture. It is infinite if the pictures are equal."""
@@ -174,33 +186,37 @@ class PictureEncoder:
         Returns the picture (H, W, 3) uint8, and the estimated bits of z and y.
         """
         quality_index = container.quality_index
-        skip_below = SKIP_SCALE_INDEX if container.skip else 0
-        bottleneck = RoundBottleneck(skip_below, self.sealed.rounding(quality_index))
-        y_hat = self._transmit(bottleneck, quality_index)
-        return self._picture(y_hat, quality_index), float(bottleneck.bits.sum())
+        rounding = self.sealed.rounding(quality_index)
+        bottlenecks = [RoundBottleneck(SKIP_SCALE_INDEX if s.skip else 0, rounding) for s in container.stripes]
+        y_hat = self._transmit(bottlenecks, quality_index)
+        return self._picture(y_hat, quality_index), sum(float(bottleneck.bits.sum()) for bottleneck in bottlenecks)
 
     def _send(self, quality_index: int, sink: Callable[[], Sink]) -> SentLatents[Sink]:
         """Send the latents into a new sink, with skipping unless it costs too much."""
         sealed, rounding, sent = self.sealed, self.sealed.rounding(quality_index), list[SentLatents[Sink]]()
 
-        def send(skip_below: int) -> EncodeBottleneck:
-            taker = sink()
+        def send(skip_below: int) -> list[EncodeBottleneck]:
+            sinks, sha256 = [sink() for _ in self.rows], hashlib.sha256()
             tables = (sealed.z_tables, sealed.y_tables)
-            bottleneck = EncodeBottleneck(taker, *tables, skip_below, rounding, sealed.stopwatch)
-            sent.append(SentLatents(bottleneck, taker, self._transmit(bottleneck, quality_index)))
-            return bottleneck
+            bottlenecks = [
+                EncodeBottleneck(taker, *tables, skip_below, rounding, sealed.stopwatch, sha256) for taker in sinks
+            ]
+            sent.append(SentLatents(bottlenecks, sinks, self._transmit(bottlenecks, quality_index)))
+            return bottlenecks
 
         try_skipping(send, self.latents.skip_below)
         return sent[-1]
 
     @torch.inference_mode()
-    def _transmit(self, bottleneck: EncodeBottleneck | RoundBottleneck, quality_index: int) -> Tensor:
-        codec, at, latents = self.sealed.codec, torch.tensor([quality_index]), self.latents
+    def _transmit(self, bottlenecks: Sequence[Bottleneck], quality_index: int) -> Tensor:
+        """Send the latents, a stripe through each bottleneck."""
+        codec, latents = self.sealed.codec, self.latents
         with self.sealed.stopwatch.part("integer networks"):
-            return codec.transmit(bottleneck, at, codec.apply_gain(latents.y, at), latents.z)
+            y = codec.apply_gain(latents.y, torch.tensor([quality_index]))
+            return transmit_stripes(codec, bottlenecks.__getitem__, quality_index, self.rows, y, latents.z)
 
     def _picture(self, y_hat: Tensor, quality_index: int) -> RGB:
-        return to_rgb(self.sealed.synthesise(y_hat, quality_index, (self.rgb.shape[0], self.rgb.shape[1])))
+        return to_rgb(self.sealed.synthesise(y_hat, quality_index, (self.rgb.shape[0], self.rgb.shape[1])), self.grey)
 
     def _index_of(self, target: Target) -> int:
         """Find the quality index that meets a target.
@@ -245,13 +261,13 @@ class PictureEncoder:
         return low
 
 
-def compress(sealed: SealedCodec, rgb: RGB, target: Target | None = None, effort: int = 0) -> bytes:
-    """Encode a picture (H, W, 3) uint8 of any size to an .atc file with the quality, size or PSNR of the target.
+def compress(sealed: SealedCodec, picture: Picture | RGB, target: Target | None = None, effort: int = 0) -> bytes:
+    """Encode a picture, or colours (H, W, 3) uint8, of any size to an .atc file that meets the target.
 
     More `effort`, 0 to 3, makes files smaller or better, and the encoder slower. Raises ConfigError for a quality out
     of range, or a target that cannot be reached.
     """
-    return pack(PictureEncoder(sealed, rgb, effort).encode(target or Target()))
+    return pack(PictureEncoder(sealed, picture, effort).encode(target or Target()))
 
 
 def reconstruct(sealed: SealedCodec, rgb: RGB, quality_index: int) -> tuple[RGB, float]:

@@ -10,6 +10,7 @@ first rounding ignored: the synthesis, the other latents and the picture itself.
 of the way, because g changes on the way, and the symbols change with it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor
 from attncodec.coding.bottlenecks import EncodeBottleneck, try_skipping
 from attncodec.coding.range_coder import SymbolWriter
 from attncodec.coding.sealed import SealedCodec
+from attncodec.coding.stripes import transmit_stripes
 from attncodec.environment import has_bf16
 from attncodec.networks.bottleneck import Elements, Rounding
 from attncodec.networks.priors import FactorisedPrior, SideInfo, clamp_symbols, gaussian_bits
@@ -108,10 +110,12 @@ class PassThroughBottleneck:
         return y
 
 
-def refine(sealed: SealedCodec, x: Tensor, latents: Latents, quality_index: int, effort: int) -> Latents:
+def refine(
+    sealed: SealedCodec, x: Tensor, latents: Latents, quality_index: int, effort: int, rows: Sequence[slice]
+) -> Latents:
     """Return the latents with the lowest bpp + lambda 255^2 MSE of all rounds, or those given if no round is better.
 
-    `x` has shape (1, 3, H, W) and values in [0, 1]. `effort` is 1 to 3.
+    `x` has shape (1, 3, H, W) and values in [0, 1]. `effort` is 1 to 3. `rows` are the rows of y in each stripe.
     """
     codec, at, schedule = sealed.codec, torch.tensor([quality_index]), REFINEMENT_SCHEDULES[effort]
     rounding = sealed.rounding(quality_index)
@@ -122,10 +126,10 @@ def refine(sealed: SealedCodec, x: Tensor, latents: Latents, quality_index: int,
     best, best_bits, skip_below = latents, float("inf"), latents.skip_below
     for number in range(schedule.rounds + 1):
         last = number == schedule.rounds
-        bottleneck, y_hat, expected = _write(sealed, rounding, target, z, quality_index, skip_below)
-        skip_below = bottleneck.skip_below  # Moved targets say nothing about the cost of skipping.
+        bottlenecks, y_hat, expected = _write(sealed, rounding, target, z, quality_index, skip_below, rows)
+        skip_below = bottlenecks[0].skip_below  # Moved targets say nothing about the cost of skipping.
         picture = _Decoded(sealed, x, y_hat, quality_index, gradients=not last)
-        loss_bits = bottleneck.file_bits() + float(picture.error_bits)
+        loss_bits = sum(bottleneck.file_bits() for bottleneck in bottlenecks) + float(picture.error_bits)
         if not number:
             best_bits = WORTH_IT * loss_bits
             curvature = torch.maximum(curvature, JACOBIAN_PART * picture.squared_jacobian())
@@ -135,7 +139,7 @@ def refine(sealed: SealedCodec, x: Tensor, latents: Latents, quality_index: int,
         if not last:
             gradient = picture.gradient()
             if schedule.context and len(codec.prior.order) > 1:  # In one step, no latent depends on others.
-                gradient = gradient + _context_gradient(sealed, y_hat, z, quality_index, skip_below)
+                gradient = gradient + _context_gradient(sealed, y_hat, z, quality_index, skip_below, rows)
             if not bool(torch.isfinite(gradient).all()):
                 break
             target = torch.lerp(target, expected - gradient / (2 * curvature), schedule.part_of(number))
@@ -144,19 +148,28 @@ def refine(sealed: SealedCodec, x: Tensor, latents: Latents, quality_index: int,
 
 @torch.inference_mode()
 def _write(
-    sealed: SealedCodec, rounding: Rounding, target: Tensor, z: Tensor, quality_index: int, skip_below: int | None
-) -> tuple[ExpectationBottleneck, Tensor, Tensor]:
-    """Write targets. Return the bottleneck, y_hat as the synthesis takes it, and what its symbols stand for."""
-    found = list[Tensor]()
+    sealed: SealedCodec,
+    rounding: Rounding,
+    target: Tensor,
+    z: Tensor,
+    quality_index: int,
+    skip_below: int | None,
+    rows: Sequence[slice],
+) -> tuple[list[ExpectationBottleneck], Tensor, Tensor]:
+    """Write targets. Return the bottlenecks, y_hat as the synthesis takes it, and what its symbols stand for."""
+    codec, found = sealed.codec, list[Tensor]()
 
-    def send(skip_below: int) -> ExpectationBottleneck:
-        bottleneck = ExpectationBottleneck(sealed, skip_below, rounding)
-        found.append(sealed.codec.transmit(bottleneck, torch.tensor([quality_index]), target, z).float())
-        return bottleneck
+    def send(skip_below: int) -> list[ExpectationBottleneck]:
+        bottlenecks = [ExpectationBottleneck(sealed, skip_below, rounding) for _ in rows]
+        found.append(transmit_stripes(codec, bottlenecks.__getitem__, quality_index, rows, target, z).float())
+        return bottlenecks
 
-    bottleneck = try_skipping(send, skip_below)
-    y_hat = found[-1]
-    return bottleneck, y_hat, sealed.codec.assemble(bottleneck.expected, (y_hat.shape[-2], y_hat.shape[-1])).float()
+    bottlenecks, width = try_skipping(send, skip_below), target.shape[-1]
+    expected = [
+        codec.assemble(bottleneck.expected, (part.stop - part.start, width))
+        for bottleneck, part in zip(bottlenecks, rows, strict=True)
+    ]
+    return bottlenecks, found[-1], torch.cat(expected, dim=2).float()
 
 
 class _Decoded:
@@ -187,10 +200,12 @@ class _Decoded:
         return self.worth * direction.square().mean((0, 2, 3))[:, None, None]
 
 
-def _context_gradient(sealed: SealedCodec, y_hat: Tensor, z: Tensor, quality_index: int, skip_below: int) -> Tensor:
+def _context_gradient(
+    sealed: SealedCodec, y_hat: Tensor, z: Tensor, quality_index: int, skip_below: int, rows: Sequence[slice]
+) -> Tensor:
     """Compute the gradient of the bits of all latents with respect to the latents that predict them."""
     bottleneck, known = PassThroughBottleneck(skip_below), y_hat.clone().requires_grad_()
     with torch.autocast("cpu", torch.bfloat16, enabled=has_bf16(y_hat.device)):
-        sealed.dequantised.transmit(bottleneck, torch.tensor([quality_index]), known, z.clone())
+        transmit_stripes(sealed.dequantised, lambda number: bottleneck, quality_index, rows, known, z.clone())
     (gradient,) = torch.autograd.grad(bottleneck.bits, known)
     return gradient

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from conftest import Cli, assert_refused, photo
 from PIL import Image
 
@@ -61,3 +62,41 @@ def test_fast_encodes_a_file_that_any_decoder_reads(place: Path, cli: Cli, model
     result = cli("compress", "img.png", "-m", model_file, "--fast", "--verify", cwd=place)
     assert result.returncode == 0 and b"verified" in result.stdout, result.stderr
     assert cli("decompress", "img.atc", "-m", model_file, "-o", "b.png", cwd=place).returncode == 0
+
+
+def test_what_was_converted_is_said_with_the_name_and_a_position_once(place: Path, cli: Cli, model_file: Path) -> None:
+    exif = Image.Exif()
+    exif.get_ifd(0x8825)[1] = "N"
+    for name in ("a.jpg", "b.jpg"):
+        Image.fromarray(photo(40, 30)).save(place / name, exif=exif)
+    Image.fromarray(photo(40, 30)[..., 0].astype(np.uint16) * 257).save(place / "deep.png")
+    said = cli("compress", "a.jpg", "b.jpg", "deep.png", "-m", model_file, cwd=place).stderr.decode().splitlines()
+    assert sum("GPS" in line for line in said) == 1
+    assert any(line.startswith("note: deep.png: ") and "8 are kept" in line for line in said)
+
+
+def test_metadata_and_transparency_go_there_and_back_unless_they_are_stripped(
+    place: Path, cli: Cli, model_file: Path
+) -> None:
+    image = Image.fromarray(photo(40, 30)).convert("RGBA")
+    image.putalpha(Image.fromarray(photo(40, 30, 1)[..., 0]))
+    image.save(place / "img.png", dpi=(300, 300))
+    assert cli("compress", "img.png", "-m", model_file, "--verify", cwd=place).returncode == 0
+    assert cli("decompress", "img.atc", "-m", model_file, "-o", "out.png", cwd=place).returncode == 0
+    with Image.open(place / "out.png") as out:
+        assert out.mode == "RGBA" and (np.asarray(out)[..., 3] == np.asarray(image)[..., 3]).all()
+        assert out.info["dpi"] == (pytest.approx(300, abs=0.1),) * 2
+    result = cli("decompress", "img.atc", "-m", model_file, "-o", "out.jpg", cwd=place)
+    assert result.returncode == 0 and b"lies on white" in result.stderr
+    assert cli("compress", "img.png", "-m", model_file, "--strip", "--force", cwd=place).returncode == 0
+    assert cli("decompress", "img.atc", "-m", model_file, "-o", "bare.png", cwd=place).returncode == 0
+    with Image.open(place / "bare.png") as bare:
+        assert bare.mode == "RGBA" and "dpi" not in bare.info
+
+
+def test_more_kinds_of_pictures_are_read_from_folders(place: Path, cli: Cli, model_file: Path) -> None:
+    (place / "photos").mkdir()
+    for suffix in ("bmp", "gif", "ppm", "avif", "jfif"):
+        Image.fromarray(photo(40, 30)).save(place / "photos" / f"{suffix}.{suffix}")
+    assert cli("compress", "photos", "-m", model_file, cwd=place).returncode == 0
+    assert len(list((place / "photos").glob("*.atc"))) == 5

@@ -12,7 +12,7 @@ from attncodec.configs import shipped_configs
 def test_info_tells_of_files_and_models(place: Path, cli: Cli, model_file: Path) -> None:
     cli("compress", "img.png", "-m", model_file, cwd=place)
     text = cli("info", "img.atc", cwd=place).stdout.decode()
-    assert re.search(r"^width +50$", text, re.MULTILINE) and re.search(r"^format +.atc version 0$", text, re.MULTILINE)
+    assert re.search(r"^width +50$", text, re.MULTILINE) and re.search(r"^format +.atc version 1$", text, re.MULTILINE)
     text = cli("info", model_file, cwd=place).stdout.decode()
     assert "parameters" in text and "config.latent_channels" in text
 

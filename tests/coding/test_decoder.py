@@ -1,14 +1,15 @@
-import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from conftest import make_codec, photo
 
-from attncodec.coding.decoder import decompress
-from attncodec.coding.encoder import PictureEncoder, compress
+from attncodec.coding import encoder as encoder_module
+from attncodec.coding.decoder import PictureDecoder, decompress
+from attncodec.coding.encoder import PictureEncoder, Target, compress
 from attncodec.coding.sealed import SealedCodec
 from attncodec.coding.sealing import seal
-from attncodec.container import HEADER_BYTES, unpack
+from attncodec.container import pack, unpack
 from attncodec.errors import ContainerError
 
 
@@ -32,10 +33,54 @@ def test_a_file_of_another_model_is_refused(sealed: SealedCodec) -> None:
 
 
 def test_latents_that_differ_from_the_encoder_s_are_noticed(sealed: SealedCodec) -> None:
-    import zlib
-
-    data = bytearray(compress(sealed, photo(64, 64)))
-    struct.pack_into("<I", data, 32, unpack(bytes(data)).latents_crc ^ 1)
-    struct.pack_into("<I", data, HEADER_BYTES - 4, zlib.crc32(data[: HEADER_BYTES - 4]))
+    container = unpack(compress(sealed, photo(64, 64)))
+    (stripe,) = container.stripes
+    other = replace(container, stripes=(replace(stripe, latents_crc=stripe.latents_crc ^ 1),))
     with pytest.raises(ContainerError, match="checksum of the decoded latents"):
-        decompress(sealed, bytes(data))
+        decompress(sealed, pack(other))
+
+
+def test_every_damaged_word_of_the_latents_is_noticed(sealed: SealedCodec) -> None:
+    container = unpack(compress(sealed, photo(64, 64)))
+    (stripe,) = container.stripes
+    for place in range(0, len(stripe.latents), 3):
+        latents = bytearray(stripe.latents)
+        latents[place] ^= 0x10
+        with pytest.raises(ContainerError):
+            decompress(sealed, pack(replace(container, stripes=(replace(stripe, latents=bytes(latents)),))))
+
+
+@pytest.fixture
+def low_stripes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make stripes of 64 rows."""
+    monkeypatch.setattr(encoder_module, "stripe_units", lambda width, height: 1)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (65, 40), (200, 130)])
+@pytest.mark.parametrize("effort", [0, 1, 2])
+def test_a_picture_in_stripes_decodes_to_what_was_reconstructed(
+    sealed: SealedCodec, low_stripes: None, size: tuple[int, int], effort: int
+) -> None:
+    encoder = PictureEncoder(sealed, photo(*size), effort)
+    container = encoder.encode(Target())
+    assert len(container.stripes) == -(-size[0] // 64)
+    decoder = PictureDecoder(sealed, unpack(pack(container)))
+    assert (decoder.decode() == encoder.reconstruct(container)[0]).all()
+    assert decoder.latents_sha256 == encoder.latents_sha256
+
+
+def test_a_stripe_depends_on_no_other(sealed: SealedCodec, low_stripes: None) -> None:
+    """Its bytes are those of the same rows in a picture that goes on in another way, as far as its latents are."""
+    encoder = PictureEncoder(sealed, photo(192, 64))
+    before = encoder.write(128).stripes
+    encoder.latents = replace(encoder.latents, y=encoder.latents.y.clone())
+    encoder.latents.y[..., 4:8, :] += 0.5
+    after = encoder.write(128).stripes
+    assert [a == b for a, b in zip(before, after, strict=True)] == [True, False, True]
+
+
+def test_stripes_swapped_are_noticed(sealed: SealedCodec, low_stripes: None) -> None:
+    container = unpack(compress(sealed, photo(140, 64)))
+    first, second, third = container.stripes
+    with pytest.raises(ContainerError):
+        decompress(sealed, pack(replace(container, stripes=(first, third, second))))

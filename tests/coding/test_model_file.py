@@ -25,9 +25,9 @@ from attncodec.coding.model_file import (
 )
 from attncodec.coding.sealed import SealedCodec, load_sealed
 from attncodec.coding.tensor_file import to_bytes
-from attncodec.container import unpack
+from attncodec.container import ALPHA, EXIF, ICC, RESOLUTION, XMP, unpack
 from attncodec.errors import CheckpointError
-from attncodec.pictures import read_rgb
+from attncodec.pictures import read_picture, read_rgb
 
 DATA = Path(__file__).parents[1] / "data"  # its model is from before z had gains; that in `levels` has all parts
 GOLDEN = json.loads((DATA / "golden.json").read_text())
@@ -57,11 +57,34 @@ def test_golden_files_decode(folder: Path, name: str) -> None:
     assert_decodes(load_sealed(folder / "tiny.safetensors"), name, folder)
 
 
+VERSION_1 = DATA / "version_1"
+NAMES_1 = sorted(json.loads((VERSION_1 / "golden.json").read_text())["latents_sha256"])
+
+
+@pytest.mark.parametrize("name", NAMES_1)
+def test_golden_files_of_version_1_decode(name: str) -> None:
+    codec = load_sealed(DATA / "levels" / "tiny.safetensors")
+    assert_decodes(codec, name, VERSION_1)
+    container = unpack((VERSION_1 / f"{name}.atc").read_bytes())
+    decoded, expected = PictureDecoder(codec, container).decode_picture(), read_picture(VERSION_1 / f"{name}.png")
+    assert decoded.grey == expected.grey and decoded.icc == expected.icc and decoded.xmp == expected.xmp
+    assert (decoded.exif is None) == (expected.exif is None) and (decoded.dpi is None) == (expected.dpi is None)
+    assert np.array_equal(decoded.alpha, expected.alpha) if expected.alpha is not None else decoded.alpha is None
+
+
+def test_golden_files_of_version_1_are_of_every_kind() -> None:
+    files = {name: (VERSION_1 / f"{name}.atc").read_bytes() for name in NAMES_1}
+    found = {name: unpack(data) for name, data in files.items()}
+    assert all(data[4] == 1 for data in files.values())
+    assert set(found["alpha"].extras) == {ALPHA} and set(found["metadata"].extras) == {ICC, EXIF, XMP, RESOLUTION}
+    assert found["grey"].grey and len(found["stripes"].stripes) == 3 and not found["plain"].extras
+
+
 @pytest.mark.parametrize("folder", [DATA, DATA / "levels"], ids=["before", "levels"])
 def test_golden_files_are_three_of_different_kinds(folder: Path) -> None:
     containers = [unpack((folder / f"{name}.atc").read_bytes()) for name in NAMES]
     assert len(containers) == 3 and len({c.quality_index for c in containers}) == 3
-    assert {c.skip for c in containers} == {True, False}
+    assert {stripe.skip for c in containers for stripe in c.stripes} == {True, False}
     tensors = load_sealed(folder / "tiny.safetensors").tensors
     assert {OFFSETS, CENTRES, ERROR_WEIGHT} <= set(tensors)
 

@@ -77,10 +77,10 @@ def test_the_gradient_of_the_context_is_that_of_the_bits_of_other_latents(sealed
 
 def test_what_is_skipped_is_decided_before_targets_move(sealed: SealedCodec) -> None:
     for quality_index in (64, 192):
-        before = PictureEncoder(sealed, RGB).write(quality_index).skip
+        before = PictureEncoder(sealed, RGB).write(quality_index).stripes[0].skip
         encoder = PictureEncoder(sealed, RGB, effort=2)
         encoder.refine(quality_index)
-        assert encoder.write(quality_index).skip == before
+        assert encoder.write(quality_index).stripes[0].skip == before
 
 
 @pytest.mark.parametrize("effort", [1, 2, 3])

@@ -1,0 +1,74 @@
+"""Alpha and metadata of a picture, as sections of a file."""
+
+import io
+import struct
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from attncodec.container import ALPHA, EXIF, ICC, RESOLUTION, XMP, Container
+from attncodec.errors import ContainerError
+from attncodec.pictures import RGB, Picture, Plane
+from attncodec.pictures.reading import DAMAGE
+
+DPI = struct.Struct("<ff")
+# The smaller file is taken. WebP has no planes of its own, and gets three equal ones.
+ALPHA_MODES = {"PNG": "L", "WEBP": "RGB"}
+ALPHA_OPTIONS: dict[str, dict[str, Any]] = {
+    "PNG": {"optimize": True},
+    "WEBP": {"lossless": True, "quality": 100, "method": 6},
+}
+
+
+def pack_extras(picture: Picture) -> dict[int, bytes]:
+    """Return the bodies of the sections of a picture that are not stripes."""
+    extras = {
+        ALPHA: None if picture.alpha is None else _pack_alpha(picture.alpha),
+        ICC: picture.icc,
+        EXIF: picture.exif,
+        XMP: picture.xmp,
+        RESOLUTION: None if picture.dpi is None else DPI.pack(*picture.dpi),
+    }
+    return {kind: body for kind, body in extras.items() if body is not None}
+
+
+def unpack_extras(container: Container, rgb: RGB) -> Picture:
+    """Return the picture of decoded colours (H, W, 3) with its alpha and metadata.
+
+    Raises ContainerError if the alpha is not a plane of the size of the picture, or if the resolution is not one.
+    """
+    extras = container.extras
+    if RESOLUTION in extras and len(extras[RESOLUTION]) != DPI.size:
+        raise ContainerError("the file is damaged: its resolution is not two numbers")
+    return Picture(
+        rgb,
+        _unpack_alpha(extras[ALPHA], (container.width, container.height)) if ALPHA in extras else None,
+        container.grey,
+        extras.get(ICC),
+        extras.get(EXIF),
+        extras.get(XMP),
+        DPI.unpack(extras[RESOLUTION]) if RESOLUTION in extras else None,
+    )
+
+
+def _pack_alpha(alpha: Plane) -> bytes:
+    found = list[bytes]()
+    for kind, mode in ALPHA_MODES.items():
+        file = io.BytesIO()
+        try:
+            Image.fromarray(alpha).convert(mode).save(file, kind, **ALPHA_OPTIONS[kind])
+        except (OSError, ValueError):  # WebP has a largest side, and need not be there
+            continue
+        found.append(file.getvalue())
+    return min(found, key=len)
+
+
+def _unpack_alpha(body: bytes, size: tuple[int, int]) -> Plane:
+    try:
+        with Image.open(io.BytesIO(body), formats=list(ALPHA_MODES)) as image:
+            if image.size != size or image.mode != ALPHA_MODES[image.format or ""]:
+                raise ContainerError(f"the file is damaged: its alpha is {image.mode} of {image.size}, not of {size}")
+            return np.array(image.getchannel(0), dtype=np.uint8)
+    except (*DAMAGE, Image.DecompressionBombError) as error:
+        raise ContainerError(f"the file is damaged: its alpha cannot be decoded: {error}") from None

@@ -1,0 +1,40 @@
+"""Pictures between files, 8 bits and floats."""
+
+from attncodec.pictures.folders import SUFFIXES, find_pictures
+from attncodec.pictures.metadata import GPS_NOTE
+from attncodec.pictures.picture import RGB, Picture, Plane
+from attncodec.pictures.reading import (
+    decode_picture,
+    decode_rgb,
+    from_image,
+    picture_size,
+    read_picture,
+    read_rgb,
+    stripped,
+)
+from attncodec.pictures.tensors import pad_edges, to_rgb, to_tensor, to_uint8
+from attncodec.pictures.writing import check_suffix, encode_picture, encode_rgb, to_image
+
+__all__ = [
+    "GPS_NOTE",
+    "RGB",
+    "SUFFIXES",
+    "Picture",
+    "Plane",
+    "check_suffix",
+    "decode_picture",
+    "decode_rgb",
+    "encode_picture",
+    "encode_rgb",
+    "find_pictures",
+    "from_image",
+    "pad_edges",
+    "picture_size",
+    "read_picture",
+    "read_rgb",
+    "stripped",
+    "to_image",
+    "to_rgb",
+    "to_tensor",
+    "to_uint8",
+]

@@ -1,0 +1,184 @@
+"""Colours: what a file says of them is honoured as a browser does, and 8 bits are kept.
+
+| what a file holds                          | what comes back                                               |
+| ------------------------------------------ | ------------------------------------------------------------- |
+| RGB, palette, YCbCr, HSV                   | RGB                                                           |
+| grey of any depth, one bit                 | grey                                                          |
+| CMYK, LAB                                  | RGB in sRGB, through LittleCMS and the profile, if it has one |
+| an ICC profile of RGB or grey              | the same profile, byte for byte                               |
+| a profile that is damaged or does not fit  | none, with a note                                             |
+| PNG's gamma and primaries                  | RGB in sRGB                                                   |
+| 16 bits in a channel                       | 8 bits, the nearest value, with a note                        |
+| integers of 32 bits                        | 0 to 255, 0 to 65535 or 0 to the largest, the first that fits |
+| floats                                     | 0 to 1, or the least to the largest if they lie beyond        |
+| alpha, transparent colours of a palette    | alpha, lossless; none if every pixel is opaque                |
+"""
+
+import io
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageCms
+
+from attncodec.errors import ImageError
+from attncodec.pictures.picture import RGB, Plane
+
+SRGB = ImageCms.createProfile("sRGB")
+DEEP = "it has more than 8 bits per channel, of which 8 are kept"
+SPACES = {"RGB": "RGB ", "L": "GRAY", "CMYK": "CMYK", "LAB": "Lab "}  # ICC's names
+SRGB_GAMMA, SRGB_PRIMARIES = 45455, (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
+Matrix = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Colours:
+    """The pixels of a picture, and the profile that they are in; sRGB without one."""
+
+    rgb: RGB
+    alpha: Plane | None
+    grey: bool
+    icc: bytes | None
+    notes: tuple[str, ...]
+
+
+def read_colours(image: Image.Image, chunks: dict[bytes, bytes], icc: bytes | None) -> Colours:
+    """Convert an upright image of any mode. `chunks` are those of a PNG's colours, `icc` its profile.
+
+    Raises ImageError if a sample is not a number.
+    """
+    notes = [DEEP] if _is_deep(image) else []
+    alpha, image = _split_alpha(image)
+    if image.mode.startswith(("I", "F")):
+        image = Image.fromarray(_to_8_bits(np.asarray(image)))
+    elif image.mode == "1":
+        image = image.convert("L")
+    elif image.mode not in SPACES:
+        image = image.convert("RGB")
+    if icc is not None and (problem := _problem_of(icc, image.mode)):
+        notes.append(f"its colour profile {problem} and was left out")
+        icc = None
+    if image.mode in ("CMYK", "LAB"):
+        image, icc = _to_srgb(image, icc), None
+    grey = image.mode == "L"
+    rgb = np.array(image.convert("RGB"), dtype=np.uint8)
+    if icc is None and (declared := _declared(chunks)):
+        rgb = _from_declared(rgb, *declared)
+        grey = grey and bool((rgb == rgb[..., :1]).all())
+    return Colours(rgb, None if alpha is None or (alpha == 255).all() else alpha, grey, icc, tuple(notes))
+
+
+def in_srgb(rgb: RGB, icc: bytes, grey: bool) -> RGB:
+    """Convert pixels from the space of a profile to sRGB, as a viewer does."""
+    image = Image.fromarray(rgb).convert("L") if grey else Image.fromarray(rgb)
+    return np.array(_to_srgb(image, icc), dtype=np.uint8)
+
+
+def smooth_transparent(rgb: RGB, alpha: Plane) -> RGB:
+    """Replace colours that nobody sees by smooth ones, which cost hardly a bit: means of the visible ones around them.
+
+    Means are taken over blocks of 2 x 2, 4 x 4 and so on until a block has a visible pixel.
+    """
+    seen = (alpha > 0).astype(np.float32)
+    if seen.all() or not seen.any():
+        return rgb if seen.any() else np.full_like(rgb, 128)
+    levels = [(rgb * seen[..., None], seen)]
+    while min(levels[-1][1].shape) > 1 or max(levels[-1][1].shape) > 1:
+        levels.append((_halved(levels[-1][0]), _halved(levels[-1][1][..., None])[..., 0]))
+    mean = levels[-1][0] / levels[-1][1][..., None]
+    for total, weight in reversed(levels[:-1]):
+        finer = np.repeat(np.repeat(mean, 2, axis=0), 2, axis=1)[: weight.shape[0], : weight.shape[1]]
+        mean = np.where(weight[..., None] > 0, total / np.maximum(weight[..., None], 1e-9), finer)
+    filled: RGB = np.where(alpha[..., None] > 0, rgb, mean.round().clip(0, 255)).astype(np.uint8)
+    return filled
+
+
+def _halved(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Sum blocks of 2 x 2 of (H, W, C)."""
+    x = np.pad(x, ((0, x.shape[0] % 2), (0, x.shape[1] % 2), (0, 0)))
+    summed: NDArray[np.float32] = x[0::2, 0::2] + x[1::2, 0::2] + x[0::2, 1::2] + x[1::2, 1::2]
+    return summed
+
+
+def _is_deep(image: Image.Image) -> bool:
+    return image.mode.startswith(("I", "F")) or any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+
+
+def _split_alpha(image: Image.Image) -> tuple[Plane | None, Image.Image]:
+    """Take the transparency of an image away, whatever form it has."""
+    transparency = image.info.get("transparency")
+    if image.mode in ("RGBa", "La"):
+        image = image.convert(image.mode[:-1] + "A")
+    elif image.mode == "PA" or (image.mode == "P" and transparency is not None):
+        image = image.convert("RGBA")
+    elif transparency is not None and image.mode in ("L", "RGB", "1"):
+        image = image.convert("L" if image.mode == "1" else image.mode).convert("RGBA" if image.mode == "RGB" else "LA")
+    if image.mode not in ("RGBA", "LA"):
+        return None, image
+    return np.array(image.getchannel("A"), dtype=np.uint8), image.convert(image.mode[:-1])
+
+
+def _to_8_bits(values: NDArray[np.generic]) -> Plane:
+    """Map deep grey values (H, W) to 0 to 255, by the rule that the module's table has."""
+    deep = values.astype(np.float64)
+    if not np.isfinite(deep).all():
+        raise ImageError("a sample is NaN or infinite")
+    low, high = float(deep.min()), float(deep.max())
+    if np.issubdtype(values.dtype, np.floating):
+        low, high = (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
+    else:
+        tops = [65535.0] if values.dtype.itemsize == 2 else [255.0, 65535.0, high]
+        low, high = min(low, 0.0), next((top for top in tops if high <= top), high)
+    scaled: Plane = ((deep - low) * (255 / max(high - low, 1e-300))).round().clip(0, 255).astype(np.uint8)
+    return scaled
+
+
+def _problem_of(icc: bytes, mode: str) -> str:
+    """Say what is wrong with a profile for pixels of a mode; nothing if it fits."""
+    try:
+        space = ImageCms.getOpenProfile(io.BytesIO(icc)).profile.xcolor_space
+    except (OSError, ValueError, ImageCms.PyCMSError):
+        return "is damaged"
+    return "" if space == SPACES[mode] else f"is for {space.strip()}"
+
+
+def _to_srgb(image: Image.Image, icc: bytes | None) -> Image.Image:
+    """Convert an image to sRGB by its profile; without one as Pillow does, or from D50 for LAB."""
+    if icc is None and image.mode != "LAB":
+        return image.convert("RGB")
+    profile = ImageCms.createProfile("LAB") if icc is None else ImageCms.getOpenProfile(io.BytesIO(icc))
+    converted = ImageCms.profileToProfile(image, profile, SRGB, outputMode="RGB")
+    assert converted is not None
+    return converted
+
+
+def _declared(chunks: dict[bytes, bytes]) -> tuple[int, tuple[int, ...]] | None:
+    """Return a PNG's gamma and primaries, in 100,000ths, unless it has none or they are those of sRGB."""
+    if b"sRGB" in chunks or len(chunks.get(b"gAMA", b"")) != 4:
+        return None
+    gamma = struct.unpack(">I", chunks[b"gAMA"])[0]
+    primaries = chunks.get(b"cHRM", b"")
+    found = struct.unpack(">8I", primaries) if len(primaries) == 32 else SRGB_PRIMARIES
+    near = max(abs(ours - theirs) for ours, theirs in zip(found, SRGB_PRIMARIES, strict=True)) <= 1000
+    plain = near and abs(gamma - SRGB_GAMMA) <= 500
+    return None if plain or not 1000 <= gamma <= 10_000_000 or min(found[1::2]) == 0 else (gamma, found)
+
+
+def _from_declared(rgb: RGB, gamma: int, primaries: tuple[int, ...]) -> RGB:
+    """Convert pixels from a PNG's gamma and primaries to sRGB."""
+    linear = (np.arange(256) / 255) ** (100_000 / gamma)
+    matrix = np.linalg.inv(_to_xyz(SRGB_PRIMARIES)) @ _to_xyz(primaries)
+    light = np.clip(linear[rgb] @ matrix.T, 0, 1)
+    encoded = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    return (encoded * 255).round().astype(np.uint8)
+
+
+def _to_xyz(primaries: tuple[int, ...]) -> Matrix:
+    """Return the matrix from linear RGB to XYZ whose white is that of D65, by scaling in XYZ."""
+    pairs = zip(primaries[::2], primaries[1::2], strict=True)
+    white, *corners = (np.array([x / y, 1, (100_000 - x - y) / y]) for x, y in pairs)
+    columns = np.stack(corners, axis=1)
+    x, y = SRGB_PRIMARIES[:2]
+    matrix: Matrix = columns * np.linalg.solve(columns, white)
+    return matrix * (np.array([x / y, 1, (100_000 - x - y) / y]) / white)[:, None]

@@ -1,0 +1,217 @@
+"""Compare what is read of odd picture files with what a browser shows: headless Chromium is the judge.
+
+    python scripts/check_browser.py [--out results/browser.json] [--browser chromium] [--keep FOLDER]
+
+The files are made here: every mode and depth, gamma and primaries, transparency, orientations, profiles, damaged and
+superfluous chunks, animations, truncation, wrong suffixes. The browser draws each on a canvas of an empty page, on
+white and on black, which gives its colours and its transparency; `decode_picture` reads the same file, and its
+colours are converted to sRGB. The two must not differ by more than 1 of 255. What the browser does not show may be
+refused.
+"""
+
+import argparse
+import base64
+import io
+import json
+import struct
+import subprocess
+import sys
+import tempfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageCms
+from PIL.PngImagePlugin import PngInfo
+
+from attncodec.errors import ImageError
+from attncodec.files import write_atomic
+from attncodec.pictures import decode_picture
+from attncodec.pictures.png import SIGNATURE
+from attncodec.pictures.reading import colours_in_srgb
+
+PAGE = """<!doctype html><meta charset=utf-8><pre id=out>waiting</pre><script>
+const files = FILES, found = [];
+async function show(name, url) {
+  const image = new Image();
+  image.src = url;
+  try { await image.decode(); } catch (error) { return {name, error: String(error)}; }
+  const planes = [];
+  for (const paper of ["white", "black"]) {
+    const canvas = document.createElement("canvas");
+    canvas.width = image.naturalWidth; canvas.height = image.naturalHeight;
+    const context = canvas.getContext("2d", {colorSpace: "srgb", willReadFrequently: true});
+    context.fillStyle = paper;
+    context.fillRect(0, 0, canvas.width, canvas.height);
+    context.drawImage(image, 0, 0);
+    planes.push(Array.from(context.getImageData(0, 0, canvas.width, canvas.height).data));
+  }
+  return {name, width: image.naturalWidth, height: image.naturalHeight, planes};
+}
+(async () => {
+  for (const [name, url] of files) found.push(await show(name, url));
+  document.getElementById("out").textContent = JSON.stringify(found);
+})();
+</script>"""
+TOLERANCE = 1
+KINDS = {".png": "image/png", ".jpg": "image/jpeg", ".webp": "image/webp", ".gif": "image/gif", ".bmp": "image/bmp"}
+KINDS[".avif"] = "image/avif"
+
+
+def saved(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def chunk(kind: bytes, body: bytes, wrong: bool = False) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body) ^ wrong)
+
+
+def behind_header(data: bytes, *chunks: bytes) -> bytes:
+    place = len(SIGNATURE) + 25
+    return data[:place] + b"".join(chunks) + data[place:]
+
+
+def odd_files() -> Iterator[tuple[str, bytes]]:
+    """Make the files, by names whose suffix is that of the format."""
+    y, x = np.mgrid[:24, :36]
+    rgb = np.stack([x * 7, y * 10, (x + y) * 4], axis=2).astype(np.uint8)
+    image, grey = Image.fromarray(rgb), Image.fromarray(rgb[..., 0])
+    alpha = Image.fromarray(((x * 7 + y * 3) % 256).astype(np.uint8))
+    with_alpha, grey_alpha = image.copy(), grey.copy()
+    with_alpha.putalpha(alpha)
+    grey_alpha.putalpha(alpha)
+    palette = image.quantize(16)
+    modes = {"rgb": image, "grey": grey, "bits": grey.convert("1"), "palette": palette, "rgba": with_alpha}
+    modes |= {"la": grey_alpha, "palette2": image.quantize(2), "palette4": image.quantize(4)}
+    for name, made in modes.items():
+        yield f"{name}.png", saved(made)
+        yield f"{name}-interlaced.png", saved(made, optimize=True)
+    for name in ("rgb", "rgba", "palette", "grey"):
+        yield f"{name}.webp", saved(modes[name].convert("RGBA" if name == "rgba" else "RGB"), "WEBP", lossless=True)
+        yield f"{name}.bmp", saved(modes[name].convert("RGB") if name == "rgba" else modes[name], "BMP")
+    yield "palette.gif", saved(palette, "GIF")
+    yield "transparent.gif", saved(palette, "GIF", transparency=3)
+    yield "animation.gif", saved(image, "GIF", save_all=True, append_images=[image.rotate(90)])
+    yield "animation.png", saved(image, save_all=True, append_images=[image.rotate(180)])
+    yield "animation.webp", saved(image, "WEBP", save_all=True, append_images=[image.rotate(180)], lossless=True)
+    yield "16-bit-grey.png", saved(Image.fromarray((rgb[..., 0].astype(np.uint16) * 257 + 40).clip(0, 65535)))
+    yield "transparent-palette.png", saved(palette, transparency=bytes([0, 128, 255] * 5 + [9]))
+    yield "transparent-grey.png", saved(grey, transparency=int(rgb[3, 3, 0]))
+    yield "transparent-rgb.png", saved(image, transparency=tuple(int(v) for v in rgb[3, 3]))
+    for gamma in (100_000, 45_455, 55_556, 33_333):
+        yield f"gamma-{gamma}.png", behind_header(saved(image), chunk(b"gAMA", struct.pack(">I", gamma)))
+    wide = struct.pack(">8I", 31270, 32900, 64000, 33000, 21000, 71000, 15000, 6000)
+    adobe = (chunk(b"gAMA", struct.pack(">I", 45_455)), chunk(b"cHRM", wide))
+    yield "primaries.png", behind_header(saved(image), *adobe)
+    yield (
+        "srgb-and-gamma.png",
+        behind_header(saved(image), chunk(b"sRGB", b"\0"), chunk(b"gAMA", struct.pack(">I", 100_000))),
+    )
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    yield "profile.png", saved(image, icc_profile=srgb)
+    yield "profile-damaged.png", saved(image, icc_profile=b"nonsense" * 40)
+    yield "profile-lab.png", saved(image, icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes())
+    for orientation in range(1, 9):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        yield f"orientation-{orientation}.jpg", saved(image, "JPEG", quality=100, subsampling=0, exif=exif)
+    yield "exif-broken.jpg", saved(image, "JPEG", quality=100, subsampling=0, exif=b"Exif\0\0" + b"nonsense" * 4)
+    yield "grey.jpg", saved(grey, "JPEG", quality=95)
+    yield "progressive.jpg", saved(image, "JPEG", quality=95, progressive=True)
+    yield "comment.jpg", saved(image, "JPEG", quality=95, comment=b"x" * 60_000)
+    big = Image.fromarray(np.tile(rgb, (12, 12, 1)))
+    data = saved(big, "JPEG", quality=90)
+    yield "cut-at-the-end.jpg", data[:-40]
+    yield "cut-in-half.jpg", data[: len(data) // 2]
+    info = PngInfo()
+    info.add_text("key", "x" * 3_000_000)
+    yield "long-text.png", saved(image, pnginfo=info)
+    bomb = chunk(b"zTXt", b"key\0\0" + zlib.compress(bytes(80_000_000), 9))
+    yield "text-bomb.png", behind_header(saved(image), bomb)
+    for kind in (b"tEXt", b"gAMA", b"pHYs", b"prVt"):
+        yield f"wrong-crc-{kind.decode()}.png", behind_header(saved(image), chunk(kind, b"abcd", wrong=True))
+    plain = saved(image)
+    at = plain.index(b"IDAT")
+    yield "wrong-crc-IDAT.png", plain[: at + 9] + bytes([plain[at + 9] ^ 1]) + plain[at + 10 :]
+    yield "no-end.png", plain[:-12]
+    yield "cut-in-half.png", plain[: len(plain) // 2]
+    yield "trailing-bytes.png", plain + b"nonsense" * 9
+    yield "is-a-jpeg.png", saved(image, "JPEG", quality=100, subsampling=0)
+    yield "is-a-png.jpg", plain
+    yield "not-a-picture.png", b"nonsense" * 30
+    yield "empty.png", b""
+
+
+def shown_by_browser(browser: str, files: dict[str, bytes]) -> dict[str, dict[str, Any]]:
+    """Draw the files in a headless browser, and return its pixels by name."""
+    urls = [
+        (name, f"data:{KINDS[Path(name).suffix]};base64,{base64.b64encode(data).decode()}")
+        for name, data in files.items()
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        page = Path(folder) / "page.html"
+        page.write_text(PAGE.replace("FILES", json.dumps(urls)))
+        command = [browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--force-color-profile=srgb"]
+        command += ["--virtual-time-budget=60000", "--timeout=60000", f"--user-data-dir={folder}/profile", "--dump-dom"]
+        done = subprocess.run([*command, page.as_uri()], capture_output=True, text=True, timeout=300, check=True)
+    text = done.stdout.split('<pre id="out">')[1].split("</pre>")[0]
+    return {found["name"]: found for found in json.loads(text)}
+
+
+def on_papers(data: bytes) -> list[NDArray[np.float64]]:
+    """Return the pixels of a file as it is read, on white and on black, (H, W, 3)."""
+    picture = decode_picture(data, "it")
+    rgb = colours_in_srgb(picture).astype(np.float64)
+    opacity = 1.0 if picture.alpha is None else picture.alpha[..., None] / 255
+    return [rgb * opacity + paper * (1 - opacity) for paper in (255, 0)]
+
+
+def judge(data: bytes, shown: dict[str, Any]) -> dict[str, Any]:
+    """Compare a file as it is read with what the browser shows."""
+    try:
+        ours = on_papers(data)
+    except ImageError as error:
+        return {"browser": "refuses" if "error" in shown else "shows", "ours": f"refused: {error}"}
+    if "error" in shown:
+        return {"browser": "refuses", "ours": "read"}
+    size = (shown["height"], shown["width"], 4)
+    theirs = [np.array(plane, np.float64).reshape(size)[..., :3] for plane in shown["planes"]]
+    if theirs[0].shape != ours[0].shape:
+        return {"browser": f"shows {size[:2]}", "ours": f"read {ours[0].shape[:2]}"}
+    worst = max(float(np.abs(a - b).max()) for a, b in zip(ours, theirs, strict=True))
+    return {"browser": "shows", "ours": "read", "largest_difference": round(worst, 2)}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--browser", default="chromium")
+    parser.add_argument("--keep", type=Path, help="folder for the files")
+    parser.add_argument("--out", type=Path, default=Path("results/browser.json"))
+    options = parser.parse_args()
+    files = dict(odd_files())
+    if options.keep:
+        options.keep.mkdir(parents=True, exist_ok=True)
+        for name, data in files.items():
+            (options.keep / name).write_bytes(data)
+    shown = shown_by_browser(options.browser, files)
+    found = {name: judge(data, shown[name]) for name, data in files.items()}
+    wrong = {
+        name: verdict
+        for name, verdict in found.items()
+        if verdict.get("largest_difference", TOLERANCE + 1) > TOLERANCE and verdict["browser"] != "refuses"
+    }
+    version = subprocess.run([options.browser, "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    write_atomic(options.out, (json.dumps({"browser": version, "files": found}, indent=2) + "\n").encode())
+    for name, verdict in wrong.items():
+        print(f"{name}: {verdict}")
+    print(f"{len(files)} files, {len(wrong)} not as the browser shows them")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
