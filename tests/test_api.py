@@ -146,7 +146,7 @@ def test_a_run_is_started_over_or_extended_and_not_both(quick_config: Config, tm
 def test_a_path_an_image_an_array_and_a_picture_give_the_same_file(model_file: Path, place: Path) -> None:
     codec = api.load(model_file)
     rgb = photo(70, 50)
-    sources = [place / "img.png", str(place / "img.png"), Image.fromarray(rgb), rgb, Picture(rgb)]
+    sources: list[api.Source] = [place / "img.png", str(place / "img.png"), Image.fromarray(rgb), rgb, Picture(rgb)]
     assert len({codec.compress(source, quality=2) for source in sources}) == 1
     grey = codec.decompress(codec.compress(rgb[..., 0]))
     assert grey.mode == "L" and grey.size == (50, 70)

@@ -1,6 +1,5 @@
 """README.md and docs/: their figures are those of the files, and what they show runs."""
 
-import importlib
 import os
 import re
 import shlex
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 from conftest import ROOT, Cli, photo
+from fill_pages import filled
 from PIL import Image
 
 from attncodec.coding.shipped import shipped
@@ -109,10 +109,8 @@ def test_every_configuration_on_a_page_is_valid(page: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_figures_are_those_of_the_files(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
-    fill_pages = importlib.import_module("fill_pages")
-    assert fill_pages.filled(page.read_text()) == page.read_text(), "run scripts/fill_pages.py"
+def test_figures_are_those_of_the_files(page: Path) -> None:
+    assert filled(page.read_text()) == page.read_text(), "run scripts/fill_pages.py"
 
 
 def test_every_result_is_on_a_page(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,8 @@ from PIL import Image, UnidentifiedImageError
 import attncodec
 from attncodec import pillow
 from attncodec.coding.find_model import ModelCache
+from attncodec.coding.sealed import SealedCodec
+from attncodec.container import Container
 
 
 @pytest.fixture(autouse=True)
@@ -35,14 +37,20 @@ def test_an_image_is_saved_and_opened_in_its_mode(model_file: Path, mode: str) -
 
 
 def test_pixels_are_decoded_when_they_are_asked_for_and_once(model_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data, asked = saved(Image.fromarray(photo(20, 20)), model_file), []
+    data = saved(Image.fromarray(photo(20, 20)), model_file)
+    asked: list[Container] = []
     original = ModelCache.model_for
-    monkeypatch.setattr(ModelCache, "model_for", lambda self, c: (asked.append(1), original(self, c))[1])
+
+    def counted(self: ModelCache, container: Container) -> SealedCodec:
+        asked.append(container)
+        return original(self, container)
+
+    monkeypatch.setattr(ModelCache, "model_for", counted)
     image = Image.open(io.BytesIO(data))
     assert image.size == (20, 20) and not asked
     image.load()
     image.load()
-    assert asked == [1]
+    assert len(asked) == 1
 
 
 def test_options_reach_the_codec(model_file: Path, tmp_path: Path) -> None:

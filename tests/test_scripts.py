@@ -106,7 +106,6 @@ def shipping(
     quick_config: Config, model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., int]:
     """Return a function that runs scripts/train_shipped on four pictures in a folder that ships a small model."""
-    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
     pytest.importorskip("skimage")
     train_shipped, model_card = (importlib.import_module(name) for name in ("train_shipped", "model_card"))
     place = tmp_path / "place"
@@ -175,7 +174,6 @@ def test_a_model_that_is_no_better_is_not_shipped(
 
 
 def test_the_recipe_has_the_networks_that_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
     pytest.importorskip("skimage")
     monkeypatch.chdir(ROOT)
     recipe = importlib.import_module("train_shipped").recipe
@@ -204,10 +202,7 @@ def test_the_recipe_has_the_networks_that_are_asked_for(monkeypatch: pytest.Monk
         ),
     ],
 )
-def test_the_licence_of_weights_follows_from_those_of_the_pictures(
-    licences: list[str], follows: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+def test_the_licence_of_weights_follows_from_those_of_the_pictures(licences: list[str], follows: str) -> None:
     assert importlib.import_module("model_card").licence_of_weights(Counter(licences)) == follows
 
 

@@ -5,6 +5,7 @@
 | RGB, palette, YCbCr, HSV                   | RGB                                                           |
 | grey of any depth, one bit                 | grey                                                          |
 | CMYK, LAB                                  | RGB in sRGB, through LittleCMS and the profile, if it has one |
+| grey with a profile of RGB                 | grey in sRGB, through LittleCMS                               |
 | an ICC profile of RGB or grey              | the same profile, byte for byte                               |
 | a profile that is damaged or does not fit  | none, with a note                                             |
 | PNG's gamma and primaries                  | RGB in sRGB                                                   |
@@ -56,13 +57,17 @@ def read_colours(image: Image.Image, chunks: dict[bytes, bytes], icc: bytes | No
         image = image.convert("L")
     elif image.mode not in SPACES:
         image = image.convert("RGB")
-    if icc is not None and (problem := _problem_of(icc, image.mode)):
-        notes.append(f"its colour profile {problem} and was left out")
+    grey, space = image.mode == "L", None if icc is None else _space_of(icc)
+    if grey and space == "RGB ":  # A browser shows such files, but those that we write may not hold grey and RGB.
+        image = image.convert("RGB")
+    if icc is not None and space != SPACES[image.mode]:
+        notes.append(f"its colour profile is {f'for {space.strip()}' if space else 'damaged'} and was left out")
         icc = None
-    if image.mode in ("CMYK", "LAB"):
+    if image.mode in ("CMYK", "LAB") or (grey and image.mode == "RGB"):
         image, icc = _to_srgb(image, icc), None
-    grey = image.mode == "L"
     rgb = np.array(image.convert("RGB"), dtype=np.uint8)
+    if grey:
+        rgb = np.repeat(rgb[..., 1:2], 3, axis=2)
     if icc is None and (declared := _declared(chunks)):
         rgb = _from_declared(rgb, *declared)
         grey = grey and bool((rgb == rgb[..., :1]).all())
@@ -134,13 +139,12 @@ def _to_8_bits(values: NDArray[np.generic]) -> Plane:
     return scaled
 
 
-def _problem_of(icc: bytes, mode: str) -> str:
-    """Say what is wrong with a profile for pixels of a mode; nothing if it fits."""
+def _space_of(icc: bytes) -> str | None:
+    """Return ICC's name of the colour space that a profile is for, None if it is damaged."""
     try:
-        space = ImageCms.getOpenProfile(io.BytesIO(icc)).profile.xcolor_space
+        return ImageCms.getOpenProfile(io.BytesIO(icc)).profile.xcolor_space
     except (OSError, ValueError, ImageCms.PyCMSError):
-        return "is damaged"
-    return "" if space == SPACES[mode] else f"is for {space.strip()}"
+        return None
 
 
 def _to_srgb(image: Image.Image, icc: bytes | None) -> Image.Image:

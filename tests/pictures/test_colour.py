@@ -3,18 +3,23 @@
 import io
 import struct
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from conftest import photo
+from numpy.typing import NDArray
 from PIL import Image, ImageCms
+from profiles import ADOBE_RGB, DISPLAY_P3, display_profile, ink_profile
 
+import attncodec
 from attncodec.errors import ImageError
 from attncodec.pictures import Picture, decode_picture, decode_rgb, from_image
 from attncodec.pictures.colour import DEEP, in_srgb, smooth_transparent
 from attncodec.pictures.png import SIGNATURE
 
+DATA = Path(__file__).parents[1] / "data"
 RGB = photo(24, 40)
 GREY = RGB[..., 1]
 ALPHA = photo(24, 40, 5)[..., 0]
@@ -172,6 +177,15 @@ def test_a_png_that_says_that_it_is_srgb_stays_as_it_is() -> None:
     assert (decode_rgb(with_chunks(saved(Image.fromarray(RGB)), *chunks), "x") == RGB).all()
 
 
+def test_grey_with_a_profile_of_rgb_is_shown_through_it_and_stays_grey() -> None:
+    profile = display_profile(DISPLAY_P3, 1.4)
+    picture = read(Image.fromarray(GREY), icc_profile=profile)
+    expected = in_srgb(np.repeat(GREY[..., None], 3, axis=2), profile, False)
+    assert picture.grey and picture.icc is None and not picture.notes
+    assert np.abs(picture.rgb.astype(int) - expected).max() <= 1
+    assert np.abs(picture.rgb.astype(int) - GREY[..., None]).max() > 20
+
+
 def test_colours_of_a_profile_are_converted_where_srgb_is_wanted() -> None:
     assert np.abs(in_srgb(RGB, srgb_profile(), False).astype(int) - RGB).max() <= 1
 
@@ -207,3 +221,37 @@ def test_an_image_of_every_mode_becomes_a_picture(mode: str) -> None:
     picture = from_image(image.convert(mode))
     assert picture.rgb.shape == RGB.shape and picture.rgb.dtype == np.uint8
     assert picture.grey == (mode in ("1", "L", "LA", "La", "I", "F"))
+
+
+def print_of(rgb: NDArray[np.uint8], ink: bytes) -> Image.Image:
+    """Separate a picture into the inks of a profile: cyan, magenta and yellow to whole amounts, black from the rest."""
+    cmy = 255 - rgb
+    black = cmy.min(axis=2, keepdims=True)
+    return Image.fromarray(np.dstack([cmy - black // 2, black // 2]), mode="CMYK")
+
+
+def through_littlecms(image: Image.Image, icc: bytes) -> NDArray[np.uint8]:
+    """Convert an image by LittleCMS to sRGB, as a viewer shows it."""
+    profile = ImageCms.getOpenProfile(io.BytesIO(icc))
+    shown = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    return np.asarray(shown)
+
+
+PROFILES = {"p3": display_profile(DISPLAY_P3, 2.2), "adobe": display_profile(ADOBE_RGB, 2.2), "inks": ink_profile()}
+PRESS = Path("/usr/share/color/icc/ghostscript/default_cmyk.icc")  # a profile of a press, where the system has one
+if PRESS.exists():
+    PROFILES["press"] = PRESS.read_bytes()
+
+
+@pytest.mark.parametrize("name", PROFILES)
+@pytest.mark.parametrize("kind", ["TIFF", "JPEG"])
+def test_a_picture_in_another_space_looks_the_same_after_it_was_compressed(name: str, kind: str) -> None:
+    icc = PROFILES[name]
+    rgb = np.asarray(Image.open(DATA / "coffee.png").convert("RGB"))
+    image = Image.fromarray(rgb) if name in ("p3", "adobe") else print_of(rgb, icc)
+    file = io.BytesIO(saved(image, kind, icc_profile=icc, **({"quality": 98} if kind == "JPEG" else {})))
+    before = through_littlecms(Image.open(file), icc)
+    decoded = attncodec.load().decompress(attncodec.load().compress(decode_picture(file.getvalue(), "x"), quality=8))
+    assert (decoded.info.get("icc_profile") == icc) == (image.mode == "RGB")
+    after = through_littlecms(decoded, icc) if image.mode == "RGB" else np.asarray(decoded)
+    assert np.abs(after.astype(int) - before).mean() < 1.5

@@ -38,8 +38,8 @@ def tags(picture: Picture) -> Image.Exif:
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF"])
 def test_an_orientation_is_applied_once(kind: str, orientation: int) -> None:
     rgb = photo(32, 48)
-    options = {"JPEG": {"quality": 100, "subsampling": 0}, "WEBP": {"lossless": True}}.get(kind, {})
-    picture = decode_picture(saved(rgb, kind, exif=exif(orientation), **options), "x")
+    lossless: dict[str, dict[str, Any]] = {"JPEG": {"quality": 100, "subsampling": 0}, "WEBP": {"lossless": True}}
+    picture = decode_picture(saved(rgb, kind, exif=exif(orientation), **lossless.get(kind, {})), "x")
     turned = {1: rgb, 2: rgb[:, ::-1], 3: rgb[::-1, ::-1], 4: rgb[::-1], 5: rgb.transpose(1, 0, 2)}
     turned |= {6: np.rot90(rgb, 3), 7: np.rot90(rgb, 2).transpose(1, 0, 2), 8: np.rot90(rgb)}
     assert picture.rgb.shape == turned[orientation].shape
@@ -83,7 +83,8 @@ def test_stripping_keeps_pixels_and_alpha_alone() -> None:
     rgb, alpha = photo(16, 16), photo(16, 16, 1)[..., 0]
     bare = stripped(Picture(rgb, alpha, exif=b"x", xmp=b"y", dpi=(1.0, 1.0), notes=("a note",)))
     assert (bare.rgb == rgb).all() and bare.alpha is alpha
-    assert bare.icc is bare.exif is bare.xmp is bare.dpi is None and bare.notes == ("a note",)
+    assert bare.icc is None and bare.exif is None and bare.xmp is None and bare.dpi is None
+    assert bare.notes == ("a note",)
 
 
 @pytest.mark.parametrize("dpi", [(0, 0), (float("nan"), 72), (-1, 72), (1e9, 1), None, "x", (72,)])
