@@ -5,6 +5,7 @@ import os
 import struct
 import warnings
 import zlib
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,8 @@ from attncodec.pictures.metadata import read_metadata, upright
 from attncodec.pictures.picture import RGB, Picture
 from attncodec.pictures.png import SIGNATURE, read_chunks
 
-# Pillow passes none of these to another program.
-FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "DIB", "PPM", "GIF", "AVIF", "MPO")
+# Pillow passes none of these to another program. Those of several pictures from a camera, MPO, are opened as JPEG.
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "DIB", "PPM", "GIF", "AVIF")
 # Pillow's decoders raise these on damaged data, and their texts say where.
 WRONG_VALUES = (SyntaxError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError)
 BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)  # warnings may be turned into errors
@@ -27,6 +28,13 @@ DAMAGE = (OSError, EOFError, struct.error, zlib.error, *WRONG_VALUES)
 END_OF_JPEG = b"\xff\xd9"
 JPEG_FILL = 128  # libjpeg fills what is missing with this grey
 JPEG_ROWS = 32  # at most this many missing rows are taken for a file that was cut at its very end
+
+
+@cache
+def formats() -> tuple[str, ...]:
+    """Return those of FORMATS that this build of Pillow reads. Pillow raises a bare KeyError for any other."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def read_picture(path: str | os.PathLike[str]) -> Picture:
@@ -88,7 +96,7 @@ def decode_picture(data: bytes, name: str) -> Picture:
 
 def _decode(data: bytes) -> Picture:
     chunks = read_chunks(data) if data.startswith(SIGNATURE) else None
-    with Image.open(io.BytesIO(chunks.data if chunks else data), formats=FORMATS) as image:
+    with Image.open(io.BytesIO(chunks.data if chunks else data), formats=formats()) as image:
         check_size(*image.size)
         frames = chunks.frames if chunks else getattr(image, "n_frames", 1)
         notes = [*(chunks.notes if chunks else ()), *(_frames_note(image.format, frames))]
@@ -126,12 +134,21 @@ def _pixels(
         if image.format not in ("JPEG", "MPO"):
             raise
         with Image.open(io.BytesIO(data + END_OF_JPEG), formats=("JPEG",)) as whole:
-            rows = np.asarray(whole.convert("RGB")).reshape(whole.height, -1)
-            missing = whole.height - int(np.flatnonzero((rows != JPEG_FILL).any(axis=1)).max(initial=-1)) - 1
-            if missing > min(JPEG_ROWS, whole.height // 10):
+            missing = _grey_rows(whole)
+            # A progressive file that is cut has all its rows, but none of them in full.
+            if "progressive" in whole.info or missing > min(JPEG_ROWS, whole.height // 10):
                 raise
-            notes.append(f"it is cut short, and its last {missing} rows are grey")
+            notes.append(f"it is cut short, and its last {missing} rows are grey in part or in whole")
             return read_colours(upright(whole), colour, icc)
+
+
+def _grey_rows(jpeg: Image.Image) -> int:
+    """Count the rows at the end of a JPEG, whole blocks of them, in which libjpeg has filled what is missing."""
+    samples = np.asarray(jpeg)
+    rows = samples.reshape(*samples.shape[:2], -1)
+    fill = 255 - JPEG_FILL if jpeg.mode == "CMYK" else JPEG_FILL  # Pillow inverts the inks of a JPEG.
+    filled = np.flatnonzero((rows[:, -1] != fill).any(axis=1))  # The end of a row is missing before its beginning is.
+    return len(rows) - 1 - int(filled.max(initial=-1))
 
 
 def _unreadable(name: str, error: Exception) -> ImageError:
@@ -147,7 +164,7 @@ def picture_size(data: bytes, name: str) -> tuple[int, int]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            with Image.open(io.BytesIO(data), formats=formats()) as image:
                 check_size(*image.size)
                 return image.size
     except ContainerError as error:

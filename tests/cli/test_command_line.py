@@ -16,7 +16,7 @@ from conftest import Cli, assert_refused, attncodec, photo
 from PIL import Image
 
 from attncodec.container import unpack
-from attncodec.pictures import read_rgb
+from attncodec.pictures import Picture, read_rgb
 from attncodec.version import __version__
 
 
@@ -68,7 +68,8 @@ def test_encoder_and_decoder_tell_the_same_latents(place: Path, cli: Cli, model_
 def test_a_check_that_does_not_hold_is_exit_code_1(
     place: Path, cli: Cli, model_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("attncodec.api.decompress", lambda sealed, data: np.zeros((70, 50, 3), np.uint8))
+    black = Picture(np.zeros((70, 50, 3), np.uint8))
+    monkeypatch.setattr("attncodec.api.PictureDecoder.decode_picture", lambda _: black)
     result = cli("compress", "img.png", "-m", model_file, "--verify", cwd=place)
     assert_refused(result, "decodes to a different picture", code=1)
 

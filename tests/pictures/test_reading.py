@@ -9,7 +9,18 @@ from conftest import photo
 from PIL import Image
 
 from attncodec.errors import ConfigError, ImageError
-from attncodec.pictures import decode_rgb, encode_rgb, find_pictures, pad_edges, read_rgb, to_rgb, to_tensor, to_uint8
+from attncodec.pictures import (
+    decode_picture,
+    decode_rgb,
+    encode_rgb,
+    find_pictures,
+    pad_edges,
+    read_rgb,
+    reading,
+    to_rgb,
+    to_tensor,
+    to_uint8,
+)
 
 
 def saved(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
@@ -76,6 +87,33 @@ def test_a_picture_cut_short_is_refused(kind: str) -> None:
     data = saved(Image.fromarray(photo(64, 64)), kind)
     with pytest.raises(ImageError, match=r"^x"):
         decode_rgb(data[: len(data) * 2 // 3], "x")
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_a_jpeg_cut_within_its_last_rows_is_read_with_a_note_and_one_cut_before_is_refused(mode: str) -> None:
+    data = saved(Image.fromarray(photo(400, 64)).convert(mode), "JPEG", quality=95)
+    whole, cut = decode_picture(data, "x"), decode_picture(data[:-200], "x")
+    assert any("cut short" in note for note in cut.notes) and not whole.notes
+    assert (cut.rgb[:350] == whole.rgb[:350]).all() and (cut.rgb[-1] != whole.rgb[-1]).any()
+    with pytest.raises(ImageError, match="damaged"):
+        decode_picture(data[: len(data) // 2], "x")
+
+
+def test_a_progressive_jpeg_that_is_cut_is_refused() -> None:
+    data = saved(Image.fromarray(photo(400, 64)), "JPEG", progressive=True)
+    with pytest.raises(ImageError, match="damaged"):
+        decode_picture(data[:-200], "x")
+
+
+def test_formats_that_this_build_of_pillow_lacks_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(Image.OPEN, "TIFF")
+    reading.formats.cache_clear()
+    try:
+        with pytest.raises(ImageError, match="not a picture in a supported format"):
+            decode_rgb(saved(Image.fromarray(photo(8, 8)), "TIFF"), "x")
+        assert decode_rgb(saved(Image.fromarray(photo(8, 8)), "PNG"), "x").shape == (8, 8, 3)
+    finally:
+        reading.formats.cache_clear()
 
 
 def test_a_bomb_is_refused_by_its_header() -> None:
