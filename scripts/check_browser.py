@@ -31,6 +31,7 @@ from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 from profiles import ADOBE_RGB, DISPLAY_P3, display_profile, grey_profile, ink_profile
 
+from attncodec.environment import versions
 from attncodec.errors import ImageError
 from attncodec.files import write_atomic
 from attncodec.pictures import decode_picture
@@ -253,7 +254,10 @@ def main() -> int:
     found = {name: judge(data, shown[name]) for name, data in files.items()}
     wrong = {name: verdict for name, verdict in found.items() if not verdict["agree"] and name not in QUIRKS}
     version = subprocess.run([options.browser, "--version"], capture_output=True, text=True, check=True).stdout.strip()
-    write_atomic(options.out, (json.dumps({"browser": version, "files": found}, indent=2) + "\n").encode())
+    write_atomic(
+        options.out,
+        (json.dumps({"browser": version, "files": found, "versions": versions("cpu")}, indent=2) + "\n").encode(),
+    )
     for name, verdict in wrong.items():
         print(f"{name}: {verdict}")
     print(f"{len(files)} files, {len(wrong)} not as the browser shows them")

@@ -1,77 +1,17 @@
-"""The figures of README.md and docs/, made from files under results/ or from the code, by name."""
+"""The figures of README.md and docs/, made from files under results/, by name; reference.py has those of the code."""
 
-import json
-import textwrap
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import attncodec.container
-import attncodec.pictures.colour
+from reference import REFERENCE
+from sources import RESULTS, load, markdown, source
+
 from attncodec.coding.model_file import read_header
 from attncodec.coding.shipped import shipped
-from attncodec.config import Config, Phase, Section
-from attncodec.configs import shipped_configs
 from attncodec.networks.complexity import complexity, each_way
 
-RESULTS = Path(__file__).absolute().parent.parent / "results"
 PUBLISHED = ("jpeg", "jpeg2000", "webp", "bmshj2018-hyperprior", "hm", "mbt2018-mean", "av1", "cheng2020-attn", "vtm")
-# What wrote the files of a folder or of a file; where it is gone by now, the commit says where it was.
-COMMANDS = {
-    "ablation": "scripts/studies/ablate.py",
-    "attention": "scripts/studies/attention.py",
-    "attention_inside": "scripts/study_attention_inside.py",
-    "bench_codec.json": "scripts/benchmarks/codec.py",
-    "bench_training_cpu.json": "scripts/benchmarks/training.py",
-    "capacity": "scripts/study_capacity.py",
-    "context": "scripts/study_context.py",
-    "coding.json": "scripts/check_coding.py",
-    "dry_run.json": "scripts/benchmarks/dry_run.py",
-    "effort": "scripts/benchmarks/effort.py",
-    "equal_time": "scripts/benchmarks/equal_time.py",
-    "exact.json": "scripts/check_exact.py",
-    "exact_gpu.json": "scripts/check_exact.py",
-    "format_4": "scripts/study_format.py",
-    "growth.json": "scripts/studies/growth.py",
-    "optimisers": "scripts/studies/optimisers.py",
-    "optimisers_20_minutes": "scripts/studies/optimisers.py",
-    "own_parts.json": "scripts/benchmarks/own_parts.py",
-    "quickstart": "scripts/quickstart",
-    "shipped": "scripts/train_shipped",
-}
-
-
-def load(name: str) -> Any:
-    """Read a JSON file under results/."""
-    return json.loads((RESULTS / name).read_text())
-
-
-def commits_in(tree: Any) -> Iterator[str]:
-    """Find every commit that a JSON file names."""
-    if isinstance(tree, dict):
-        if isinstance(tree.get("git_commit"), str):
-            yield tree["git_commit"][:7]
-        for value in tree.values():
-            yield from commits_in(value)
-    elif isinstance(tree, list):
-        for value in tree:
-            yield from commits_in(value)
-
-
-def source(*names: str) -> str:
-    """Say which command, at which commits, wrote these files or folders under results/."""
-    paths = [path for name in names for path in ([RESULTS / name] if "." in name else (RESULTS / name).rglob("*.json"))]
-    commits = list(
-        dict.fromkeys(commit for path in sorted(paths) for commit in commits_in(json.loads(path.read_text())))
-    )
-    command, places = COMMANDS[names[0].split("/")[0]], ", ".join(f"`results/{name}`" for name in names)
-    return f"*{places}, by `{command}` at {', '.join(f'`{commit}`' for commit in commits)}*\n"
-
-
-def markdown(header: list[str], rows: list[list[str]]) -> str:
-    """Lay out a table: the first column to the left, all others to the right."""
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
 def table(place: str) -> str:
@@ -255,42 +195,43 @@ def own_parts() -> str:
     return f"\n{markdown(header, rows)}\n{source('own_parts.json')}\n"
 
 
-def fields() -> str:
-    """Every field of the configuration with its default and description."""
-
-    def walk(section: type[Section], prefix: str) -> Iterator[list[str]]:
-        for name, field in section.model_fields.items():
-            if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-                yield from walk(field.annotation, f"{prefix}{name}.")
-            else:
-                value = None if field.is_required() else field.get_default(call_default_factory=True)
-                shown = json.dumps(value, default=lambda part: part.model_dump())
-                default = "required" if field.is_required() else shown
-                yield [f"`{prefix}{name}`", f"`{default}`", (field.description or "").replace("|", "\\|")]
-                if name == "phases":
-                    yield from walk(Phase, f"{prefix}phases[].")
-
-    lines = ["| field | default | |", "| --- | --- | --- |", *(f"| {' | '.join(row)} |" for row in walk(Config, ""))]
-    return "\n" + "\n".join(lines) + "\n\n"
+def mutation() -> str:
+    """Return how many changes of the code the tests notice."""
+    found = load("mutation.json")
+    rows = [[f"{found[key]:,}" for key in ("mutants", "tried", "killed")] + [f"{found['killed_percent']} %"]]
+    return f"\n{markdown(['changes', 'tried', 'noticed', 'share'], rows)}\n{source('mutation.json')}\n"
 
 
-def configs() -> str:
-    """The shipped configurations and what each is for."""
-    rows = [f"| `{name}` | {purpose} |" for name, purpose in shipped_configs().items()]
-    return "\n" + "\n".join(["| name | |", "| --- | --- |", *rows]) + "\n\n"
+def stripes() -> str:
+    """Return what coding large pictures in stripes costs."""
+    rows = []
+    for picture in load("stripes.json")["pictures"].values():
+        size = f"{picture['width']} x {picture['height']}"
+        rows += [
+            [
+                size,
+                f"{file['quality']:g}",
+                *(f"{file[key]:,}" for key in ("one", "stripes")),
+                f"{100 * file['cost']:+.2f} %",
+            ]
+            for file in picture["files"]
+        ]
+    header = ["pixels", "quality", "bytes as one", "bytes in stripes", "cost"]
+    return f"\n{markdown(header, rows)}\n{source('stripes.json')}\n"
 
 
-def container() -> str:
-    """Return the bytes of an .atc file, as the module that reads them describes them."""
-    parts = (attncodec.container.__doc__ or "").strip().split("\n\n")
-    shown = [f"```text\n{textwrap.dedent(part)}\n```" if part.startswith("    ") else part for part in parts]
-    return "\n" + "\n\n".join(shown) + "\n\n"
-
-
-def colours() -> str:
-    """Return what becomes of every kind of colours, as the module that reads them has it."""
-    table = (attncodec.pictures.colour.__doc__ or "").split("\n\n", 1)[1]
-    return f"\n{textwrap.dedent(table).strip()}\n\n"
+def browser() -> str:
+    """Return how many odd files are read as a browser shows them."""
+    found = load("browser.json")
+    kinds = Counter(
+        f"the browser {file['browser']} it; here it is {file['ours'].split(':')[0].split(' (')[0]}"
+        for file in found["files"].values()
+    )
+    rows = [[kind, str(count)] for kind, count in kinds.most_common()]
+    return (
+        f"\n{len(found['files'])} files, drawn by {found['browser']}:\n\n"
+        f"{markdown(['what becomes of a file', 'files'], rows)}\n{source('browser.json')}\n"
+    )
 
 
 FIGURES: dict[str, Callable[[], str]] = {
@@ -306,8 +247,8 @@ FIGURES: dict[str, Callable[[], str]] = {
     "codec_seconds": codec_seconds,
     "limits": limits,
     "own_parts": own_parts,
-    "fields": fields,
-    "configs": configs,
-    "container": container,
-    "colours": colours,
+    "mutation": mutation,
+    "stripes": stripes,
+    "browser": browser,
+    **REFERENCE,
 }
