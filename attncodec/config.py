@@ -29,15 +29,15 @@ OptionValue = bool | int | float | str | tuple[float, ...]  # The part that an o
 class AttentionConfig(Section):
     """Settings of the attention in the transforms."""
 
-    kind: str = Field(default="gated", description="Attention in the transforms: a name of networks/attention.")
+    kind: str = Field(default="gated", description="Attention at all of `strides`: a name of networks/attention.")
     strides: tuple[Literal[8, 16], ...] = Field(
         default=(16,), description="Strides that have attention; at stride 8 it costs twice as much as at 16."
     )
     analysis: tuple[str, str] | None = Field(
-        default=None, description="Kinds at strides 8 and 16 of the analysis, instead of `kind`."
+        default=None, description="Kinds at strides 8 and 16 of the analysis, instead of `kind` and `strides`."
     )
     synthesis: tuple[str, str] | None = Field(
-        default=None, description="Kinds at strides 8 and 16 of the synthesis, instead of `kind`."
+        default=None, description="Kinds at strides 8 and 16 of the synthesis, instead of `kind` and `strides`."
     )
     heads: int = Field(default=4, ge=1, le=64, description="Number of heads of dot, additive and kernel attention.")
     window: int = Field(
@@ -61,14 +61,12 @@ class ModelConfig(Section):
     """All settings that determine the shape of the networks."""
 
     latent_channels: int = Field(default=256, ge=1, le=768, description="Channels of the latent y, at stride 16.")
-    hyper_channels: int = Field(
-        default=128, ge=1, le=1024, description="Channels of the side information, at stride 64."
-    )
+    hyper_channels: int = Field(default=128, ge=1, le=1024, description="Channels of the latent z, at stride 64.")
     widths: tuple[Annotated[int, Field(ge=0, le=4096)], ...] = Field(
         default=(64, 128, 192),
         min_length=3,
         max_length=3,
-        description="Width at strides 4, 8 and 16; with 0 at stride 4, the networks start at stride 8.",
+        description="Channels of the transforms at strides 4, 8 and 16; with 0 at stride 4, they start at stride 8.",
     )
     analysis_blocks: Blocks = Field(
         default=(1, 2, 3), min_length=3, max_length=3, description="Residual blocks of the analysis, at each stride."
@@ -78,20 +76,12 @@ class ModelConfig(Section):
     )
     attention: AttentionConfig = AttentionConfig()
 
-    @model_validator(mode="after")
-    def _widths_fit(self) -> "ModelConfig":
-        if min(self.widths[1:]) < 2 or (self.widths[0] == 0 and self.analysis_blocks[0] + self.synthesis_blocks[0]):
-            raise ValueError(
-                "widths at strides 8 and 16 must be at least 2, and a width of 0 at stride 4 allows no blocks there"
-            )
-        return self
-
     context: str = Field(
         default="quadtree",
         description="Order in which latents are coded, each step with the ones before as context: a name of "
         "networks/coding_order.py.",
     )
-    context_width: int = Field(default=256, ge=1, le=4096, description="Width of the hyper and context networks.")
+    context_width: int = Field(default=256, ge=1, le=4096, description="Channels of the context networks.")
     rd_lambdas: tuple[Annotated[float, Field(gt=0)], ...] = Field(
         default=(0.0018, 0.0035, 0.0067, 0.0130, 0.0250, 0.0483, 0.0932, 0.1800),
         min_length=1,
@@ -109,7 +99,7 @@ class DataConfig(Section):
     """Settings of the pictures, and of how crops are cut from them."""
 
     train: str = Field(default="", description="Folder of pictures to train on, searched recursively.")
-    crop: Crop = Field(default=256, description="Side of the training crops, in pixels, unless train.phases sets one.")
+    crop: Crop = Field(default=256, description="Side of the training crops in pixels, a multiple of 64.")
     held_out: float = Field(
         default=0.05, gt=0, lt=1, description="Share of the pictures that are kept for validation and never trained on."
     )
@@ -138,14 +128,14 @@ class Phase(Section):
 
     share: float = Field(gt=0, le=1, description="Share of the budget; the shares of all phases add up to 1.")
     crop: Crop | None = Field(
-        default=None, description="Side of the crops, by default data.crop; a batch has fewer crops if they are larger."
+        default=None, description="Side of the crops, data.crop if left out; larger crops make a smaller batch."
     )
     lr: tuple[Factor, Factor] = Field(
         default=(1.0, 0.0),
         description="Learning rate at its start and end, as multiples of train.lr, with a cosine between them.",
     )
     frozen: tuple[Part, ...] = Field(
-        default=(), description="Parts that do not learn; they keep their averaged weights."
+        default=(), description="Parts of the codec that do not learn; all weights become their averages first."
     )
     rounding: LatentRounding = Field(
         default="nearest",
@@ -174,7 +164,7 @@ class TrainConfig(Section):
     )
     init: str = Field(
         default="",
-        description="Model file or checkpoint whose weights training starts from; `shipped` is the shipped model.",
+        description="Model file, checkpoint or run folder to start from; `shipped` is the shipped model.",
     )
     batch: int = Field(default=8, ge=1, description="Number of crops in a step.")
     initialisation: str = Field(
@@ -183,12 +173,12 @@ class TrainConfig(Section):
     optimiser: str = Field(default="muon", description="What moves the weights: a name of training/optimisers.")
     optimiser_options: dict[str, OptionValue] = Field(default={}, description="Options of the optimiser.")
     lr: float = Field(default=1e-3, gt=0, description="Highest learning rate, after the warm-up.")
-    warmup: int = Field(default=50, ge=0, description="Number of steps in which the learning rate rises from zero.")
+    warmup: int = Field(default=50, ge=0, description="Steps at the start of a run in which the learning rate rises.")
     phases: tuple[Phase, ...] = Field(
         default=(Phase(share=1.0),), min_length=1, description="Parts of the budget, one after another."
     )
     clip: float = Field(default=1.0, gt=0, description="Largest norm of the gradient.")
-    ema: float = Field(default=0.999, ge=0, lt=1, description="Decay of the averaged weights, which are sealed.")
+    ema: float = Field(default=0.999, ge=0, lt=1, description="Decay of the averaged weights (EMA), which are sealed.")
     ms_ssim_share: float = Field(
         default=0.0,
         ge=0,
@@ -223,6 +213,17 @@ class Config(Section):
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     train: TrainConfig = TrainConfig()
+
+    @model_validator(mode="after")
+    def _widths_fit(self) -> "Config":
+        model = self.model
+        blocks = model.analysis_blocks[0] + model.synthesis_blocks[0]
+        # With train.init, fields that are not given are those of its file, and are checked when they are known.
+        if not self.train.init and (min(model.widths[1:]) < 2 or (model.widths[0] == 0 and blocks)):
+            raise ValueError(
+                "model.widths: at strides 8 and 16 they must be at least 2, and 0 at stride 4 allows no blocks there"
+            )
+        return self
 
     @model_validator(mode="after")
     def _crops_fit_ms_ssim(self) -> "Config":

@@ -55,10 +55,10 @@ def train(
         outcome = train_run(resolved, folder, chosen, restart, extension, distributed)
         progress, model = outcome.progress, outcome.folder.model
         if not outcome.trained:
-            logger.info("%s is finished: %d steps; model in %s", folder, progress.step, model)
+            logger.info("%s is finished, at step %d; its model is %s", folder, progress.step, model)
             logger.info("hint: --extend 2h trains longer, --restart starts over")
         elif progress.finished:
-            logger.info("finished after %d steps; model sealed into %s", progress.step, model)
+            logger.info("finished at step %d; model sealed into %s", progress.step, model)
             logger.info("next: attncodec eval FOLDER --model %s", model)
         else:
             logger.info("stopped at step %d; saved, and sealed into %s with analytic tables", progress.step, model)

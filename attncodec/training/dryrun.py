@@ -11,7 +11,7 @@ from attncodec.config import Config
 from attncodec.networks.complexity import complexity, each_way
 from attncodec.training.data import Crops
 from attncodec.training.init_from import with_networks
-from attncodec.training.phases import learning_rate, place_at
+from attncodec.training.phases import description, learning_rate, place_at
 from attncodec.training.setup import check_parts, load_held_out, load_pictures, set_up
 from attncodec.training.train_state import TrainState
 
@@ -44,6 +44,9 @@ def dry_run(config: Config, device: torch.device) -> dict[str, str]:
         "step": f"{step_s:.2f} s, {count / step_s:.1f} crops/s",
         "budget": _budget(Budget.parse(config.train.budget), step_s),
     }
+    for number, phase in enumerate(config.train.phases):
+        name, _, text = description(config, number, crops.count(config.crop_in(phase))).partition(": ")
+        facts[name] = text
     if device.type == "cuda":
         facts["GPU memory"] = f"{torch.cuda.max_memory_allocated(device) / 2**30:.2f} GiB peak so far"
     return facts
@@ -71,8 +74,8 @@ def _wait(device: torch.device) -> None:
 
 def _budget(budget: Budget, step_s: float) -> str:
     if budget.unit == "steps":
-        return f"{budget.amount:.0f} steps: about {budget.amount * step_s / 60:.0f} minutes, plus validation"
-    return f"{budget.amount / 60:.3g} minutes: about {budget.amount / step_s:.0f} steps, fewer with validation"
+        return f"{budget.amount:.0f} steps: about {budget.amount * step_s / 60:.1f} min, plus validation"
+    return f"{budget.amount / 60:.3g} min: about {budget.amount / step_s:.0f} steps, fewer with validation"
 
 
 def _peak_bytes() -> int:

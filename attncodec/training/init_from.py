@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from attncodec.coding.find_model import choose_model
 from attncodec.coding.fixed_point import FIXED_POINT_ONE
 from attncodec.coding.integer_context import dequantised
 from attncodec.coding.model_file import FORMAT as MODEL_FORMAT
@@ -16,7 +17,7 @@ from attncodec.coding.tables import Tables
 from attncodec.coding.tensor_file import read_format
 from attncodec.config import Config, ModelConfig
 from attncodec.config_file import build_config, flatten, nest
-from attncodec.errors import ConfigError
+from attncodec.errors import CheckpointError, ConfigError
 from attncodec.networks.context import ContextModel
 from attncodec.networks.hyperprior import HyperpriorCodec, build_codec
 from attncodec.networks.priors import LearnedPrior, SideInfo
@@ -39,11 +40,17 @@ class Initial:
 
 
 def path_of(config: Config) -> Path:
-    """Return the file that `train.init` names: a shipped model, a file, or the model in a run folder."""
-    path = Path(config.train.init)
+    """Return the file that `train.init` names: a shipped model, a file, or the model in a run folder.
+
+    Raises CheckpointError if a run folder has no model but a checkpoint.
+    """
     if config.train.init == SHIPPED_NAME:
         return shipped()
-    return path / "model.safetensors" if path.is_dir() else path
+    path = Path(config.train.init)
+    found, best = choose_model(path), path / "checkpoints" / "best.safetensors"
+    if not found.exists() and best.exists():
+        raise CheckpointError(f"{path} has no sealed model yet", f"train.init={best} begins with its best checkpoint")
+    return found
 
 
 def with_networks(config: Config, begun: Config | None = None) -> Config:

@@ -29,6 +29,17 @@ def place_at(config: Config, fraction: float) -> Place:
     raise AssertionError("a configuration has a phase")
 
 
+def description(config: Config, number: int, crops: int) -> str:
+    """Describe the phase of this number, whose steps have so many crops."""
+    phase, options = config.train.phases[number], config.train
+    begin, end = (options.lr * factor for factor in phase.lr)
+    rate = f"{begin:g}" if begin == end else f"{begin:g} to {end:g}"
+    parts = [f"{100 * phase.share:.3g} % of the budget", f"batch {crops}, crop {config.crop_in(phase)}"]
+    parts += [f"learning rate {rate}", *([f"frozen: {', '.join(phase.frozen)}"] if phase.frozen else [])]
+    parts += ["latents rounded as the encoder does"] if phase.rounding == "encoder" else []
+    return f"phase {number + 1} of {len(options.phases)}: {'; '.join(parts)}"
+
+
 def learning_rate(config: Config, step: int, place: Place) -> float:
     """Return the learning rate: a cosine over the phase, times a linear warm-up over the first steps of the run."""
     begin, end = place.phase.lr

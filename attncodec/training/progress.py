@@ -108,8 +108,8 @@ class Display:
         if self.bar.disable and not self.quiet and now - self.last_line >= LINE_EVERY_S:
             self.last_line = now
             left_s = (self.budget.amount - done) * (now - self.start) / max(done - self.first, 1e-9)
-            shown = "  ".join(f"{name} {value}" for name, value in self.figures.items())
-            logger.info("step %d  %s  %.1f min left", step, shown, max(left_s, 0) / 60)
+            figures = [f"step {step}", *(f"{name} {value}" for name, value in self.figures.items())]
+            logger.info("%s", "  ".join([*figures, f"{max(left_s, 0) / 60:.1f} min left"]))
 
     def close(self) -> None:
         """End the bar."""

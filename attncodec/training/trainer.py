@@ -17,7 +17,7 @@ from attncodec.training.data import Crops
 from attncodec.training.divergence import RollbackCheckpoints
 from attncodec.training.export import crops_to_measure, seal_checkpoint
 from attncodec.training.means import Means
-from attncodec.training.phases import learning_rate, place_at
+from attncodec.training.phases import description, learning_rate, place_at
 from attncodec.training.progress import Clock, Display, Progress, Report, StopRequest
 from attncodec.training.run_folder import MetricsRow, Recorder, RunFolder
 from attncodec.training.step_result import StepResult, fetch
@@ -71,9 +71,12 @@ class Trainer:
         self.unread_since = self.saved_at = time.monotonic()
         self.lr = self.crops_per_s = self.gradient_norm = 0.0
         self.problems_told = 0  # This counts the damaged pictures that were reported.
+        self.phase_told: int | None = None
 
     def fit(self) -> None:
         """Train until the budget is spent (`progress.finished`) or a stop is asked for, then save a checkpoint."""
+        if self.config.train.init and not self.progress.step:
+            self._measure()  # This is what was inherited. It is no part of the budget.
         self.clock = Clock(self.budget, self.progress)
         self.schedule = Schedule(self.clock, self.config, self.held_out)
         self.display = Display(self.budget, self.clock.spent(), quiet=not self.distributed.is_rank0)
@@ -91,7 +94,7 @@ class Trainer:
                 if move is NextMove.FINISH:
                     if self.means.steps:
                         self._report()
-                    self.progress.finished = self._validate()
+                    self.progress.finished = self.schedule.is_done() or self._validate()
                 break
             self.clock.spent()
             if self.progress.finished and self.distributed.is_rank0:
@@ -105,7 +108,9 @@ class Trainer:
     def _next_move(self) -> tuple[NextMove, float]:
         """Return the next move, and the share of the budget that is spent after a step; rank 0 decides both."""
         fraction = self.clock.fraction_after_step()
-        move = NextMove.FINISH if fraction > 1 else NextMove.VALIDATE if self.schedule.due() else NextMove.STEP
+        phase_ends = place_at(self.config, fraction).number > self.progress.phase
+        due = self.schedule.due(phase_ends)
+        move = NextMove.FINISH if fraction > 1 else NextMove.VALIDATE if due else NextMove.STEP
         if self.distributed.any(self.stop.asked):
             move = NextMove.STOP
         number, fraction = self.distributed.broadcast_floats(move, fraction)
@@ -117,11 +122,14 @@ class Trainer:
         if not self.unread:
             self.unread_since = time.monotonic()
         place = place_at(self.config, fraction)
+        side = self.config.crop_in(place.phase)
+        count = self.crops.count(side)
+        if self.phase_told != place.number and len(self.config.train.phases) > 1:
+            self.phase_told = place.number
+            logger.info("%s", description(self.config, place.number, count))
         progress.phase = state.enter(place.number, progress.phase)
         self.lr = divergence.lr_factor(progress) * learning_rate(self.config, progress.step, place)
-        side = self.config.crop_in(place.phase)
         batch = self.crops.batch_at(progress.step, progress.rollback_count, side)
-        count = self.crops.count(side)
         self.unread.append(state.step(progress.step, self.lr, batch, progress.rollback_count, count))
         # On a GPU this would time a launch or the compiler, so `_read_results` measures the steps themselves.
         self.clock.tick(timed=self.read_every == 1)
@@ -161,14 +169,20 @@ class Trainer:
         if self.recorder:
             measure_classic_curves(self.folder, self.recorder, self.held_out, lambda: self.stop.asked)
         start = self.clock.spent()
+        if not self._measure():
+            return False
+        self.schedule.done(start)
+        self._save()
+        return True
+
+    def _measure(self) -> bool:
+        """Measure the averaged weights on the held-out pictures, and return whether that was completed."""
         row = self._record_validation(self.state.reconstruct, "validation", self.distributed)
         if row is None:
             return False
         figures = (row.step, row.bpp, row.psnr_db, row.loss)
         logger.info("step %d: validation %.4f bpp, %.2f dB, loss %.4f", *figures)
         self._keep_best(row)
-        self.schedule.done(start)
-        self._save()
         return True
 
     def _record_validation(self, reconstruct: Reconstruct, kind: str, distributed: Distributed) -> MetricsRow | None:
@@ -269,6 +283,6 @@ class Trainer:
         row = self._record_validation(partial(reconstruct, sealed), "sealed", SINGLE_PROCESS)
         if row:
             logger.info(
-                "the sealed model of step %d, with measured tables, on held-out pictures: %.4f bpp, %.2f dB",
-                *(best.progress.step, row.bpp, row.psnr_db),
+                "the sealed model of step %d, with measured tables, on held-out pictures: %.4f bpp, %.2f dB, loss %.4f",
+                *(best.progress.step, row.bpp, row.psnr_db, row.loss),
             )

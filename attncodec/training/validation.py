@@ -97,7 +97,7 @@ def mean_of(points: Sequence[Point]) -> Point:
 
 
 class Schedule:
-    """Decides when to validate: evenly spaced over the budget, at most `train.validations` times.
+    """Decides when to validate: at the end of each phase and evenly spaced over the budget, `train.validations` times.
 
     A validation is due only when all validations, with this one, take no more than `train.validation_share` of what has
     been spent. With a budget in time, their time is measured. With a budget in steps, a validated pixel counts as much
@@ -110,11 +110,18 @@ class Schedule:
         pixels = len(quality_indices_of(config)) * sum(rgb.shape[0] * rgb.shape[1] for rgb in pictures)
         self.steps = pixels / (config.train.batch * config.data.crop**2)
         self.measured_s: float | None = None
+        self.last_step: int | None = None
 
-    def due(self) -> bool:
-        """Return whether to validate now."""
+    def is_done(self) -> bool:
+        """Return whether the weights as they are now were validated already."""
+        return self.last_step == self.clock.progress.step
+
+    def due(self, phase_ends: bool = False) -> bool:
+        """Return whether to validate now; `phase_ends` says that the next step belongs to another phase."""
         spent, amount, progress = self.clock.spent(), self.clock.budget.amount, self.clock.progress
-        if spent >= amount or spent - progress.validated_at < amount / self.options.validations:
+        if spent >= amount or self.is_done() or not progress.step:
+            return False
+        if not phase_ends and spent - progress.validated_at < amount / self.options.validations:
             return False
         share = self.options.validation_share
         return share == 1 or progress.validation_cost + self._cost() <= share * spent
@@ -125,6 +132,7 @@ class Schedule:
         if self.clock.budget.unit == "seconds":
             self.measured_s = spent - began
         progress.validated_at = spent
+        self.last_step = progress.step
         progress.validation_cost += self._cost()
 
     def _cost(self) -> float:

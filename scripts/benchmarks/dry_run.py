@@ -33,7 +33,7 @@ def main() -> None:
     promised = int(re.findall(r"about (\d+) steps", said)[0])
     with tempfile.TemporaryDirectory() as folder:
         run = subprocess.run([*command, "--out", f"{folder}/run"], capture_output=True, text=True, check=True)
-    taken = int(re.findall(r"finished after (\d+) steps", run.stderr)[0])
+    taken = int(re.findall(r"finished at step (\d+)", run.stderr)[0])
     result = {
         "config": options.config,
         "budget": options.budget,

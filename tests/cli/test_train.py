@@ -42,8 +42,8 @@ def test_training_mistakes_have_their_own_lines(place: Path, cli: Cli, pictures:
 def test_train_seal_compress_from_start_to_end(place: Path, cli: Cli, pictures: Path) -> None:
     config = write_config(place, pictures, "4")
     first = cli("train", "--config", config, cwd=place)
-    assert first.returncode == 0 and b"finished after 4 steps" in first.stderr
-    assert b"is finished: 4 steps" in cli("train", "--config", config, cwd=place).stderr
+    assert first.returncode == 0 and b"finished at step 4" in first.stderr
+    assert b"is finished, at step 4" in cli("train", "--config", config, cwd=place).stderr
     sealed = cli("seal", "runs/tiny/checkpoints/best.safetensors", "-o", "m.safetensors", cwd=place)
     assert sealed.returncode == 0
     assert (place / "m.safetensors").read_bytes() == (place / "runs/tiny/model.safetensors").read_bytes()

@@ -80,7 +80,7 @@ def test_two_processes_lose_what_one_does(runs: Runs) -> None:
     for process in both:
         _, said = process.communicate(timeout=200)
         assert process.returncode == 0, said
-        assert said.count("finished after 50 steps") == said.count("the sealed model of step") == 1
+        assert said.count("finished at step 50") == said.count("the sealed model of step") == 1
     one, two = (runs.end(str(processes)).progress for processes in (1, 2))
     assert len(two.recent) == 50 and two.recent == pytest.approx(one.recent, rel=1e-4)
     rows = [(runs.folder / str(processes) / "metrics.csv").read_text().splitlines() for processes in (1, 2)]

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import TINY, make_codec, photo
-from test_trainer import CPU, changed, run
+from test_trainer import CPU, changed, rows_of, run
 
 from attncodec.coding.decoder import decompress
 from attncodec.coding.encoder import compress, reconstruct
@@ -159,6 +159,9 @@ def test_training_grows_a_model_and_says_what_is_new(
     assert f"inherited from {first.folder.best}: its averaged weights" in caplog.messages
     new = "16 channels of the context networks, 1 analysis blocks at stride 8, 1 analysis blocks at stride 16"
     assert f"new: {new}, the state of the optimiser" in caplog.messages
+    inherited = [row for row in rows_of(outcome.folder.metrics) if row["kind"] == "validation" and not row["quality"]]
+    assert inherited[0]["step"] == "0" and inherited[-1]["step"] == "2"
+    assert float(inherited[0]["loss"]) == pytest.approx(first.progress.best_loss, rel=1e-3)
 
 
 def test_a_model_without_gains_of_z_gets_them(sealed: SealedCodec, tmp_path: Path, quick_config: Config) -> None:
@@ -174,6 +177,8 @@ def test_without_a_model_section_the_networks_are_those_of_the_file(tmp_path: Pa
     assert with_networks(config).model == TINY
     wider = load_config(tmp_path / "a.yaml", [f"train.init={model_file}", "model.context_width=48"])
     assert with_networks(wider).model == TINY.model_copy(update={"context_width": 48})
+    other = load_config(tmp_path / "a.yaml", [f"train.init={model_file}", "model.widths=[0,18,26]"])
+    assert with_networks(other).model == TINY.model_copy(update={"widths": (0, 18, 26)})
     begun = tmp_path / "begun.yaml"
     begun.write_text(dump_yaml(with_networks(wider)))
     model_file_is_gone = wider.model_copy(update={"train": wider.train.model_copy(update={"init": "gone"})})

@@ -8,12 +8,13 @@ from test_trainer import changed, run
 
 from attncodec.coding.sealed import SealedCodec
 from attncodec.coding.sealing import seal
+from attncodec.coding.shipped import shipped
 from attncodec.config import Config, ModelConfig
 from attncodec.errors import CheckpointError, ConfigError
 from attncodec.networks.hyperprior import HyperpriorCodec
 from attncodec.pictures import to_tensor
 from attncodec.training.checkpoint import load_checkpoint
-from attncodec.training.init_from import load_initial, unseal
+from attncodec.training.init_from import load_initial, path_of, unseal
 from attncodec.training.run_folder import RunFolder
 
 
@@ -62,6 +63,12 @@ def test_other_networks_and_other_files_are_refused(quick_config: Config, tmp_pa
         load_initial(config.model_copy(update={"model": ModelConfig()}))
     with pytest.raises(CheckpointError, match="no file"):
         load_initial(changed(quick_config, init="nowhere.safetensors"))
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / "checkpoints" / "best.safetensors").write_bytes(b"")
+    with pytest.raises(CheckpointError, match="no sealed model yet") as caught:
+        load_initial(changed(quick_config, init=str(tmp_path / "run")))
+    assert "best.safetensors" in caught.value.hint
+    assert path_of(changed(quick_config, init="default")) == path_of(changed(quick_config, init="shipped")) == shipped()
     (tmp_path / "cut").write_bytes(model_file.read_bytes()[:-5])
     with pytest.raises(CheckpointError, match="damaged"):
         load_initial(changed(quick_config, init=str(tmp_path / "cut")))

@@ -1,15 +1,17 @@
 import itertools
+import logging
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import make_codec
-from test_trainer import CPU, changed, run, stop_at
+from test_trainer import CPU, changed, rows_of, run, stop_at
 
 from attncodec.config import ENCODER_PARTS, Config, Part, Phase, TrainConfig
 from attncodec.config_file import load_config
 from attncodec.errors import ConfigError
 from attncodec.training.checkpoint import load_checkpoint
+from attncodec.training.dryrun import dry_run
 from attncodec.training.phases import learning_rate, place_at
 from attncodec.training.run_folder import RunFolder
 from attncodec.training.train_state import PARTS, TrainState
@@ -105,6 +107,25 @@ def test_every_phase_resumes_and_repeats_bit_for_bit(
     assert whole.progress.finished and parts.progress.finished and parts.progress.phase == 2
     one, other = (load_checkpoint(RunFolder(tmp_path / name).last).tensors for name in ("whole", "parts"))
     assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_each_phase_is_announced_and_validated_at_its_end(
+    quick_config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="attncodec")
+    config = changed(quick_config, budget="10", batch=4, lr=1e-3, validations=1, validation_share=1, phases=PHASES)
+    outcome = run(config, tmp_path / "run")
+    told = [message for message in caplog.messages if message.startswith("phase ")]
+    assert told == [
+        "phase 1 of 3: 30 % of the budget; batch 4, crop 64; learning rate 0.001",
+        "phase 2 of 3: 30 % of the budget; batch 4, crop 64; learning rate 0.001 to 0.0002",
+        "phase 3 of 3: 40 % of the budget; batch 1, crop 128; learning rate 0.0002 to 0; "
+        f"frozen: {', '.join(ENCODER_PARTS)}; latents rounded as the encoder does",
+    ]
+    rows = [row for row in rows_of(outcome.folder.metrics) if row["kind"] == "validation" and not row["quality"]]
+    assert [row["step"] for row in rows] == ["3", "6", "10"]
+    facts = dry_run(config, CPU)
+    assert [f"phase {number} of 3: {facts[f'phase {number} of 3']}" for number in (1, 2, 3)] == told
 
 
 def test_the_last_phase_is_what_is_sealed(quick_config: Config, tmp_path: Path) -> None:

@@ -43,6 +43,18 @@ def test_validations_wait_until_they_are_a_small_share_of_the_pixels() -> None:
     assert steps[:3] == [134, 267, 400] and len(steps) == 7
 
 
+def test_the_end_of_a_phase_is_validated_whenever_it_comes_and_no_step_twice() -> None:
+    clock = Clock(Budget.parse("100"), Progress())
+    schedule = Schedule(clock, config_of(batch=8, validations=1, validation_share=1), PICTURES)
+    assert not schedule.due(phase_ends=True), "nothing has been learned before the first step"
+    clock.tick()
+    assert schedule.due(phase_ends=True) and not schedule.due()
+    schedule.done(clock.spent())
+    assert schedule.is_done() and not schedule.due(phase_ends=True)
+    clock.tick()
+    assert not schedule.is_done() and schedule.due(phase_ends=True)
+
+
 def test_in_time_validations_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr(progress_module.time, "monotonic", lambda: now[0])

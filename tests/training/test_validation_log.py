@@ -48,13 +48,13 @@ def test_a_dry_run_says_what_a_run_takes_and_writes_nothing(
 ) -> None:
     facts = dry_run(quick_config, CPU)
     assert facts["pictures"] == "3 to train on, 1 held out"
-    assert facts["budget"].startswith("6 steps: about 0 minutes")
+    assert facts["budget"].startswith("6 steps: about ")
     before = sorted(place.rglob("*"))
     config = write_config(place, pictures, "2m")
     result = cli("train", "--config", config, "--dry-run", cwd=place)
     assert result.returncode == 0
     printed = result.stdout.decode()
-    assert "kMAC/pixel" in printed and "crops/s" in printed and "2 minutes: about" in printed and "GiB" in printed
+    assert "kMAC/pixel" in printed and "crops/s" in printed and "2 min: about" in printed and "GiB" in printed
     assert sorted(place.rglob("*")) == sorted([*before, config])
 
 
