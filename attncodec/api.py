@@ -31,7 +31,7 @@ from attncodec.files import STREAM, read_input, write_output
 from attncodec.metrics.psnr import psnr_db
 from attncodec.metrics.rate import bpp
 from attncodec.pictures import Picture, encode_picture, from_image, read_picture, stripped, to_image
-from attncodec.pictures.writing import keeps_alpha
+from attncodec.pictures.writing import check_suffix, keeps_alpha
 from attncodec.quality import quality_of_index
 
 if TYPE_CHECKING:
@@ -228,14 +228,15 @@ def decompress_file(models: ModelCache, source: Path, out: Path) -> Decompressed
     Raises ContainerError, CheckpointError if there is no model for the file, and ImageError if the picture cannot be
     written.
     """
+    check_suffix(out)
     container = unpack(read_input(source))
     sealed = models.model_for(container)
     picture = PictureDecoder(sealed, container).decode_picture()
     suffix = ".png" if out == STREAM else out.suffix
     write_output(out, encode_picture(picture, suffix))
     lost = picture.alpha is not None and not keeps_alpha(suffix)
-    notes = (f"'{suffix}' has no transparency, so the picture lies on white",) if lost else ()
-    return Decompressed(picture.width, picture.height, sealed, notes)
+    paper = (f"'{suffix}' has no transparency, so the picture lies on white",) if lost else ()
+    return Decompressed(picture.width, picture.height, sealed, (*picture.notes, *paper))
 
 
 def latents_sha256(data: bytes, models: ModelCache) -> str:
@@ -255,6 +256,7 @@ def describe_file(path: Path) -> dict[str, Any]:
     data = read_input(model)
     if data.startswith(MAGIC) or path.suffix == ".atc" or path == STREAM:
         container = unpack(data)
+        bodies = [*(stripe.latents for stripe in container.stripes), *container.extras.values()]
         return {
             "file": str(path),
             "format": f".atc version {data[len(MAGIC)]}",
@@ -262,7 +264,7 @@ def describe_file(path: Path) -> dict[str, Any]:
             "height": container.height,
             "quality": quality_of_index(container.quality_index),
             "bytes": len(data),
-            "overhead_bytes": len(data) - sum(len(stripe.latents) for stripe in container.stripes),
+            "overhead_bytes": len(data) - sum(map(len, bodies)),
             "stripes": len(container.stripes),
             "bpp": bpp(len(data), container.width, container.height),
             "model": container.decoder_id.hex(),

@@ -1,8 +1,9 @@
 """All settings are fields of frozen models, described in a sentence each (config_file.py reads and writes them)."""
 
+from itertools import pairwise
 from typing import Annotated, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from attncodec.budget import Budget
 
@@ -89,6 +90,13 @@ class ModelConfig(Section):
         description="Lambda of each quality level: the loss is bpp + lambda * 255^2 * MSE. "
         "With one lambda, the model has one rate.",
     )
+
+    @field_validator("rd_lambdas")
+    @classmethod
+    def _lambdas_rise(cls, rd_lambdas: tuple[float, ...]) -> tuple[float, ...]:
+        if any(after <= before for before, after in pairwise(rd_lambdas)):
+            raise ValueError("each lambda must be larger than the one before")
+        return rd_lambdas
 
 
 Crop = Annotated[int, Field(ge=64, le=4096, multiple_of=64)]

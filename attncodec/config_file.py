@@ -28,7 +28,7 @@ def load_config(config: str | Path, overrides: Sequence[str] = ()) -> Config:
     path = find_config(config)
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # A ValueError is raised for a date that does not exist.
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
         raise ConfigError(f"{path} has no sections", "a configuration has the sections model:, data: and train:")
@@ -40,7 +40,7 @@ def load_config(config: str | Path, overrides: Sequence[str] = ()) -> Config:
         key = key.strip()
         try:
             value = text if _keys(Config).get(key) is str else yaml.safe_load(text)  # a folder may be called 2024
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError):
             value = text
         _set(tree, key, value)
     return build_config(tree, f"{path} or its overrides")

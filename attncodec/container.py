@@ -145,18 +145,20 @@ def _unpack_1(data: bytes) -> Container:
     check_size(width, height)
     if not units:
         raise ContainerError("the header is damaged: its stripes have no height")
-    stripes, extras = list[Stripe](), dict[int, bytes]()
+    stripes, extras, seen = list[Stripe](), dict[int, bytes](), set[int]()
     for kind, crc, body in reader.sections():
         if kind in (STRIPE, SKIPPING_STRIPE):
             stripes.append(Stripe(_whole_words(body), crc, kind == SKIPPING_STRIPE))
         elif _checksum(kind, body) != crc:
             raise ContainerError(f"the file is damaged: the checksum of its section of type {kind} does not match")
-        elif kind in extras:
+        elif kind in seen:
             raise ContainerError(f"the file is damaged: it has two sections of type {kind}")
         elif kind in KNOWN:
             extras[kind] = body
         elif kind < ANCILLARY:
-            raise ContainerError(f"the file has a section of type {kind}, which this build does not know", "update it")
+            text = f"the file has a section of type {kind}, which this build does not know"
+            raise ContainerError(text, "update attncodec")
+        seen.add(kind)
     expected = -(-units_of(height) // units)
     if len(stripes) != expected:
         what = "truncated" if len(stripes) < expected else "damaged"

@@ -19,6 +19,12 @@ logger = logging.getLogger(__name__)
 PACKAGES = ("torch", "numpy", "constriction", "pillow", "safetensors")
 
 
+def usable_cores() -> int:
+    """Return the number of cores that this process may use; a scheduler may leave it fewer than the machine has."""
+    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS and Windows
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
 def versions(device: str) -> dict[str, object]:
     """Return versions and facts about the machine by name, ready for JSON; `git_commit` is null outside a checkout."""
     return {
@@ -30,7 +36,7 @@ def versions(device: str) -> dict[str, object]:
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
-        "cores": os.cpu_count(),
+        "cores": usable_cores(),
     }
 
 

@@ -2,7 +2,7 @@
 
     import attncodec.pillow
 
-    Image.open("img.atc")                # reads the header; the pixels come when they are asked for
+    Image.open("img.atc")                # reads the file; its pixels are decoded when they are asked for
     image.save("img.atc", quality=5)     # or target_bpp, target_bytes, target_psnr_db, effort, strip, model
 
 A file is decoded with the model that wrote it, which is looked for as `attncodec decompress` does.
@@ -55,6 +55,9 @@ class AtcImageFile(ImageFile.ImageFile):
                 raise OSError(f"{error} ({error.hint})") from None
             self.im, self.decoded = image.im, True
             self.info.update(image.info)
+            if self._exclusive_fp and self.fp is not None:  # Pillow has opened the file, and nobody else reads it.
+                self.fp.close()
+                self.fp = None
         return Image.Image.load(self)
 
 

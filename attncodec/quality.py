@@ -27,7 +27,8 @@ def index_of_level(level: int) -> int:
 
 def index_of_quality(quality: float) -> int:
     """Return the nearest quality index, or 0, which no model has, if the quality is not finite."""
-    return round(quality * QUALITY_STEPS) if math.isfinite(quality) else 0
+    scaled = quality * QUALITY_STEPS
+    return round(scaled) if math.isfinite(scaled) else 0
 
 
 def quality_of_index(quality_index: int) -> float:

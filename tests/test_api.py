@@ -176,3 +176,14 @@ def test_a_note_about_a_picture_reaches_the_caller(sealed: SealedCodec, tmp_path
     Image.fromarray(photo(8, 8)[..., 0].astype(np.uint16) * 257).save(tmp_path / "deep.png")
     found = api.compress_file(sealed, tmp_path / "deep.png", tmp_path / "deep.atc", Target(), verify=True)
     assert any("8 are kept" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("effort", [-1, 4])
+def test_an_effort_that_there_is_not_is_refused(model_file: Path, effort: int) -> None:
+    with pytest.raises(ConfigError, match=f"no effort {effort}"):
+        api.load(model_file).compress(photo(8, 8), effort=effort)
+
+
+def test_a_suffix_that_cannot_be_written_is_refused_before_anything_is_decoded(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="bmp"):
+        api.decompress_file(ModelCache(None), tmp_path / "there-is-none.atc", tmp_path / "x.bmp")

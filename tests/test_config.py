@@ -137,3 +137,12 @@ def test_an_empty_section_takes_overrides(tmp_path: Path) -> None:
     assert load_config(tmp_path / "c.yaml", ["train.budget=5"]).train.budget == "5"
     with pytest.raises(ConfigError, match="is a value, not a section"):
         load_config(tmp_path / "c.yaml", ["train.budget=5", "train.budget.more=1"])
+
+
+@pytest.mark.parametrize(
+    "override", ["train.seed=2024-13-01", "model.rd_lambdas=[0.01,0.005]", "model.rd_lambdas=[0.01,0.01]"]
+)
+def test_a_date_that_does_not_exist_and_lambdas_that_do_not_rise_are_refused(tmp_path: Path, override: str) -> None:
+    (tmp_path / "a.yaml").write_text("")
+    with pytest.raises(ConfigError, match=override.split("=")[0]):
+        load_config(tmp_path / "a.yaml", [override])

@@ -141,6 +141,7 @@ def test_random_bytes_are_refused() -> None:
         (version_1(*SIZE, sections=section(1, b"")), "multiple of 4"),
         (version_1(*SIZE, sections=ONE + section(3, b"a", 0)), "section of type 3 does not match"),
         (version_1(*SIZE, sections=ONE + section(128, b"a") * 2), "two sections of type 128"),
+        (version_1(*SIZE, sections=ONE + section(200, b"a") * 2), "two sections of type 200"),
         (version_1(*SIZE, sections=ONE + section(9, b"a")), "type 9, which this build does not know"),
         (version_1(*SIZE, sections=ONE + b"\x80\xff\xff\xff\xff\x0f" + bytes(4)), "truncated"),
         (version_0(width=0), "0 x 7 pixels"),

@@ -87,3 +87,11 @@ def test_a_thumbnail_and_a_conversion_work(model_file: Path) -> None:
         assert image.size == (16, 16)
     with Image.open(io.BytesIO(saved(Image.fromarray(photo(64, 64)), model_file))) as image:
         assert image.convert("L").mode == "L"
+
+
+def test_a_file_that_pillow_opened_is_closed_with_its_pixels(model_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.atc").write_bytes(saved(Image.fromarray(photo(20, 20)), model_file))
+    image = Image.open(tmp_path / "a.atc")
+    opened = image.fp
+    image.load()
+    assert opened is not None and opened.closed

@@ -69,3 +69,7 @@ def test_all_levels_are_drawn_equally_often() -> None:
 
 def test_a_share_of_the_way_is_an_index() -> None:
     assert [index_at_share(share, 8) for share in (0, 3 / 7, 1)] == [64, 256, 512] and index_at_share(0.5, 1) == 64
+
+
+def test_a_quality_beyond_all_numbers_has_the_index_that_no_model_has() -> None:
+    assert [index_of_quality(quality) for quality in (float("nan"), float("inf"), 1e308, -1e308)] == [0, 0, 0, 0]

@@ -15,7 +15,7 @@ from torch import Tensor
 from attncodec.coding.bottlenecks import BitCounter, EncodeBottleneck, try_skipping
 from attncodec.coding.extras import pack_extras
 from attncodec.coding.range_coder import SymbolWriter
-from attncodec.coding.refinement import Latents, refine
+from attncodec.coding.refinement import REFINEMENT_SCHEDULES, Latents, refine
 from attncodec.coding.sealed import SealedCodec
 from attncodec.coding.stripes import stripe_rows, transmit_stripes
 from attncodec.container import Container, Stripe, overhead_bytes, pack, stripe_units
@@ -73,15 +73,17 @@ class PictureEncoder:
         """Analyse a picture, or colours (H, W, 3) uint8 alone.
 
         `effort`, 0 to 3, sets how long latents are refined (refinement.py). Colours of transparent pixels
-        become smooth ones.
+        become smooth ones. Raises ConfigError for another effort.
         """
+        if not 0 <= effort < len(REFINEMENT_SCHEDULES):
+            raise ConfigError(f"there is no effort {effort}", f"choose one from 0 to {len(REFINEMENT_SCHEDULES) - 1}")
         picture = picture if isinstance(picture, Picture) else Picture(picture)
         rgb = picture.rgb if picture.alpha is None else smooth_transparent(picture.rgb, picture.alpha)
         self.sealed, self.rgb, self.effort = sealed, rgb, effort
         self.grey, self.extras = picture.grey, pack_extras(picture)
         self.units = stripe_units(rgb.shape[1], rgb.shape[0])
         self.rows = stripe_rows(rgb.shape[0], self.units)
-        self.latents = Latents(sealed.analyse(to_tensor(rgb)))
+        self.latents = self.unrefined = Latents(sealed.analyse(to_tensor(rgb)))
         if not bool(torch.isfinite(self.latents.y).all()):
             raise CheckpointError("the model is damaged: its analysis gives values that are not finite")
         self.latents_sha256 = ""
@@ -92,6 +94,7 @@ class PictureEncoder:
         Raises ConfigError for a quality that the model does not have, and for a target that cannot be reached. The
         error then says what can be reached.
         """
+        self.latents = self.unrefined
         quality_index = self._index_of(target)
         if self.effort and quality_index in self.sealed.quality_indices:
             quality_index = self._refined(target, quality_index)

@@ -10,6 +10,7 @@ from PIL import Image
 from attncodec.container import ALPHA, EXIF, ICC, RESOLUTION, XMP, Container
 from attncodec.errors import ContainerError
 from attncodec.pictures import RGB, Picture, Plane
+from attncodec.pictures.metadata import is_exif, usable_dpi
 from attncodec.pictures.reading import DAMAGE
 
 DPI = struct.Struct("<ff")
@@ -36,19 +37,27 @@ def pack_extras(picture: Picture) -> dict[int, bytes]:
 def unpack_extras(container: Container, rgb: RGB) -> Picture:
     """Return the picture of decoded colours (H, W, 3) with its alpha and metadata.
 
-    Raises ContainerError if the alpha is not a plane of the size of the picture, or if the resolution is not one.
+    EXIF that cannot be parsed and a resolution that says nothing are left out with a note. Raises ContainerError if the
+    alpha is not a plane of the size of the picture, or if the resolution is not two numbers.
     """
-    extras = container.extras
+    extras, notes = container.extras, list[str]()
     if RESOLUTION in extras and len(extras[RESOLUTION]) != DPI.size:
         raise ContainerError("the file is damaged: its resolution is not two numbers")
+    dpi = usable_dpi(DPI.unpack(extras[RESOLUTION])) if RESOLUTION in extras else None
+    exif = extras.get(EXIF)
+    if exif is not None and not is_exif(exif):
+        exif, notes = None, [*notes, "its EXIF cannot be parsed and was left out"]
+    if dpi is None and RESOLUTION in extras:
+        notes.append("its resolution says nothing and was left out")
     return Picture(
         rgb,
         _unpack_alpha(extras[ALPHA], (container.width, container.height)) if ALPHA in extras else None,
         container.grey,
         extras.get(ICC),
-        extras.get(EXIF),
+        exif,
         extras.get(XMP),
-        DPI.unpack(extras[RESOLUTION]) if RESOLUTION in extras else None,
+        dpi,
+        tuple(notes),
     )
 
 

@@ -30,6 +30,7 @@ SRGB = ImageCms.createProfile("sRGB")
 DEEP = "it has more than 8 bits per channel, of which 8 are kept"
 SPACES = {"RGB": "RGB ", "L": "GRAY", "CMYK": "CMYK", "LAB": "Lab "}  # ICC's names
 SRGB_GAMMA, SRGB_PRIMARIES = 45455, (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
+SRGB_CICP = bytes([1, 13, 0, 1])  # primaries, transfer function, matrix, range
 Matrix = NDArray[np.float64]
 
 
@@ -50,6 +51,8 @@ def read_colours(image: Image.Image, chunks: dict[bytes, bytes], icc: bytes | No
     Raises ImageError if a sample is not a number.
     """
     notes = [DEEP] if _is_deep(image) else []
+    if chunks.get(b"cICP", SRGB_CICP)[:2] != SRGB_CICP[:2]:
+        notes.append("its cICP chunk, which names other colours than those of sRGB, is not read")
     alpha, image = _split_alpha(image)
     if image.mode.startswith(("I", "F")):
         image = Image.fromarray(_to_8_bits(np.asarray(image)))
@@ -117,6 +120,8 @@ def _split_alpha(image: Image.Image) -> tuple[Plane | None, Image.Image]:
         image = image.convert(image.mode[:-1] + "A")
     elif image.mode == "PA" or (image.mode == "P" and transparency is not None):
         image = image.convert("RGBA")
+    elif isinstance(transparency, int) and image.mode.startswith("I"):
+        return np.where(np.asarray(image) == transparency, 0, 255).astype(np.uint8), image
     elif transparency is not None and image.mode in ("L", "RGB", "1"):
         image = image.convert("L" if image.mode == "1" else image.mode).convert("RGBA" if image.mode == "RGB" else "LA")
     if image.mode not in ("RGBA", "LA"):
@@ -140,11 +145,16 @@ def _to_8_bits(values: NDArray[np.generic]) -> Plane:
 
 
 def _space_of(icc: bytes) -> str | None:
-    """Return ICC's name of the colour space that a profile is for, None if it is damaged."""
+    """Return ICC's name of the colour space that a profile is for, None if nothing can be converted with it."""
     try:
-        return ImageCms.getOpenProfile(io.BytesIO(icc)).profile.xcolor_space
+        profile = ImageCms.getOpenProfile(io.BytesIO(icc))
+        space: str = profile.profile.xcolor_space
+        mode = next((mode for mode, name in SPACES.items() if name == space), None)
+        if mode is not None:
+            ImageCms.buildTransform(profile, SRGB, mode, "RGB")
     except (OSError, ValueError, ImageCms.PyCMSError):
         return None
+    return space
 
 
 def _to_srgb(image: Image.Image, icc: bytes | None) -> Image.Image:
@@ -166,7 +176,15 @@ def _declared(chunks: dict[bytes, bytes]) -> tuple[int, tuple[int, ...]] | None:
     found = struct.unpack(">8I", primaries) if len(primaries) == 32 else SRGB_PRIMARIES
     near = max(abs(ours - theirs) for ours, theirs in zip(found, SRGB_PRIMARIES, strict=True)) <= 1000
     plain = near and abs(gamma - SRGB_GAMMA) <= 500
-    return None if plain or not 1000 <= gamma <= 10_000_000 or min(found[1::2]) == 0 else (gamma, found)
+    usable = 1000 <= gamma <= 10_000_000 and min(found[1::2]) > 0 and _has_area(found)
+    return (gamma, found) if usable and not plain else None
+
+
+def _has_area(primaries: tuple[int, ...]) -> bool:
+    """Say whether three primaries, behind the white, are the corners of a triangle."""
+    _, _, *corners = primaries
+    (ax, ay), (bx, by), (cx, cy) = zip(corners[::2], corners[1::2], strict=True)
+    return (bx - ax) * (cy - ay) != (cx - ax) * (by - ay)
 
 
 def _from_declared(rgb: RGB, gamma: int, primaries: tuple[int, ...]) -> RGB:

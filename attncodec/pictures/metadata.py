@@ -86,10 +86,10 @@ def read_metadata(image: Image.Image) -> Metadata:
         xmp = xmp.encode()
     if xmp is not None:
         xmp = XMP_ORIENTATION.sub(rb"\g<1>1", xmp)
-    return Metadata(exif, xmp or None, _dpi(image.info.get("dpi")), tuple(notes))
+    return Metadata(exif, xmp or None, usable_dpi(image.info.get("dpi")), tuple(notes))
 
 
-def _dpi(given: object) -> tuple[float, float] | None:
+def usable_dpi(given: object) -> tuple[float, float] | None:
     """Check a resolution; None if it says nothing."""
     try:
         across, down = (float(value) for value in given)  # type: ignore[attr-defined]
@@ -97,3 +97,14 @@ def _dpi(given: object) -> tuple[float, float] | None:
         return None
     usable = all(math.isfinite(value) and 0 < value <= DPI_MAX for value in (across, down))
     return (across, down) if usable else None
+
+
+def is_exif(body: bytes) -> bool:
+    """Say whether a TIFF structure can be parsed, as those that write it into a picture file must."""
+    found = Image.Exif()
+    try:
+        found.load(EXIF_PREFIX + body)
+        dict(found)
+    except (OSError, EOFError, struct.error, SyntaxError, ValueError, LookupError, TypeError, ArithmeticError):
+        return False
+    return True

@@ -3,6 +3,7 @@
 import struct
 import zlib
 from dataclasses import dataclass
+from typing import Any
 
 from attncodec.errors import ImageError
 
@@ -50,3 +51,13 @@ def read_chunks(data: bytes) -> Chunks:
             if kind in COLOUR:
                 colour.setdefault(kind, body)
     return Chunks(b"".join(kept), colour, frames, tuple(notes))
+
+
+def chunks_of(info: dict[Any, Any]) -> dict[bytes, bytes]:
+    """Return the chunks of colour that Pillow has read from a PNG, from the `info` of its image."""
+    found = {b"sRGB": bytes([info["srgb"]])} if isinstance(info.get("srgb"), int) else {}
+    numbers: dict[bytes, Any] = {b"gAMA": [info.get("gamma")], b"cHRM": info.get("chromaticity") or [None]}
+    for kind, values in numbers.items():
+        if all(isinstance(value, float) and 0 <= value < 1000 for value in values):
+            found[kind] = struct.pack(f">{len(values)}I", *(round(100_000 * value) for value in values))
+    return found

@@ -17,7 +17,7 @@ from attncodec.files import STREAM, read_input
 from attncodec.pictures.colour import Colours, in_srgb, read_colours
 from attncodec.pictures.metadata import read_metadata, upright
 from attncodec.pictures.picture import RGB, Picture
-from attncodec.pictures.png import SIGNATURE, read_chunks
+from attncodec.pictures.png import SIGNATURE, chunks_of, read_chunks
 
 # Pillow passes none of these to another program. Those of several pictures from a camera, MPO, are opened as JPEG.
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "DIB", "PPM", "GIF", "AVIF")
@@ -67,10 +67,18 @@ def stripped(picture: Picture) -> Picture:
 
 
 def from_image(image: Image.Image) -> Picture:
-    """Convert a Pillow image of any mode, turned upright as its EXIF says. Raises ImageError."""
-    check_size(*image.size)
-    colours = read_colours(upright(image), {}, image.info.get("icc_profile") or None)
-    return _with_metadata(colours, image, [])
+    """Convert a Pillow image of any mode, turned upright as its EXIF says.
+
+    Raises ImageError if it has no pixels or too many, or if Pillow cannot load them.
+    """
+    try:
+        check_size(*image.size)
+        colours = read_colours(upright(image), chunks_of(image.info), image.info.get("icc_profile") or None)
+        return _with_metadata(colours, image, [])
+    except (ContainerError, ImageError) as error:
+        raise ImageError(f"the image: {error}", error.hint) from None
+    except DAMAGE as error:
+        raise _unreadable("the image", error) from None
 
 
 def decode_picture(data: bytes, name: str) -> Picture:
@@ -164,10 +172,11 @@ def picture_size(data: bytes, name: str) -> tuple[int, int]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data), formats=formats()) as image:
+            whole = read_chunks(data).data if data.startswith(SIGNATURE) else data
+            with Image.open(io.BytesIO(whole), formats=formats()) as image:
                 check_size(*image.size)
                 return image.size
-    except ContainerError as error:
+    except (ContainerError, ImageError) as error:
         raise ImageError(f"{name}: {error}", error.hint) from None
     except (UnidentifiedImageError, *DAMAGE, *BOMBS) as error:
         raise _unreadable(name, error) from None

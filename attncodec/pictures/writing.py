@@ -1,6 +1,7 @@
 """Decoded pictures are written here, lossless if the format can be, with all that was kept."""
 
 import io
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,8 @@ def encode_picture(picture: Picture, suffix: str) -> bytes:
         image = paper.convert("L" if picture.grey else "RGB")
     try:
         image.save(file, kind, **options, **_kept(picture, kind))
-    except (OSError, ValueError) as error:  # WebP and JPEG have a largest side
+    # WebP and JPEG have a largest side, and none takes all metadata.
+    except (OSError, ValueError, struct.error, OverflowError, SyntaxError) as error:
         raise ImageError(f"{picture.width} x {picture.height} pixels cannot be written as {kind}: {error}") from None
     return file.getvalue()
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from attncodec.config import DataConfig
 from attncodec.distributed import SINGLE_PROCESS, Distributed
+from attncodec.environment import usable_cores
 from attncodec.errors import ConfigError, ImageError
 from attncodec.pictures import RGB, SUFFIXES, decode_rgb, find_pictures, picture_size
 from attncodec.training.memory import MemoryBudget
@@ -202,7 +203,7 @@ def read_pictures(
 
 def cores(distributed: Distributed) -> int:
     """Return the number of cores for each process on this machine."""
-    return max(1, (os.cpu_count() or 1) // distributed.local_size)
+    return max(1, usable_cores() // distributed.local_size)
 
 
 def split_pictures(pictures: list[Picture], config: DataConfig) -> PictureSet:

@@ -1,5 +1,6 @@
 """This module logs decoded pictures of a validation to TensorBoard, and draws rd.png in the run folder."""
 
+import contextlib
 import json
 from collections.abc import Callable, Sequence
 
@@ -39,7 +40,7 @@ def measure_classic_curves(
     folder: RunFolder, recorder: Recorder, pictures: Sequence[RGB], stopped: Callable[[], bool]
 ) -> dict[str, Curve] | None:
     """Measure the curves of the classic codecs, once in a run. Returns None if it was stopped meanwhile."""
-    if folder.classic_curves.exists():
+    with contextlib.suppress(OSError, ValueError):  # Without the file, or with a damaged one, they are measured.
         curves: dict[str, Curve] = json.loads(folder.classic_curves.read_text())
         return curves
     found = classic_curves(pictures, stopped)

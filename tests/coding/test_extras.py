@@ -1,21 +1,28 @@
+import io
+import struct
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from conftest import photo
+from PIL import Image
 
 from attncodec.coding.decoder import PictureDecoder
 from attncodec.coding.encoder import PictureEncoder, Target, compress
 from attncodec.coding.extras import pack_extras, unpack_extras
 from attncodec.coding.sealed import SealedCodec
-from attncodec.container import ALPHA, RESOLUTION, pack, unpack
+from attncodec.container import ALPHA, EXIF, ICC, RESOLUTION, XMP, pack, unpack
 from attncodec.errors import ContainerError
-from attncodec.pictures import Picture, encode_rgb
+from attncodec.pictures import Picture, encode_picture, encode_rgb
+from attncodec.pictures.metadata import EXIF_PREFIX
 
 ALPHA_PLANE = np.zeros((40, 30), np.uint8)
 ALPHA_PLANE[5:30, 4:20] = 255
 ALPHA_PLANE[30:, :] = np.arange(30) * 8
-WHOLE = Picture(photo(40, 30), ALPHA_PLANE, icc=b"profile", exif=b"exif", xmp=b"<x/>", dpi=(300.0, 72.5))
+TAGS = Image.Exif()
+TAGS[0x013B] = "somebody"
+EXIF_BODY = TAGS.tobytes().removeprefix(EXIF_PREFIX)
+WHOLE = Picture(photo(40, 30), ALPHA_PLANE, icc=b"profile", exif=EXIF_BODY, xmp=b"<x/>", dpi=(300.0, 72.5))
 
 
 def test_everything_but_the_colours_comes_back_byte_for_byte(sealed: SealedCodec) -> None:
@@ -83,3 +90,20 @@ def test_an_alpha_of_any_size_is_packed() -> None:
         plane = np.random.default_rng(0).integers(0, 255, size).astype(np.uint8)
         packed = pack_extras(Picture(np.zeros((*size, 3), np.uint8), plane))
         assert set(packed) == {ALPHA}
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif"])
+@pytest.mark.parametrize("dpi", [(float("inf"), 72.0), (float("nan"), 72.0), (-1.0, 72.0), (1e38, 72.0), (0.0, 0.0)])
+def test_metadata_that_is_garbage_never_keeps_a_picture_from_being_written(
+    sealed: SealedCodec, suffix: str, dpi: tuple[float, float]
+) -> None:
+    container = PictureEncoder(sealed, photo(16, 16)).encode(Target())
+    garbage = {EXIF: b"exif", ICC: b"icc", XMP: b"\xff\0xmp", RESOLUTION: struct.pack("<ff", *dpi)}
+    picture = PictureDecoder(sealed, replace(container, extras=garbage)).decode_picture()
+    assert picture.dpi is None and picture.exif is None
+    assert [note.split(" and ")[0] for note in picture.notes] == [
+        "its EXIF cannot be parsed",
+        "its resolution says nothing",
+    ]
+    with Image.open(io.BytesIO(encode_picture(picture, suffix))) as image:
+        assert image.size == (16, 16)

@@ -206,3 +206,11 @@ def test_what_cannot_be_built_is_refused(config: AttentionConfig, channels: int,
     with pytest.raises(ConfigError, match=message) as caught:
         build_attention(config, channels)
     assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize("kind", ["gated", "dot", "additive", "kernel"])
+def test_an_option_that_a_kind_does_not_have_is_refused(kind: str) -> None:
+    with pytest.raises(ConfigError, match=f"unknown option model.attention.options.{kind}.width"):
+        build_attention(AttentionConfig(kind=kind, options={kind: {"width": 8}}), 16)
+    with pytest.raises(ConfigError, match="there is no 'nothing'"):
+        build_attention(AttentionConfig(kind=kind, options={"nothing": {"width": 8}}), 16)

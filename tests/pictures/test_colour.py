@@ -255,3 +255,39 @@ def test_a_picture_in_another_space_looks_the_same_after_it_was_compressed(name:
     assert (decoded.info.get("icc_profile") == icc) == (image.mode == "RGB")
     after = through_littlecms(decoded, icc) if image.mode == "RGB" else np.asarray(decoded)
     assert np.abs(after.astype(int) - before).mean() < 1.5
+
+
+def without_tags(profile: bytes) -> bytes:
+    """Return a profile whose header is whole and whose tags have other names, so that nothing can be converted."""
+    return profile[:128] + profile[128:].replace(b"XYZ", b"???").replace(b"TRC", b"???").replace(b"A2B0", b"????")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_profile_that_converts_nothing_is_left_out_with_a_note(mode: str) -> None:
+    profile = without_tags(ink_profile() if mode == "CMYK" else display_profile(DISPLAY_P3, 2.2))
+    picture = read(Image.fromarray(RGB).convert(mode), "TIFF", icc_profile=profile)
+    assert picture.icc is None and any("profile is damaged" in note for note in picture.notes)
+
+
+def test_a_transparent_grey_of_16_bits_is_transparent() -> None:
+    deep = GREY.astype(np.uint16) * 257
+    picture = read(Image.fromarray(deep), transparency=int(deep[3, 3]))
+    assert picture.alpha is not None and ((picture.alpha == 0) == (deep == deep[3, 3])).all()
+
+
+def test_primaries_that_are_no_triangle_are_no_primaries() -> None:
+    flat = struct.pack(">8I", 31270, 32900, 10000, 10000, 20000, 20000, 30000, 30000)
+    chunks = ((b"gAMA", struct.pack(">I", 45_455)), (b"cHRM", flat))
+    assert (decode_rgb(with_chunks(saved(Image.fromarray(RGB)), *chunks), "x") == RGB).all()
+
+
+def test_colours_that_cicp_names_get_a_note() -> None:
+    for body, count in ((bytes([9, 16, 0, 1]), 1), (bytes([1, 13, 0, 1]), 0)):
+        picture = decode_picture(with_chunks(saved(Image.fromarray(RGB)), (b"cICP", body)), "x")
+        assert sum("cICP" in note for note in picture.notes) == count
+
+
+def test_an_image_that_pillow_has_opened_gives_the_pixels_of_its_file() -> None:
+    data = with_chunks(saved(Image.fromarray(RGB)), (b"gAMA", struct.pack(">I", 100_000)))
+    assert (from_image(Image.open(io.BytesIO(data))).rgb == decode_rgb(data, "x")).all()
+    assert (decode_rgb(data, "x") != RGB).any()

@@ -7,7 +7,7 @@ from conftest import photo
 from PIL import Image
 
 from attncodec.pictures import GPS_NOTE, Picture, decode_picture, encode_picture, stripped
-from attncodec.pictures.metadata import EXIF_PREFIX
+from attncodec.pictures.metadata import EXIF_PREFIX, usable_dpi
 
 XMP = b'<?xpacket?><x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf tiff:Orientation="6"/></x:xmpmeta>'
 ARTIST, ORIENTATION = 0x013B, 0x0112
@@ -89,6 +89,4 @@ def test_stripping_keeps_pixels_and_alpha_alone() -> None:
 
 @pytest.mark.parametrize("dpi", [(0, 0), (float("nan"), 72), (-1, 72), (1e9, 1), None, "x", (72,)])
 def test_a_resolution_that_says_nothing_is_left_out(dpi: Any) -> None:
-    from attncodec.pictures.metadata import _dpi
-
-    assert _dpi(dpi) is None
+    assert usable_dpi(dpi) is None

@@ -14,7 +14,9 @@ from attncodec.pictures import (
     decode_rgb,
     encode_rgb,
     find_pictures,
+    from_image,
     pad_edges,
+    picture_size,
     read_rgb,
     reading,
     to_rgb,
@@ -157,3 +159,17 @@ def test_reading_needs_a_file(tmp_path: Path) -> None:
         read_rgb(tmp_path)
     with pytest.raises(Exception, match="does not exist"):
         read_rgb(tmp_path / "none.png")
+
+
+def test_an_image_without_pixels_or_with_half_of_them_is_refused() -> None:
+    with pytest.raises(ImageError, match="out of bounds"):
+        from_image(Image.new("RGB", (0, 4)))
+    data = saved(Image.fromarray(photo(64, 64)))
+    with pytest.raises(ImageError, match="damaged"):
+        from_image(Image.open(io.BytesIO(data[: len(data) // 2])))
+
+
+def test_the_size_of_a_png_is_read_whatever_its_ancillary_chunks_are() -> None:
+    data = saved(Image.fromarray(photo(8, 9)))
+    damaged = data[:33] + b"\0\0\0\4gAMAabcdwxyz" + data[33:]
+    assert picture_size(damaged, "x") == (9, 8) and decode_rgb(damaged, "x").shape == (8, 9, 3)

@@ -57,4 +57,6 @@ def build_attention(
     The kind is `config.kind` unless it is given. `shifted` moves the windows, if there are any, by half their side.
     Raises ConfigError for an unknown kind, and for channels or options that do not fit it.
     """
+    for name in config.options:
+        look_up(ATTENTION, name, "model.attention.options")
     return look_up(ATTENTION, kind or config.kind, "model.attention")(config, channels, shifted)

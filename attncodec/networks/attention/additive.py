@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from attncodec.config import AttentionConfig
+from attncodec.networks.attention.options import refuse_options
 from attncodec.networks.attention.pooling import Pooled, weighted_sum
 from attncodec.networks.attention.window_attention import build_windowed, head_width
 
@@ -54,5 +55,6 @@ def _additive_scores(queries: Tensor, keys: Tensor, weight: Tensor) -> Tensor:
 
 def build_additive(config: AttentionConfig, channels: int, shifted: bool) -> nn.Module:
     """Build a windowed block around a scorer of the hidden width `config.hidden`."""
+    refuse_options(config, "additive")
     d = head_width(config, channels)
     return build_windowed(config, channels, shifted, Additive(config.heads, d, d, config.hidden))

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attncodec.config import AttentionConfig
+from attncodec.networks.attention.options import refuse_options
 from attncodec.networks.attention.pooling import Pooled, weighted_sum
 from attncodec.networks.attention.window_attention import build_windowed, head_width
 
@@ -25,5 +26,6 @@ class Dot(nn.Module):
 
 def build_dot(config: AttentionConfig, channels: int, shifted: bool) -> nn.Module:
     """Build a windowed block."""
+    refuse_options(config, "dot")
     head_width(config, channels)
     return build_windowed(config, channels, shifted, Dot())

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from attncodec.config import AttentionConfig
+from attncodec.networks.attention.options import refuse_options
 
 
 class ResidualUnit(nn.Module):
@@ -45,4 +46,5 @@ class AttentionBlock(nn.Module):
 
 def build_gated(config: AttentionConfig, channels: int, shifted: bool) -> nn.Module:
     """Build the block, which has no windows to shift and no heads."""
+    refuse_options(config, "gated")
     return AttentionBlock(channels)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from attncodec.config import AttentionConfig
+from attncodec.networks.attention.options import refuse_options
 from attncodec.networks.attention.pooling import Pooled, at_least_float32, weighted_sum
 from attncodec.networks.attention.window_attention import build_windowed, head_width
 from attncodec.networks.blocks import full_precision
@@ -33,4 +34,5 @@ class Kernel(nn.Module):
 
 def build_kernel(config: AttentionConfig, channels: int, shifted: bool) -> nn.Module:
     """Build a windowed block whose bandwidths start at d^(1/4), which is that of dot-product attention."""
+    refuse_options(config, "kernel")
     return build_windowed(config, channels, shifted, Kernel(config.heads, head_width(config, channels) ** 0.25))
