@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 from conftest import attncodec
 
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "attncodec")
@@ -18,6 +19,7 @@ def in_two(*arguments: Any, cwd: Path) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(command, cwd=cwd, capture_output=True, env=environment, timeout=200)
 
 
+@pytest.mark.gate
 def test_two_processes_write_the_files_of_one_and_wait_for_each_other(
     pictures: Path, model_file: Path, tmp_path: Path
 ) -> None:
@@ -34,6 +36,7 @@ def test_two_processes_write_the_files_of_one_and_wait_for_each_other(
     assert again.returncode != 0 and again.stderr.count(b"already exists") == 1
 
 
+@pytest.mark.gate
 def test_two_processes_measure_what_one_does(pictures: Path, model_file: Path, tmp_path: Path) -> None:
     found = []
     for out, run in (("one", attncodec), ("two", in_two)):

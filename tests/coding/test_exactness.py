@@ -39,6 +39,7 @@ def checked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
     return {name: row["mismatches"] for name, row in {**found["variants"], **found["controls"]}.items()}
 
 
+@pytest.mark.gate
 def test_no_file_differs_under_other_kernels(checked: dict[str, int]) -> None:
     variants = {name: count for name, count in checked.items() if not name.startswith("control")}
     on_gpu = {name for name in variants if "GPU" in name}
@@ -46,5 +47,6 @@ def test_no_file_differs_under_other_kernels(checked: dict[str, int]) -> None:
     assert not any(variants.values())
 
 
+@pytest.mark.gate
 def test_the_control_with_float_networks_differs(checked: dict[str, int]) -> None:
     assert max(count for name, count in checked.items() if name.startswith("control")) > 0

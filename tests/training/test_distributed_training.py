@@ -75,6 +75,7 @@ def same_weights(a: Checkpoint, b: Checkpoint) -> bool:
     return a.tensors.keys() == b.tensors.keys() and all(torch.equal(a.tensors[k], b.tensors[k]) for k in a.tensors)
 
 
+@pytest.mark.gate
 def test_two_processes_lose_what_one_does(runs: Runs) -> None:
     both = [runs.begin(str(processes), 50, processes) for processes in (1, 2)]
     for process in both:
@@ -90,6 +91,7 @@ def test_two_processes_lose_what_one_does(runs: Runs) -> None:
         assert a[:3] == b[:3] and list(map(float, a[3:])) == pytest.approx(list(map(float, b[3:])), rel=2e-3)
 
 
+@pytest.mark.gate
 def test_a_stop_asked_of_one_process_is_heeded_by_all_at_the_same_step(runs: Runs) -> None:
     process = runs.begin("run", 100_000)
     runs.wait_for("run", process, "good")

@@ -147,6 +147,7 @@ def test_what_cannot_grow_is_refused_with_the_reason() -> None:
     assert not refusals(BASE, BASE) and not additions(BASE, BASE)
 
 
+@pytest.mark.gate
 def test_training_grows_a_model_and_says_what_is_new(
     quick_config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -46,6 +46,7 @@ def test_sealing_again_changes_little_of_the_tables_of_z(rd_lambdas: tuple[float
         assert torch.equal(again.tensors[name], sealed.tensors[name])
 
 
+@pytest.mark.gate
 def test_training_goes_on_from_a_model_and_from_a_checkpoint(quick_config: Config, tmp_path: Path) -> None:
     long = changed(quick_config, budget="60", lr=3e-3)
     first = run(long, tmp_path / "first")

@@ -94,6 +94,7 @@ def test_each_part_can_learn_alone(part: Part, quick_config: Config) -> None:
     assert moved and all(name.startswith(PARTS[part]) for name in moved)
 
 
+@pytest.mark.gate
 def test_every_phase_resumes_and_repeats_bit_for_bit(
     quick_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

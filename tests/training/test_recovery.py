@@ -74,6 +74,7 @@ def assert_disturbed_run_learns(config: Config, out: Path, bad: set[int]) -> Non
     assert all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values())
 
 
+@pytest.mark.gate
 def test_bad_batches_and_a_blow_up_are_survived(
     quick_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,6 +97,7 @@ def test_a_hundred_bad_batches_and_a_blow_up_in_a_thousand_steps_are_survived(
     [(Phase(share=1),), (Phase(share=0.5), Phase(share=0.5, frozen=ENCODER_PARTS, rounding="encoder"))],
     ids=["one phase", "from the second phase into the first"],
 )
+@pytest.mark.gate
 def test_a_run_that_was_stopped_before_it_diverged_ends_as_an_unbroken_one(
     phases: tuple[Phase, ...], quick_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

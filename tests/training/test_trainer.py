@@ -241,6 +241,7 @@ def test_no_run_folder_is_made_for_a_folder_without_pictures(quick_config: Confi
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.gate
 def test_file_bits_and_estimate_agree_on_a_trained_model(quick_config: Config, tmp_path: Path) -> None:
     outcome = run(changed(quick_config, budget="150", batch=4, lr=3e-3), tmp_path / "run")
     sealed = load_sealed(outcome.folder.model)
