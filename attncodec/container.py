@@ -14,25 +14,26 @@
     size    section
     1       type
     varint  size of its body
-    4       checksum: CRC-32 of type and body; of a stripe, that of its decoded integer latents, as int16 in order of
-            coding, skipped ones as 0
+    4       checksum: CRC-32 of type and body; of a stripe, CRC-32 of its decoded integer latents, as int16 in order of
+            coding, skipped ones as 0, exclusive-or CRC-32 of its type, its number (from 0, 4 bytes) and its size (4)
     -       body
 
     type    body
     1       a stripe: one stream (coding/range_coder.py) of z, (N, ceil(height / 64), ceil(width / 64)), then of y,
             (M, ceil(height / 16), ceil(width / 16)), step by step (networks/coding_order.py); height is the stripe's
     2       a stripe whose elements below the skip threshold are not coded
-    3       alpha: a lossless PNG or WebP of one plane, as large as the picture
+    3       alpha, as large as the picture: a PNG of 8-bit grey, or a lossless WebP of three equal channels
     128     an ICC profile of the colours
     129     EXIF, as a TIFF structure
     130     XMP, as an XML packet
-    131     resolution: two float32, dots per inch in each direction
+    131     resolution: two float32, dots per inch across and down, finite and above 0
 
 A varint has seven bits of its number in each byte, the lowest first; the highest bit of every byte but the last is set,
-and there are no more bytes than needed. Stripes are coded on their own, from the top; together they are the picture.
-Sections of other types come at most once. A reader skips a section of type 128 or more that it does not know, and
-refuses a file with any other unknown type. Width times height, each rounded up to a multiple of 64, is at most
-PIXEL_LIMIT.
+and there are no more bytes than needed, five at most. Stripes are coded on their own, from the top; together they are
+the picture. Sections of other types come at most once, before, between or behind the stripes; ours come before them. A
+reader skips a section of type 128 or more that it does not know, and refuses a file with any other unknown type. It
+leaves out what it cannot use of types 128 to 131. Width times height, each rounded up to a multiple of 64, is at most
+2^27.
 
 Files of version 0 had a header of 40 bytes and one stripe; this build still reads them.
 """
@@ -55,6 +56,7 @@ KNOWN = (STRIPE, SKIPPING_STRIPE, ALPHA, ICC, EXIF, XMP, RESOLUTION)
 ANCILLARY = 128  # sections of this type or a higher one may be skipped
 VARINT_BYTES = 5
 CRC = struct.Struct("<I")
+PLACE = struct.Struct("<BII")
 FIXED = struct.Struct("<4sBB8s")
 HEADER_0 = struct.Struct("<4sBBHII8sIII")
 WORD_BYTES = 4
@@ -62,7 +64,7 @@ WORD_BYTES = 4
 
 @dataclass(frozen=True)
 class Stripe:
-    """The entropy-coded latents of a stripe, and the CRC-32 of what they decode to."""
+    """The entropy-coded latents of a stripe, and the CRC-32 of what they decode to, without that of its place."""
 
     latents: bytes
     latents_crc: int
@@ -109,7 +111,9 @@ def pack(container: Container) -> bytes:
     numbers = (container.quality_index, container.width, container.height, container.stripe_units)
     fixed = FIXED.pack(MAGIC, VERSION, container.grey, container.decoder_id) + b"".join(map(_varint, numbers))
     sections = [(kind, _checksum(kind, body), body) for kind, body in sorted(container.extras.items(), reverse=True)]
-    sections += [(SKIPPING_STRIPE if s.skip else STRIPE, s.latents_crc, s.latents) for s in container.stripes]
+    for number, stripe in enumerate(container.stripes):
+        kind, body = SKIPPING_STRIPE if stripe.skip else STRIPE, stripe.latents
+        sections.append((kind, stripe.latents_crc ^ _place_crc(kind, number, body), body))
     packed = (bytes([kind]) + _varint(len(body)) + CRC.pack(crc) + body for kind, crc, body in sections)
     return fixed + CRC.pack(zlib.crc32(fixed)) + b"".join(packed)
 
@@ -148,6 +152,7 @@ def _unpack_1(data: bytes) -> Container:
     stripes, extras, seen = list[Stripe](), dict[int, bytes](), set[int]()
     for kind, crc, body in reader.sections():
         if kind in (STRIPE, SKIPPING_STRIPE):
+            crc ^= _place_crc(kind, len(stripes), body)
             stripes.append(Stripe(_whole_words(body), crc, kind == SKIPPING_STRIPE))
         elif _checksum(kind, body) != crc:
             raise ContainerError(f"the file is damaged: the checksum of its section of type {kind} does not match")
@@ -230,6 +235,11 @@ def _varint(number: int) -> bytes:
         packed.append(number & 0x7F | 0x80)
         number >>= 7
     return bytes([*packed, number])
+
+
+def _place_crc(kind: int, number: int, body: bytes) -> int:
+    """Return the part of a stripe's checksum that notices stripes in another order, or with words added."""
+    return zlib.crc32(PLACE.pack(kind, number, len(body)))
 
 
 def _whole_words(latents: bytes) -> bytes:
