@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 import attncodec.container
 import attncodec.pictures.colour
 from attncodec.config import Config, Phase, Section
-from attncodec.configs import shipped_configs
+from attncodec.configs import find_config, shipped_configs
 
 
 def fields() -> str:
-    """Every field of the configuration with its default and description."""
+    """Every field of the configuration, what it is if it is left out, and its description."""
 
     def walk(section: type[Section], prefix: str) -> Iterator[list[str]]:
         for name, field in section.model_fields.items():
@@ -25,7 +25,11 @@ def fields() -> str:
                 if name == "phases":
                     yield from walk(Phase, f"{prefix}phases[].")
 
-    lines = ["| field | default | |", "| --- | --- | --- |", *(f"| {' | '.join(row)} |" for row in walk(Config, ""))]
+    lines = [
+        "| field | if left out | |",
+        "| --- | --- | --- |",
+        *(f"| {' | '.join(row)} |" for row in walk(Config, "")),
+    ]
     return "\n" + "\n".join(lines) + "\n\n"
 
 
@@ -33,6 +37,12 @@ def configs() -> str:
     """The shipped configurations and what each is for."""
     rows = [f"| `{name}` | {purpose} |" for name, purpose in shipped_configs().items()]
     return "\n" + "\n".join(["| name | |", "| --- | --- |", *rows]) + "\n\n"
+
+
+def config_files() -> str:
+    """The fields that each shipped configuration sets, as its YAML file has them, without the first comment."""
+    texts = {name: find_config(name).read_text(encoding="utf-8").split("\n", 1)[1] for name in shipped_configs()}
+    return "\n" + "\n\n".join(f"`{name}`\n\n```yaml\n{text.strip()}\n```" for name, text in texts.items()) + "\n\n"
 
 
 def container() -> str:
@@ -51,6 +61,7 @@ def colours() -> str:
 REFERENCE: dict[str, Callable[[], str]] = {
     "fields": fields,
     "configs": configs,
+    "config_files": config_files,
     "container": container,
     "colours": colours,
 }
