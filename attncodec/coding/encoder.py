@@ -1,6 +1,6 @@
 """This module encodes one picture: it finds the quality that meets a target, decides on skipping, and spends effort.
 
-The analysis runs once. Trials only count bits from the tables, and code nothing.
+The analysis runs once. The search for a quality counts bits from the tables; real files then decide.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ from attncodec.quality import rd_lambda_at
 
 DEFAULT_QUALITY = 4.0
 WORD_BYTES = 4
-BPP_MAX = 1e6  # No file has more bits per pixel.
+BPP_MAX = 1e6  # A target beyond this allows any file, and its bytes would overflow.
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,7 @@ class IntegerConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (B, in, H, W) to (B, out, H, W)."""
-        # Sums are rounded, because a kernel with a transform (Winograd, FFT) may be off a little, but never by a half.
+        # Direct sums are exact. A kernel with a transform (Winograd, FFT) is off by a little, which rounding removes.
         sums = F.conv2d(x, self.weight, padding=self.padding).round()
         return torch.floor(sums * self.scale + self.bias).clamp(-OUTPUT_LIMIT, OUTPUT_LIMIT)
 
@@ -169,7 +169,7 @@ def exp2_table() -> Tensor:
 def multiply_exp2(x: Tensor, log2: Tensor, table: Tensor, limit: int) -> Tensor:
     """Compute floor(x * 2^(log2 / 4096)), clamped to +-limit.
 
-    `x` holds integers below 2^37 in float64. `log2` holds integers within +-2^17.
+    `x` holds integers below 2^37 in float64. `log2` holds integers within +-2^18.
     """
     whole = torch.div(log2, 1 << EXP2_BITS, rounding_mode="floor")
     mantissa = table[log2 - (whole << EXP2_BITS)].double() / EXP2_ONE

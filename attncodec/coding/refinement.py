@@ -88,7 +88,7 @@ class ExpectationBottleneck(EncodeBottleneck):
 
 
 class PassThroughBottleneck:
-    """Sends latents unchanged, and counts the bits of their symbols.
+    """Sends latents unchanged, and counts the bits that a Gaussian gives to values which need not be integers.
 
     These bits have a gradient only through the entropy parameters, which depend on other latents.
     """

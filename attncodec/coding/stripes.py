@@ -29,7 +29,7 @@ def transmit_stripes(
     z: Tensor | None = None,
     width: int = 0,
 ) -> Tensor:
-    """Send each stripe through a bottleneck of its own, which `bottleneck_of` its number makes.
+    """Send each stripe through the bottleneck that `bottleneck_of` returns for its number.
 
     `y` (1, M, h, w) is in quantisation steps and `z` (1, N, h / 4, w / 4) without its gain; z is made of y if it is not
     given. A decoder has neither, and gives the `width` of y. Returns y_hat as the synthesis takes it, (1, M, h, w).

@@ -1,4 +1,4 @@
-"""The loss that training minimises: rate plus lambda times distortion."""
+"""The loss that training minimises: rate plus lambda times distortion, weighted for each level."""
 
 from dataclasses import dataclass
 from typing import TypeVar

@@ -9,8 +9,8 @@ writing a file and reading one differ only in the bottleneck:
     EncodeBottleneck            rounds, and writes the bytes of z and y or counts their bits (coding/bottlenecks.py)
     DecodeBottleneck            returns what the bytes say (coding/bottlenecks.py)
 
-Elements of y where `valid` is False lie beyond the picture, and those below the skip threshold are taken as zero.
-Neither are coded: the decoder uses their mean.
+coding/refinement.py has two more. Elements of y where `valid` is False lie beyond the picture; their symbols, and those
+of elements below the skip threshold, are 0 and are not coded, so the decoder uses their mean.
 """
 
 import math
@@ -23,7 +23,8 @@ from torch import Tensor
 from attncodec.networks.noise import uniform
 from attncodec.networks.priors import FactorisedPrior, MagnitudeTable, SideInfo, SymbolBits, clamp_symbols
 
-DEFAULT_ERROR_WEIGHT = 1.6  # where none was measured, this is about the best for the shipped model (training pictures)
+# This is used where none was measured. It is about the best for the shipped model, on training pictures.
+DEFAULT_ERROR_WEIGHT = 1.6
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def _straight_through(x: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Rounding:
-    """The rule by which an encoder chooses symbols.
+    """The rule by which an encoder chooses symbols: rate-distortion optimised quantisation (RDOQ) of each element.
 
     It takes the nearest symbol, or the next one towards zero if that saves more bits than its larger error is worth.
     The error is the distance from the symbol or, if `centres` are given, from the mean of all residuals that get the

@@ -16,7 +16,7 @@ def dct(codec: HyperpriorCodec, x: Tensor) -> None:
 
 @torch.no_grad()
 def unmeasured_dct(codec: HyperpriorCodec, x: Tensor) -> None:
-    """Start as a block DCT with the gains of `dct`, but leave the latents as large as DCT coefficients are."""
+    """Start as a block DCT with the quantisation steps of `dct`, on latents as large as DCT coefficients are."""
     for level, rd_lambda in enumerate(codec.config.rd_lambdas):
         codec.log2_gain[level] = -math.log2(high_rate_step(rd_lambda))
 

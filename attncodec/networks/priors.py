@@ -18,7 +18,8 @@ from attncodec.networks.density import Density
 NUM_SCALES = 256
 SCALES_PER_OCTAVE = 22
 UNIT_SCALE_INDEX = 70  # this is a scale of one quantisation step; the lowest scale is 0.110, the highest 340
-# Elements of lower indices (scale under 0.142) are taken as zero if the file's skip flag is set.
+# In a stripe that skips, symbols of elements with lower indices (a scale under 0.142) are 0 and are not coded. A sealed
+# codec rounds the index before it compares, the float networks do not.
 SKIP_SCALE_INDEX = 8
 SYMBOL_LIMIT = 32767
 # P(k) is (1 - share) Gaussian + share * norm / (1 + |k|)^2. The sum of 1 / (1 + |k|)^2 over all k is 2 zeta(2) - 1.

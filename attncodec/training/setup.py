@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 def check_parts(config: Config) -> None:
-    """Raise ConfigError, before pictures are read, if there are none, or if a part that is named cannot be built."""
+    """Raise ConfigError, before pictures are read, if no folder of them is named, or if a part cannot be built."""
     if not config.data.train:
         raise ConfigError("data.train is not set", "name a folder of pictures: data.train=photos/")
     check_model(config.model)

@@ -31,8 +31,8 @@ class ClassicFile:
 def smallest_file(codec: ClassicCodec, rgb: RGB, at_least_bytes: int) -> ClassicFile | None:
     """Find the file of the lowest quality that has at least `at_least_bytes`, in the variant with the best PSNR.
 
-    So a classic codec never gets fewer bytes than the codec it is compared with. If no file is that large, this returns
-    the file of the highest quality. Returns None if there is no file.
+    So a classic codec gets no fewer bytes than the codec it is compared with, unless its largest file, that of the
+    highest quality, has fewer. Returns None if there is no file.
     """
     files = [_smallest(codec, rgb, at_least_bytes, variant) for variant in codec.variants]
     return max((file for file in files if file), key=lambda file: _psnr_db(rgb, file.decoded), default=None)
