@@ -191,7 +191,7 @@ def limits() -> str:
 def own_parts() -> str:
     """What our own parts are worth beside those of libraries."""
     rows = [[row["part"], row["ours"], row["library"], row["theirs"]] for row in load("own_parts.json")["rows"]]
-    header = ["part", "ours", "the library's", "it reaches"]
+    header = ["part", "ours", "the library's", "what the library's reaches"]
     return f"\n{markdown(header, rows)}\n{source('own_parts.json')}\n"
 
 

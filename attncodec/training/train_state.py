@@ -87,7 +87,9 @@ class TrainState:
         """Build the training state, with weights from the seed; call `initialise`, `begin_from` or `restore` next."""
         torch.manual_seed(config.train.seed)
         torch.backends.cudnn.benchmark = True  # Crops have one shape.
-        torch.backends.cudnn.allow_tf32 = False  # What is not in bf16 needs full float32: see blocks.full_precision.
+        with warnings.catch_warnings():  # torch 2.9 warns of this name, and fails where it and its new one are mixed.
+            warnings.simplefilter("ignore", UserWarning)
+            torch.backends.cudnn.allow_tf32 = False  # What is not in bf16 needs full float32: blocks.full_precision.
         codec = build_codec(config.model)
         codec.to(device).to(memory_format=torch.channels_last)
         averaged = copy.deepcopy(codec).requires_grad_(False)
