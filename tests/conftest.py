@@ -109,6 +109,12 @@ def sealed(codec: HyperpriorCodec) -> SealedCodec:
 
 
 @pytest.fixture(scope="session")
+def five_levels() -> SealedCodec:
+    """Return a sealed codec with five quality levels."""
+    return seal(make_codec(TINY.model_copy(update={"rd_lambdas": (0.0018, 0.005, 0.0130, 0.035, 0.0932)})), {})
+
+
+@pytest.fixture(scope="session")
 def model_file(sealed: SealedCodec, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model") / "model.safetensors"
     sealed.save(path)

@@ -86,6 +86,19 @@ def test_stripes_cover_the_picture_and_are_small_and_of_about_equal_height(width
         assert count == 1
 
 
+def test_stripes_of_the_widest_pictures_are_one_unit_high() -> None:
+    sizes = [(32768, 129), (32832, 129), (65536, 129), (65600, 129), (200_000, 129), (64, 65536), (64, 65537)]
+    assert [stripe_units(*size) for size in sizes] == [2, 1, 1, 1, 1, 1024, 513]
+
+
+def test_the_overhead_counts_every_section_and_number() -> None:
+    """Sizes are given of two stripes and of one other section, on both sides of what a byte of a varint holds."""
+    extras, stripes = {ICC: bytes(128)}, (Stripe(bytes(124), 0, False), Stripe(bytes(16384), 0, True))
+    container = Container(2048, 2049, bytes(8), 127, stripe_units(2048, 2049), stripes, extras=extras)
+    assert overhead_bytes(2048, 2049, 127, [124, 16384], [128]) == len(pack(container)) - 124 - 16384 - 128
+    assert overhead_bytes(2048, 2049, 128, [], []) == 14 + 2 + 2 + 2 + 1 + 4
+
+
 @pytest.mark.parametrize("data", [pack(PLAIN), pack(WHOLE), version_0()])
 def test_a_file_cut_anywhere_is_refused(data: bytes) -> None:
     for length in range(len(data)):

@@ -3,17 +3,18 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import photo
+from conftest import TINY, photo
 
 from attncodec.coding.bottlenecks import EncodeBottleneck
-from attncodec.coding.decoder import PictureDecoder
-from attncodec.coding.encoder import PictureEncoder, Target, compress
+from attncodec.coding.decoder import PictureDecoder, decompress
+from attncodec.coding.encoder import PictureEncoder, Target, compress, reconstruct
 from attncodec.coding.sealed import SealedCodec
 from attncodec.container import pack, unpack
 from attncodec.errors import CheckpointError, ConfigError
 from attncodec.metrics.psnr import psnr_for_means_db
 from attncodec.networks.bottleneck import Elements
-from attncodec.quality import quality_indices
+from attncodec.pictures import Picture
+from attncodec.quality import quality_indices, rd_lambda_at
 
 
 @pytest.fixture(scope="module")
@@ -109,3 +110,88 @@ def test_a_model_whose_analysis_is_not_finite_is_named_as_damaged(sealed: Sealed
     broken = SealedCodec(sealed.header, {**sealed.tensors, "analysis.unit": 0 * sealed.tensors["analysis.unit"]})
     with pytest.raises(CheckpointError, match="not finite"):
         compress(broken, photo(8, 8))
+
+
+def test_a_search_finds_every_quality_and_asks_only_for_those_of_the_model(encoder: PictureEncoder) -> None:
+    for answer in (63, 64, 65, 127, 128, 129, 191, 192):
+        asked = list[int]()
+
+        def holds(quality_index: int, answer: int = answer, asked: list[int] = asked) -> bool:
+            asked.append(quality_index)
+            return quality_index <= answer
+
+        assert encoder._bisect_quality(holds) == answer
+        assert set(asked) <= set(quality_indices(3)) and len(asked) <= 8
+
+
+def test_a_target_that_a_file_meets_exactly_is_met_by_that_file(
+    encoder: PictureEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoder, "psnr_db", lambda quality_index: quality_index / 4)
+    monkeypatch.setattr(encoder, "count_bytes", lambda quality_index: 10 * quality_index)
+    monkeypatch.setattr(
+        encoder, "file_bytes", lambda quality_index: 10 * quality_index + (4 if quality_index > 90 else 0)
+    )
+    for target, expected in [
+        (Target(psnr_db=25.0), 100),
+        (Target(psnr_db=25.01), 101),
+        (Target(psnr_db=16.0), 64),
+        (Target(psnr_db=48.0), 192),
+        (Target(psnr_db=48.01), 193),
+        (Target(bytes=900), 90),
+        (Target(bytes=899), 89),
+        (Target(bytes=1000), 99),
+        (Target(bytes=1004), 100),
+        (Target(bytes=640), 64),
+        (Target(bytes=639), 63),
+        (Target(bytes=10**9), 192),
+        (Target(bpp=8 * 900 / (192 * 256)), 90),
+        (Target(quality=1.5), 96),
+    ]:
+        assert encoder._index_of(target) == expected, target
+
+
+def test_files_that_meet_a_target_are_compared_by_what_it_leaves_open(
+    encoder: PictureEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoder, "psnr_db", lambda quality_index: 30.5)
+    monkeypatch.setattr(encoder, "file_bytes", lambda quality_index: 1234)
+    targets = [Target(psnr_db=30), Target(bytes=2000), Target(bpp=1), Target(quality=2), Target()]
+    assert [encoder._shortfall(target, 128) for target in targets] == [1234, -30.5, -30.5, 0, 0]
+
+
+def test_the_loss_is_bpp_plus_lambda_255_squared_mse(encoder: PictureEncoder, sealed: SealedCodec) -> None:
+    container = encoder.write(100)
+    decoded = PictureDecoder(sealed, container).decode()
+    mse_255 = float(((decoded.astype(float) - encoder.rgb) ** 2).mean())
+    expected = 8 * len(pack(container)) / (192 * 256) + rd_lambda_at(TINY.rd_lambdas, 100) * mse_255
+    assert encoder.loss(100) == pytest.approx(expected)
+
+
+def test_the_count_includes_metadata_and_every_stripe(sealed: SealedCodec, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("attncodec.coding.encoder.stripe_units", lambda width, height: 1)
+    monkeypatch.setattr("attncodec.container.stripe_units", lambda width, height: 1)
+    encoder = PictureEncoder(sealed, Picture(photo(140, 64), icc=bytes(1000), xmp=bytes(10)))
+    for quality_index in (64, 192):
+        assert 0 <= encoder.file_bytes(quality_index) - encoder.count_bytes(quality_index) <= 3 * 8
+
+
+def test_a_picture_that_comes_back_unchanged_has_an_infinite_psnr(
+    encoder: PictureEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoder, "_picture", lambda y_hat, quality_index: encoder.rgb)
+    assert encoder.psnr_db(100) == float("inf")
+
+
+def test_the_default_quality_of_a_model_with_five_levels_is_4(five_levels: SealedCodec) -> None:
+    encoder = PictureEncoder(five_levels, photo(8, 8))
+    assert (encoder.lowest, encoder.highest) == (64, 320)
+    assert encoder.encode(Target()).quality_index == 256
+
+
+def test_what_a_file_decodes_to_is_known_without_a_file(sealed: SealedCodec) -> None:
+    rgb = photo(40, 60)
+    decoded, bits = reconstruct(sealed, rgb, 100)
+    data = compress(sealed, rgb, Target(quality=100 / 64))
+    assert (decoded == decompress(sealed, data)).all()
+    assert bits == pytest.approx(8 * len(unpack(data).stripes[0].latents), abs=64)

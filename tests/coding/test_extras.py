@@ -1,5 +1,6 @@
 import io
 import struct
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ from PIL import Image
 
 from attncodec.coding.decoder import PictureDecoder
 from attncodec.coding.encoder import PictureEncoder, Target, compress
-from attncodec.coding.extras import pack_extras, unpack_extras
+from attncodec.coding.extras import pack_extras, unpack_extras, unpack_metadata
 from attncodec.coding.sealed import SealedCodec
 from attncodec.container import ALPHA, EXIF, ICC, RESOLUTION, XMP, pack, unpack
 from attncodec.errors import ContainerError
@@ -107,3 +108,15 @@ def test_metadata_that_is_garbage_never_keeps_a_picture_from_being_written(
     ]
     with Image.open(io.BytesIO(encode_picture(picture, suffix))) as image:
         assert image.size == (16, 16)
+
+
+def test_exif_of_which_pillow_warns_is_read_without_a_warning(sealed: SealedCodec) -> None:
+    cut = EXIF_BODY[:8] + b"\2\0" + EXIF_BODY[10:-6]
+    container = unpack(compress(sealed, photo(16, 16)))
+    with pytest.warns(UserWarning, match="Truncated"):
+        Image.Exif().load(EXIF_PREFIX + cut)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        metadata = unpack_metadata(replace(container, extras={EXIF: cut, XMP: b"<x/>"}))
+        encode_picture(Picture(photo(16, 16), exif=cut), ".tif")
+    assert metadata.xmp == b"<x/>"

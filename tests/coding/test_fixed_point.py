@@ -9,10 +9,14 @@ from attncodec.coding.fixed_point import (
     INTEGER_LIMIT,
     OUTPUT_LIMIT,
     IntegerConv2d,
+    IntegerLeakyReLU,
+    clamp_activation,
+    dequantise_conv,
     exp2_table,
     fraction_for,
     multiply_exp2,
     quantise_conv,
+    to_fixed_point,
     to_integer,
 )
 from attncodec.coding.integer_context import Ranges, integer_tensors
@@ -120,3 +124,54 @@ def test_multiplying_by_a_power_of_two_is_close_and_an_integer() -> None:
     assert torch.equal(found, found.floor())
     assert ((found - expected).abs() <= 1 + 5e-5 * expected.abs()).all()
     assert multiply_exp2(torch.tensor([1e6]).double(), torch.tensor([4096 * 8]), table, 1000).item() == 1000
+
+
+def test_fixed_point_numbers_are_rounded_and_clamped_on_both_sides() -> None:
+    found = to_fixed_point(torch.tensor([0.25, 0.6 / 4096, -0.6 / 4096, 29.999, 30.001, 1e9, -29.999, -30.001, -1e9]))
+    assert found.dtype == torch.int32
+    assert found.tolist() == [1024, 1, -1, 122876, 122880, 122880, -122876, -122880, -122880]
+
+
+def test_fractions_are_the_largest_that_fit() -> None:
+    at = INTEGER_LIMIT / 4 / 2.0 ** torch.arange(16, dtype=torch.float64)
+    found = fraction_for(torch.cat([at * 0.999, at * 1.001, torch.zeros(1)]), 4)
+    assert found.dtype == torch.uint8
+    assert found.tolist() == [*range(15), 14, 0, *range(15), 14]
+
+
+def test_a_convolution_is_quantised_with_as_many_bits_as_fit() -> None:
+    conv = nn.Conv2d(2, 4, 1)
+    with torch.no_grad():
+        conv.weight[..., 0, 0] = torch.tensor([[0.5, 0.0], [0.0, 0.0], [2.0**-20, 0.0], [0.25, -2.0]])
+        conv.bias.copy_(torch.tensor([0.25, -0.5, 0.0, 3.0]))
+    inputs, outputs = torch.tensor([12, 14], dtype=torch.uint8), torch.tensor([12, 12, 12, 10], dtype=torch.uint8)
+    found = quantise_conv(conv, inputs, outputs)
+    assert {name: part.dtype for name, part in found.items()} == {
+        "weight": torch.int16,
+        "shift": torch.uint8,
+        "bias": torch.int32,
+        "fraction": torch.uint8,
+    }
+    assert found["shift"].tolist() == [15, 30, 30, 17]
+    assert found["weight"].flatten(1).tolist() == [[16384, 0], [0, 0], [1024, 0], [8192, -16384]]
+    assert found["bias"].tolist() == [1 << 18, -1 << 19, 0, 3 << 18] and torch.equal(found["fraction"], outputs)
+    again = nn.Conv2d(2, 4, 1)
+    dequantise_conv(again, found, inputs)
+    assert all(torch.equal(*pair) for pair in zip(again.parameters(), conv.parameters(), strict=True))
+
+
+def test_an_integer_leaky_relu_rounds_down_and_is_clamped_on_both_sides() -> None:
+    x = torch.tensor([-9, -8, -1, 0, 7, 32639, 32640, -400_000], dtype=torch.float64)
+    assert IntegerLeakyReLU()(x).tolist() == [-2, -1, -1, 0, 7, 32639, 32639, -32639]
+    assert clamp_activation(x).tolist() == [-9, -8, -1, 0, 7, 32639, 32639, -32639]
+
+
+def test_powers_of_two_are_exact_rounded_down_and_clamped_on_both_sides() -> None:
+    table = exp2_table().long()
+    x = torch.tensor([3, 3, -3, 1, -(2**36), 2**36, 2**36, 7], dtype=torch.float64)
+    log2 = 4096 * torch.tensor([5, -1, -1, 31, -31, -32, 10, 0])
+    found = multiply_exp2(x, log2, table, 1000)
+    assert found.tolist() == [96, 1, -2, 1000, -32, 16, 1000, 7] and found.dtype == torch.float64
+    assert multiply_exp2(-x, log2, table, 1000).tolist() == [-96, -2, 1, -1000, 32, -16, -1000, -7]
+    half = multiply_exp2(torch.tensor([1000.0]).double(), torch.tensor([2048]), table, 1 << 40)
+    assert half.item() == int(1000 * round(2**0.5 * EXP2_ONE) / EXP2_ONE)

@@ -141,3 +141,12 @@ def test_weights_are_at_least_one_and_add_up(mass: list[float]) -> None:
 def test_tables_that_could_break_the_coder_are_refused(weights: list[int], sizes: list[int], lows: list[int]) -> None:
     with pytest.raises(CheckpointError, match="damaged"):
         TableSet(Tables(*(np.array(values, dtype=np.int32) for values in (weights, sizes, lows))))
+
+
+def test_symbols_at_every_small_distance_beyond_their_tables_come_back(coder: Coder) -> None:
+    index = np.repeat(np.array([0, 70, 120], np.uint8), 80)
+    beyond = np.concatenate([np.arange(-40, 0), np.arange(1, 41)])
+    tables = gaussian_tables()
+    edges = [np.where(beyond < 0, tables.lows[i], -tables.lows[i]) for i in (0, 70, 120)]
+    symbols = np.concatenate([edge + beyond for edge in edges]).astype(np.int32)
+    assert (coder.decode(coder.encode(symbols, index), index) == symbols).all()

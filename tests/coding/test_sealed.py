@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import make_codec, photo
+from conftest import CROPS, make_codec, photo
 from safetensors.torch import save_file
 
-from attncodec.coding.decoder import decompress
+from attncodec.coding.decoder import PictureDecoder, decompress
 from attncodec.coding.encoder import PictureEncoder, compress
-from attncodec.coding.model_file import read_header
+from attncodec.coding.model_file import CENTRES, ERROR_WEIGHT, read_header
 from attncodec.coding.sealed import SealedCodec, load_sealed
 from attncodec.coding.sealing import seal
 from attncodec.container import unpack
@@ -160,3 +160,57 @@ def test_weights_that_are_not_finite_cannot_be_sealed() -> None:
 def test_the_model_file_is_guarded_whole(model_file: Path) -> None:
     header = read_header(model_file)
     assert len(header.decoder_id) == 8 and len(header.file_sha256) == hashlib.sha256().digest_size * 2
+
+
+def test_a_sealed_codec_has_no_gradients_and_does_not_train(sealed: SealedCodec) -> None:
+    for codec in (sealed.codec, sealed.dequantised):
+        assert not any(parameter.requires_grad for parameter in codec.parameters())
+    assert not any(module.training for module in sealed.codec.modules())
+    assert sealed.codec.log2_gain.dtype == sealed.codec.log2_gain_z.dtype == torch.int64
+
+
+def test_the_float_copy_of_a_sealed_codec_has_its_transforms_and_gains(sealed: SealedCodec) -> None:
+    floats, gains = sealed.dequantised, (sealed.codec.log2_gain, sealed.codec.log2_gain_z)
+    for part in ("analysis", "synthesis", "hyper_analysis", "z_prior"):
+        assert getattr(floats, part) is getattr(sealed.codec, part)
+    for found, gain in zip((floats.log2_gain, floats.log2_gain_z), gains, strict=True):
+        assert found.dtype == torch.float32 and torch.equal(found * 4096, gain.float())
+
+
+def test_fast_transforms_change_pixels_a_little_and_no_latent(sealed: SealedCodec, model_file: Path) -> None:
+    fast, container = load_sealed(model_file), unpack(compress(sealed, photo(64, 64)))
+    fast.fast = True
+    decoders = [PictureDecoder(codec, container) for codec in (sealed, fast)]
+    exact, near = (decoder.decode().astype(int) for decoder in decoders)
+    assert 0 < np.abs(exact - near).max() <= 8
+    assert decoders[0].latents_sha256 == decoders[1].latents_sha256
+    assert not torch.equal(sealed.analyse(CROPS[:1]), fast.analyse(CROPS[:1]))
+
+
+def test_the_worth_of_an_error_is_that_of_an_orthonormal_synthesis_times_the_weight_of_its_channel(
+    sealed: SealedCodec,
+) -> None:
+    at = torch.tensor([96])
+    orthonormal = sealed.codec.error_bits(at, (0.0018 * 0.0130) ** 0.5)[0]
+    plain = sealed.rounding(96)
+    assert plain.centres is None and torch.allclose(plain.error_bits, (1.6 * orthonormal).expand(24))
+    weights = torch.rand(3, 24, generator=torch.Generator().manual_seed(0)) + 0.5
+    centres = torch.zeros(256, 16).index_fill(1, torch.tensor([2]), 0.25)
+    measured = SealedCodec(sealed.header, {**sealed.tensors, ERROR_WEIGHT: weights, CENTRES: centres})
+    rounding = measured.rounding(96)
+    assert torch.allclose(rounding.error_bits, orthonormal * weights[:2].mean(0)) and rounding.centres is not None
+    assert float(rounding.centres(torch.tensor(-2), torch.tensor(0))) == 0.25
+    assert measured.codec.offsets is None and not weights.requires_grad
+
+
+def test_the_time_of_each_part_is_measured(sealed: SealedCodec) -> None:
+    sealed.stopwatch.take()
+    data = compress(sealed, photo(64, 64), effort=1)
+    assert set(sealed.stopwatch.take()) == {"transform", "integer networks", "coder", "refinement"}
+    decompress(sealed, data)
+    assert set(sealed.stopwatch.take()) == {"transform", "integer networks", "coder"}
+
+
+def test_a_model_has_the_qualities_of_its_levels(sealed: SealedCodec) -> None:
+    assert sealed.quality_indices == range(64, 193)
+    assert [sealed.quality_index(quality) for quality in (1, 1.51, 3, 3.007)] == [64, 97, 192, 192]
