@@ -8,39 +8,35 @@ image = codec.decompress(data)       # image is a Pillow image
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral, Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 
 from attncodec.coding.decoder import PictureDecoder
 from attncodec.coding.encoder import PictureEncoder, compress
 from attncodec.coding.encoder import Target as Target
 from attncodec.coding.find_model import ModelCache, choose_model, load_model
-from attncodec.coding.model_file import FORMAT, MEASURED_RANGES
-from attncodec.coding.sealed import SealedCodec, load_sealed
+from attncodec.coding.sealed import SealedCodec
 from attncodec.config import Config
 from attncodec.config_file import load_config
 from attncodec.configs import run_folder_of
-from attncodec.container import ALPHA, EXIF, ICC, MAGIC, RESOLUTION, XMP, pack, unpack
-from attncodec.errors import CheckError, ConfigError, ContainerError, ImageError
+from attncodec.container import Container, pack, unpack
+from attncodec.describe import describe_file as describe_file
+from attncodec.errors import CheckError, ConfigError, ContainerError
 from attncodec.files import STREAM, read_input, write_output
 from attncodec.metrics.psnr import psnr_db
 from attncodec.metrics.rate import bpp
-from attncodec.pictures import Picture, encode_picture, from_image, read_picture, stripped, to_image
-from attncodec.pictures.writing import check_suffix, keeps_alpha
-from attncodec.quality import quality_of_index
+from attncodec.pictures import Picture, check_suffix, encode_picture, read_picture, stripped, to_image
+from attncodec.pictures.sources import Bytes, Source, as_picture
+from attncodec.pictures.writing import lost_in
 
 if TYPE_CHECKING:
     from attncodec.training.progress import Report
     from attncodec.training.train import Outcome
-
-
-Source = Picture | Image.Image | NDArray[np.uint8] | str | os.PathLike[str]
-EXTRA_NAMES = {ALPHA: "alpha", ICC: "icc", EXIF: "exif", XMP: "xmp", RESOLUTION: "resolution"}
 
 
 class Codec:
@@ -61,48 +57,50 @@ class Codec:
     ) -> bytes:
         """Encode a picture to the bytes of an .atc file.
 
-        `picture` is a path, a Pillow image, a Picture, or an array of uint8: (H, W) grey, (H, W, 3) RGB or (H, W, 4)
-        RGBA. At most one of `quality`, 1 to 8 for the shipped model, and the targets is given; a target in bpp or bytes
-        gives the best file that is not larger, one in dB the smallest that reaches it. A higher `effort`, 0 to 3, gives
-        smaller or better files and takes the encoder longer. `strip` converts to sRGB and drops profile and metadata.
+        `picture` is a path, the bytes of a picture file or an open one, a Pillow image, a Picture, or an array of
+        uint8: (H, W) grey, (H, W, 3) RGB or (H, W, 4) RGBA. At most one of `quality`, 1 to 8 for the shipped model, and
+        the targets is given; a target in bpp or bytes gives the best file that is not larger, one in dB the smallest
+        that reaches it. A higher `effort`, 0 to 3, gives smaller or better files and takes the encoder longer. `strip`
+        converts to sRGB and drops profile and metadata.
 
-        Raises ImageError for a picture that cannot be read, and ConfigError if the quality is out of range or the
-        target cannot be reached.
+        Raises ImageError for a picture that cannot be read, and ConfigError for a number that is none, a quality or
+        effort out of range, or a target that cannot be reached.
         """
+        check_effort(effort)
         wish = target_of(quality, target_bytes, target_bpp, target_psnr_db)
         found = as_picture(picture)
         return compress(self.sealed, stripped(found) if strip else found, wish, effort)
 
-    def decompress(self, data: bytes) -> Image.Image:
+    def decompress(self, data: Bytes) -> Image.Image:
         """Decode the bytes of an .atc file to a Pillow image of mode L, LA, RGB or RGBA, with its metadata in `info`.
 
         Raises ContainerError if the file is damaged, or if another model wrote it.
         """
-        return to_image(PictureDecoder(self.sealed, unpack(data)).decode_picture())
+        return to_image(PictureDecoder(self.sealed, unpack(_as_bytes(data))).decode_picture())
 
 
-def as_picture(source: Source) -> Picture:
-    """Convert what `Codec.compress` takes to a picture. Raises ImageError."""
-    if isinstance(source, Picture):
-        return source
-    if isinstance(source, Image.Image):
-        return from_image(source)
-    if isinstance(source, np.ndarray):
-        channels = source.shape[2:] if source.ndim in (2, 3) else None
-        if source.dtype != np.uint8 or channels not in ((), (3,), (4,)):
-            shape = f"{source.dtype} {source.shape}"
-            raise ImageError(f"an array of {shape} is not a picture", "give uint8 (H, W), (H, W, 3) or (H, W, 4)")
-        return from_image(Image.fromarray(source))
-    return read_picture(source)
+def _as_bytes(data: Bytes) -> bytes:
+    if not isinstance(data, Bytes):
+        raise ContainerError(f"{type(data).__name__} is not the bytes of an .atc file", "read the file first")
+    return bytes(data)
 
 
 def target_of(
     quality: float | None, target_bytes: int | None, target_bpp: float | None, target_psnr_db: float | None
 ) -> Target:
-    """Return the target that is given. Raises ConfigError if there are several."""
-    if sum(value is not None for value in (quality, target_bpp, target_bytes, target_psnr_db)) > 1:
+    """Return the target that is given. Raises ConfigError if there are several, or if it is not a number."""
+    given = [value for value in (quality, target_bpp, target_bytes, target_psnr_db) if value is not None]
+    if len(given) > 1:
         raise ConfigError("a quality and a target, or several targets, cannot be combined", "give only one of them")
+    if given and not isinstance(given[0], Real):
+        raise ConfigError(f"a quality or a target must be a number, not {given[0]!r}", "such as quality=4")
     return Target(quality, target_bytes, target_bpp, target_psnr_db)
+
+
+def check_effort(effort: int) -> None:
+    """Raise ConfigError unless an effort is an integer. Which ones there are is checked with the picture."""
+    if not isinstance(effort, Integral):
+        raise ConfigError(f"an effort must be an integer, not {effort!r}", "choose one from 0 to 3")
 
 
 def load(model: str | os.PathLike[str] | None = None, fast: bool = False) -> Codec:
@@ -167,20 +165,22 @@ class Compressed:
 
 
 def compress_file(
-    sealed: SealedCodec,
-    source: Path,
-    out: Path,
+    codec: Codec | SealedCodec,
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str],
     target: Target,
     effort: int = 0,
     verify: bool = False,
     strip: bool = False,
 ) -> Compressed:
-    """Compress a picture file into an .atc file; `-` is stdin or stdout.
+    """Compress a picture file into an .atc file; `-` is stdin or stdout. `codec` is what `load` returns.
 
     If `verify`, the written file is decoded and compared. `strip` drops profile and metadata. Raises an AttncodecError:
     ImageError for the picture, ConfigError if the target cannot be reached, and CheckError if the file does not decode
     as it should.
     """
+    check_effort(effort)
+    sealed, out = _sealed_of(codec), Path(out)
     picture = read_picture(source)
     picture = stripped(picture) if strip else picture
     encoder = PictureEncoder(sealed, picture, effort)
@@ -222,68 +222,36 @@ class Decompressed:
     notes: tuple[str, ...] = ()
 
 
-def decompress_file(models: ModelCache, source: Path, out: Path) -> Decompressed:
+def decompress_file(
+    models: ModelCache | Codec | SealedCodec, source: str | os.PathLike[str], out: str | os.PathLike[str]
+) -> Decompressed:
     """Decompress an .atc file into a picture file, PNG unless the suffix names another format; `-` is a stream.
 
-    Raises ContainerError, CheckpointError if there is no model for the file, and ImageError if the picture cannot be
-    written.
+    A ModelCache finds the model of each file; a codec decodes the files of its own. The notes say what the format of
+    the picture file does not hold. Raises ContainerError, CheckpointError if there is no model for the file, and
+    ImageError if the picture cannot be written.
     """
+    out = Path(out)
     check_suffix(out)
-    container = unpack(read_input(source))
-    sealed = models.model_for(container)
+    container = unpack(read_input(Path(source)))
+    sealed = _model_for(models, container)
     picture = PictureDecoder(sealed, container).decode_picture()
     suffix = ".png" if out == STREAM else out.suffix
     write_output(out, encode_picture(picture, suffix))
-    lost = picture.alpha is not None and not keeps_alpha(suffix)
-    paper = (f"'{suffix}' has no transparency, so the picture lies on white",) if lost else ()
-    return Decompressed(picture.width, picture.height, sealed, (*picture.notes, *paper))
+    return Decompressed(picture.width, picture.height, sealed, (*picture.notes, *lost_in(picture, suffix)))
 
 
-def latents_sha256(data: bytes, models: ModelCache) -> str:
+def latents_sha256(data: Bytes, models: ModelCache | Codec | SealedCodec) -> str:
     """Return the SHA-256, in hex, of the integer latents of an .atc file. It is the same on every machine."""
-    container = unpack(data)
-    decoder = PictureDecoder(models.model_for(container), container)
+    container = unpack(_as_bytes(data))
+    decoder = PictureDecoder(_model_for(models, container), container)
     decoder.read_latents()
     return decoder.latents_sha256
 
 
-def describe_file(path: Path) -> dict[str, Any]:
-    """Return what is in an .atc file, or in a model (a file, a run folder, or the name of a shipped one), for JSON.
+def _model_for(models: ModelCache | Codec | SealedCodec, container: Container) -> SealedCodec:
+    return models.model_for(container) if isinstance(models, ModelCache) else _sealed_of(models)
 
-    Raises ContainerError or CheckpointError if it is neither.
-    """
-    model = choose_model(path)
-    data = read_input(model)
-    if data.startswith(MAGIC) or path.suffix == ".atc" or path == STREAM:
-        container = unpack(data)
-        bodies = [*(stripe.latents for stripe in container.stripes), *container.extras.values()]
-        return {
-            "file": str(path),
-            "format": f".atc version {data[len(MAGIC)]}",
-            "width": container.width,
-            "height": container.height,
-            "quality": quality_of_index(container.quality_index),
-            "bytes": len(data),
-            "overhead_bytes": len(data) - sum(map(len, bodies)),
-            "stripes": len(container.stripes),
-            "bpp": bpp(len(data), container.width, container.height),
-            "model": container.decoder_id.hex(),
-            "grey": container.grey,
-            "extras": {EXTRA_NAMES[kind]: len(body) for kind, body in container.extras.items()},
-            "latents_crc": [f"{stripe.latents_crc:08x}" for stripe in container.stripes],
-        }
-    from attncodec.networks.complexity import complexity  # torch's counter takes a second to import
 
-    sealed = load_sealed(model)
-    costs = complexity(sealed.header.config)
-    return {
-        "file": str(model),
-        "format": FORMAT,
-        "model": sealed.header.decoder_id.hex(),
-        "bytes": len(data),
-        "measured": sorted(set(MEASURED_RANGES) & set(sealed.tensors)),
-        "parameters": sum(count for _, count in costs.values()),
-        "parts": {name: {"kmac_per_pixel": kmac, "parameters": count} for name, (kmac, count) in costs.items()},
-        "config": sealed.header.config.model_dump(mode="json"),
-        "training_info": sealed.header.training_info,
-    }
+def _sealed_of(codec: Codec | SealedCodec) -> SealedCodec:
+    return codec.sealed if isinstance(codec, Codec) else codec

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 # BadParameter.
 USAGE_ERROR = cast(type[Exception], typer.BadParameter.__mro__[2])
 DONE, FAILURES, REFUSED, INTERRUPTED = 0, 1, 2, 130
+EXPECTED = (AttncodecError, OSError, MemoryError)
+DEBUG = "--debug"
 
 
 class StderrHandler(logging.Handler):
@@ -51,8 +53,7 @@ def log_to_stderr() -> None:
 
 def run(app: typer.Typer) -> NoReturn:
     """Run the command line. Every outcome becomes an exit code, and every error one line and a hint."""
-    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]  # --debug may be anywhere
-    debug = len(arguments) < len(sys.argv) - 1
+    arguments = [argument for argument in sys.argv[1:] if argument != DEBUG]  # it may be anywhere
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP
             signal.signal(number, signal.default_int_handler)  # half-written files are removed, as with Ctrl-C
@@ -62,8 +63,8 @@ def run(app: typer.Typer) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # file names need not be valid text
-    # Pillow warns about pictures that our own limit allows. We check ours before any pixel is decoded.
-    warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
+    # Pillow warns of metadata, which gives notes, and of large pictures, for which we have a limit of our own.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     log_to_stderr()
     try:
         code = app(arguments, standalone_mode=False) or DONE
@@ -77,9 +78,8 @@ def run(app: typer.Typer) -> NoReturn:
         code = INTERRUPTED
     except RankZeroFailedError:
         code = REFUSED
-    except (AttncodecError, OSError, MemoryError) as error:
-        if debug:
-            traceback.print_exc()
+    except EXPECTED as error:
+        print_traceback()
         if isinstance(error, OSError) and error.filename is None:
             # stdout is full or closed, and Python would try to flush it again at exit and print another error.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -95,15 +95,27 @@ def run(app: typer.Typer) -> NoReturn:
     sys.exit(code)
 
 
-def as_user_error(error: BaseException) -> AttncodecError:
-    """Convert an error of the machine (no space, no permission to write, no memory) to an AttncodecError."""
+def as_user_error(error: BaseException, where: str = "") -> AttncodecError:
+    """Convert an error of the machine (no space, no permission to write, no memory) to an AttncodecError.
+
+    Any other is one of a library that nobody expected; `where` comes first in its message.
+    """
     if isinstance(error, AttncodecError):
         return error
     if isinstance(error, OSError):
-        where = f"{error.filename}: " if error.filename else ""
+        named = f"{error.filename}: " if error.filename else ""
         hint = "check that there is free space, and that you may write there"
-        return AttncodecError(f"{where}{error.strerror or error}", hint)
-    return AttncodecError("there is not enough memory", "use a smaller picture or a smaller train.batch")
+        return AttncodecError(f"{named}{error.strerror or error}", hint)
+    if isinstance(error, MemoryError):
+        return AttncodecError("there is not enough memory", "use a smaller picture or a smaller train.batch")
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    return AttncodecError(f"{where}an unexpected {text}", "please report this, with what --debug shows")
+
+
+def print_traceback() -> None:
+    """Print the traceback of the error that is handled, if --debug asks for it."""
+    if DEBUG in sys.argv:
+        traceback.print_exc()
 
 
 def say(text: str) -> None:
@@ -132,10 +144,13 @@ def process_files(
     for source, target in distributed.shard(list(zip(inputs, outputs, strict=True))):
         try:
             summary = run(source, target)
-        except (AttncodecError, OSError) as error:
+        except Exception as error:  # Libraries raise whatever they like, and the other files need not suffer.
             if len(inputs) == 1 and distributed.size == 1:
-                raise
+                if isinstance(error, EXPECTED):
+                    raise
+                raise as_user_error(error, f"{source}: ") from error
             failed += 1
+            print_traceback()
             fail(as_user_error(error), str(source))
         else:
             print(f"{source} -> {target}  {summary}", file=sys.stderr if to_stdout else sys.stdout)

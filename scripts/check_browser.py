@@ -2,11 +2,11 @@
 
     python scripts/check_browser.py [--out results/browser.json] [--browser chromium] [--keep FOLDER]
 
-The files are made here: every mode and depth, gamma and primaries, transparency, orientations, profiles, damaged and
-superfluous chunks, animations, truncation, wrong suffixes. The browser draws each on a canvas of an empty page, on
-white and on black, which gives its colours and its transparency; `decode_picture` reads the same file, and its
-colours are converted to sRGB. The two must not differ by more than 1 of 255 in the rows that the browser shows. What it
-does not show, or shows only in part, may be refused.
+The files are made here and in odd_pictures.py: every mode and depth, gamma and primaries, transparency, orientations,
+profiles, damaged and superfluous chunks, animations, truncation, wrong suffixes. The browser draws each on a canvas of
+an empty page, on white and on black, which gives its colours and its transparency; `decode_picture` reads the same
+file, and its colours are converted to sRGB. The two must not differ by more than 1 of 255 in the rows that the browser
+shows. What it does not show, or shows only in part, may be refused.
 """
 
 import argparse
@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from odd_pictures import odd_chunks, odd_jpegs, odd_pixels
 from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 from profiles import ADOBE_RGB, DISPLAY_P3, display_profile, grey_profile, ink_profile
@@ -86,6 +87,14 @@ def behind_header(data: bytes, *chunks: bytes) -> bytes:
 
 def odd_files() -> Iterator[tuple[str, bytes]]:
     """Make the files, by names whose suffix is that of the format."""
+    yield from usual_and_odd()
+    yield from odd_pixels()
+    yield from odd_chunks()
+    yield from odd_jpegs()
+
+
+def usual_and_odd() -> Iterator[tuple[str, bytes]]:
+    """Make those of every mode, profile and orientation, and those that are cut or damaged."""
     y, x = np.mgrid[:24, :36]
     rgb = np.stack([x * 7, y * 10, (x + y) * 4], axis=2).astype(np.uint8)
     image, grey = Image.fromarray(rgb), Image.fromarray(rgb[..., 0])
@@ -235,7 +244,7 @@ def judge(data: bytes, shown: dict[str, Any]) -> dict[str, Any]:
     if not theirs or theirs[0].shape != ours[0].shape:
         return {"browser": browser, "ours": f"read {ours[0].shape[:2]}", "agree": not theirs}
     there = (theirs[0] != 255).any(axis=(1, 2)) | (theirs[1] != 0).any(axis=(1, 2))
-    worst = max(float(np.abs(a - b)[there].max()) for a, b in zip(ours, theirs, strict=True))
+    worst = max(float(np.abs(a - b)[there].max(initial=0)) for a, b in zip(ours, theirs, strict=True))
     return {"browser": browser, "ours": "read", "largest_difference": round(worst, 2), "agree": worst <= TOLERANCE}
 
 

@@ -1,3 +1,4 @@
+import io
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ from attncodec.coding.shipped import shipped
 from attncodec.config import Config
 from attncodec.config_file import load_config
 from attncodec.container import unpack
-from attncodec.errors import CheckError, ConfigError, ImageError
+from attncodec.errors import CheckError, ConfigError, ContainerError, ImageError
 from attncodec.files import write_output
 from attncodec.metrics.psnr import psnr_db, psnr_for_means_db
 from attncodec.pictures import Picture
@@ -143,10 +144,12 @@ def test_a_run_is_started_over_or_extended_and_not_both(quick_config: Config, tm
         attncodec.train(quick_config, out=tmp_path / "run", restart=True, extend="2")
 
 
-def test_a_path_an_image_an_array_and_a_picture_give_the_same_file(model_file: Path, place: Path) -> None:
+def test_a_path_its_bytes_an_image_an_array_and_a_picture_give_the_same_file(model_file: Path, place: Path) -> None:
     codec = api.load(model_file)
     rgb = photo(70, 50)
     sources: list[api.Source] = [place / "img.png", str(place / "img.png"), Image.fromarray(rgb), rgb, Picture(rgb)]
+    data = (place / "img.png").read_bytes()
+    sources += [data, bytearray(data), memoryview(data), io.BytesIO(data)]
     assert len({codec.compress(source, quality=2) for source in sources}) == 1
     grey = codec.decompress(codec.compress(rgb[..., 0]))
     assert grey.mode == "L" and grey.size == (50, 70)
@@ -165,6 +168,50 @@ def test_a_path_an_image_an_array_and_a_picture_give_the_same_file(model_file: P
 def test_an_array_that_is_no_picture_is_refused(model_file: Path, array: Any) -> None:
     with pytest.raises(ImageError, match="is not a picture"):
         api.load(model_file).compress(array)
+
+
+@pytest.mark.parametrize("source", [None, 5, [[1]], io.StringIO("text")])
+def test_what_is_no_picture_is_refused_with_what_is_one(model_file: Path, source: Any) -> None:
+    with pytest.raises(ImageError, match="is not a picture") as caught:
+        api.load(model_file).compress(source)
+    assert "path" in caught.value.hint and "array" in caught.value.hint
+
+
+def test_any_kind_of_bytes_is_decompressed_and_nothing_else(model_file: Path) -> None:
+    codec = api.load(model_file)
+    data = codec.compress(photo(20, 30))
+    assert {codec.decompress(given).tobytes() for given in (bytearray(data), memoryview(data))} == {
+        codec.decompress(data).tobytes()
+    }
+    for given in (None, "img.atc", 5):
+        with pytest.raises(ContainerError, match="not the bytes"):
+            codec.decompress(given)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "wish", [{"quality": "x"}, {"target_bpp": "x"}, {"target_bytes": [1]}, {"target_psnr_db": "x"}, {"effort": 1.5}]
+)
+def test_a_wish_that_is_no_number_is_refused(model_file: Path, wish: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"must be (a number|an integer), not "):
+        api.load(model_file).compress(photo(8, 8), **wish)
+
+
+def test_files_are_made_and_read_with_what_load_returns(model_file: Path, place: Path) -> None:
+    codec = attncodec.load(model_file)
+    written = api.compress_file(codec, str(place / "img.png"), str(place / "img.atc"), Target(), verify=True)
+    found = api.decompress_file(codec, str(place / "img.atc"), str(place / "out.png"))
+    assert (found.width, found.height, found.sealed) == (50, 70, codec.sealed)
+    assert api.latents_sha256((place / "img.atc").read_bytes(), codec) == written.latents_sha256
+    assert (place / "out.png").is_file()
+
+
+def test_what_a_format_does_not_hold_is_told_with_the_file(model_file: Path, place: Path) -> None:
+    codec, image = attncodec.load(model_file), Image.fromarray(photo(20, 30))
+    image.info.update(xmp=b"x" * 70_000, dpi=(300, 300))
+    (place / "img.atc").write_bytes(codec.compress(image))
+    assert "XMP" in api.decompress_file(codec, place / "img.atc", place / "a.jpg").notes[0]
+    assert "resolution" in api.decompress_file(codec, place / "img.atc", place / "a.webp").notes[0]
+    assert not api.decompress_file(codec, place / "img.atc", place / "a.tif").notes
 
 
 def test_several_targets_are_refused(model_file: Path) -> None:

@@ -29,3 +29,9 @@ def test_what_the_machine_refuses_becomes_an_error_with_a_hint() -> None:
     assert as_user_error(ours) is ours
     assert str(as_user_error(OSError(28, "No space left on device", "x"))) == "x: No space left on device"
     assert "memory" in str(as_user_error(MemoryError()))
+
+
+def test_what_a_library_raises_becomes_one_line_that_names_it() -> None:
+    found = as_user_error(KeyError("a\nb"), "x.png: ")
+    assert str(found).startswith("x.png: an unexpected KeyError") and "--debug" in found.hint
+    assert "\n" not in str(as_user_error(RuntimeError("a\nb")))

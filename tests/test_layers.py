@@ -22,6 +22,7 @@ ROWS = [
     {"coding"},
     {"evaluation"},
     {"training"},
+    {"describe"},
     {"api"},
     {"attncodec", "console", "pillow"},
     {"cli"},

@@ -1,10 +1,12 @@
+import copy
 import io
+import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import photo
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageCms, UnidentifiedImageError
 
 import attncodec
 from attncodec import pillow
@@ -95,3 +97,89 @@ def test_a_file_that_pillow_opened_is_closed_with_its_pixels(model_file: Path, t
     opened = image.fp
     image.load()
     assert opened is not None and opened.closed
+
+
+PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+MAKE, ORIENTATION = 0x010F, 0x0112
+
+
+def exif(make: str) -> Image.Exif:
+    found = Image.Exif()
+    found[MAKE], found[ORIENTATION] = make, 1
+    return found
+
+
+def described() -> Image.Image:
+    """Return an image with a profile and all metadata."""
+    image = Image.fromarray(photo(20, 30))
+    image.info.update(icc_profile=PROFILE, exif=exif("old").tobytes(), xmp=b"<old/>", dpi=(300, 300))
+    return image
+
+
+def test_metadata_is_there_before_the_pixels_are_decoded_and_after(model_file: Path) -> None:
+    with Image.open(io.BytesIO(saved(described(), model_file))) as again:
+        for _ in range(2):
+            assert again.info["icc_profile"] == PROFILE and again.info["xmp"] == b"<old/>"
+            assert again.info["dpi"] == (300, 300) and again.getexif()[MAKE] == "old"
+            again.load()
+
+
+def test_metadata_that_is_given_replaces_what_the_image_has(model_file: Path) -> None:
+    given = {"exif": exif("new"), "xmp": b"<new/>", "dpi": (72, 144), "icc_profile": PROFILE}
+    for image in (described(), Image.fromarray(photo(20, 30))):
+        with Image.open(io.BytesIO(saved(image, model_file, **given))) as again:
+            assert again.getexif()[MAKE] == "new" and again.info["xmp"] == b"<new/>"
+            assert again.info["dpi"] == (72, 144) and again.info["icc_profile"] == PROFILE
+    with Image.open(io.BytesIO(saved(described(), model_file, exif=exif("bytes").tobytes()))) as again:
+        assert again.getexif()[MAKE] == "bytes" and again.info["xmp"] == b"<old/>"
+
+
+@pytest.mark.parametrize("nothing", [None, b""])
+@pytest.mark.parametrize("name", ["exif", "xmp", "icc_profile", "dpi"])
+def test_metadata_that_is_given_as_nothing_is_dropped(model_file: Path, name: str, nothing: bytes | None) -> None:
+    with Image.open(io.BytesIO(saved(described(), model_file, **{name: nothing}))) as again:
+        assert {"exif", "xmp", "icc_profile", "dpi"} - set(again.info) == {name}
+
+
+def test_a_tiff_keeps_its_exif_if_only_something_else_is_given(model_file: Path) -> None:
+    file = io.BytesIO()
+    Image.fromarray(photo(20, 30)).save(file, "TIFF", exif=exif("tiff"))
+    with Image.open(file) as image, Image.open(io.BytesIO(saved(image, model_file, dpi=(72, 72)))) as again:
+        assert again.getexif()[MAKE] == "tiff" and again.info["dpi"] == (72, 72)
+
+
+def test_metadata_that_is_none_is_refused(model_file: Path) -> None:
+    with pytest.raises(ValueError, match="exif must be bytes, not int"):
+        saved(described(), model_file, exif=5)
+
+
+@pytest.mark.parametrize("options", [{"effort": 1.5}, {"effort": 9}, {"quality": "x"}, {"quality": 95}])
+def test_numbers_that_mean_nothing_are_refused_as_values(model_file: Path, options: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"effort|quality"):
+        saved(described(), model_file, **options)
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+def test_an_image_can_be_pickled_and_copied_before_and_after_its_pixels_are_decoded(
+    model_file: Path, loaded: bool
+) -> None:
+    data = saved(described(), model_file)
+    expected = np.asarray(Image.open(io.BytesIO(data)))
+    for twin in (lambda image: pickle.loads(pickle.dumps(image)), copy.deepcopy, copy.copy, Image.Image.copy):
+        with Image.open(io.BytesIO(data)) as image:
+            if loaded:
+                image.load()
+            again = twin(image)
+            assert (np.asarray(again) == expected).all() and again.info["dpi"] == (300, 300)
+            assert (np.asarray(image) == expected).all()
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+def test_a_closed_image_has_no_pixels_and_says_so(model_file: Path, tmp_path: Path, loaded: bool) -> None:
+    (tmp_path / "a.atc").write_bytes(saved(described(), model_file))
+    image = Image.open(tmp_path / "a.atc")
+    if loaded:
+        image.load()
+    image.close()
+    with pytest.raises(ValueError, match="closed"):
+        image.load()

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import warnings
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image
 from attncodec.container import ALPHA, EXIF, ICC, RESOLUTION, XMP, Container
 from attncodec.errors import ContainerError
 from attncodec.pictures import RGB, Picture, Plane
-from attncodec.pictures.metadata import is_exif, usable_dpi
+from attncodec.pictures.metadata import Metadata, is_exif, usable_dpi
 from attncodec.pictures.reading import DAMAGE
 
 DPI = struct.Struct("<ff")
@@ -37,28 +38,43 @@ def pack_extras(picture: Picture) -> dict[int, bytes]:
 def unpack_extras(container: Container, rgb: RGB) -> Picture:
     """Return the picture of decoded colours (H, W, 3) with its alpha and metadata.
 
+    Raises ContainerError as `unpack_metadata` does, and if the alpha is not a plane of the size of the picture.
+    """
+    extras, metadata = container.extras, unpack_metadata(container)
+    return Picture(
+        rgb,
+        _unpack_alpha(extras[ALPHA], (container.width, container.height)) if ALPHA in extras else None,
+        container.grey,
+        extras.get(ICC),
+        metadata.exif,
+        metadata.xmp,
+        metadata.dpi,
+        metadata.notes,
+    )
+
+
+def unpack_metadata(container: Container) -> Metadata:
+    """Return the metadata of a file, whose pixels need not be decoded for it.
+
     EXIF that cannot be parsed and a resolution that says nothing are left out with a note. Raises ContainerError if the
-    alpha is not a plane of the size of the picture, or if the resolution is not two numbers.
+    resolution is not two numbers.
     """
     extras, notes = container.extras, list[str]()
     if RESOLUTION in extras and len(extras[RESOLUTION]) != DPI.size:
         raise ContainerError("the file is damaged: its resolution is not two numbers")
     dpi = usable_dpi(DPI.unpack(extras[RESOLUTION])) if RESOLUTION in extras else None
     exif = extras.get(EXIF)
-    if exif is not None and not is_exif(exif):
+    if exif is not None and not _is_quietly_exif(exif):
         exif, notes = None, [*notes, "its EXIF cannot be parsed and was left out"]
     if dpi is None and RESOLUTION in extras:
         notes.append("its resolution says nothing and was left out")
-    return Picture(
-        rgb,
-        _unpack_alpha(extras[ALPHA], (container.width, container.height)) if ALPHA in extras else None,
-        container.grey,
-        extras.get(ICC),
-        exif,
-        extras.get(XMP),
-        dpi,
-        tuple(notes),
-    )
+    return Metadata(exif, extras.get(XMP), dpi, tuple(notes))
+
+
+def _is_quietly_exif(body: bytes) -> bool:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of tags that it leaves out.
+        return is_exif(body)
 
 
 def _pack_alpha(alpha: Plane) -> bytes:

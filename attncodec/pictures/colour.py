@@ -9,10 +9,14 @@
 | an ICC profile of RGB or grey              | the same profile, byte for byte                               |
 | a profile that is damaged or does not fit  | none, with a note                                             |
 | PNG's gamma and primaries                  | RGB in sRGB                                                   |
+| colours that PNG's cICP names              | as if they were sRGB, with a note                             |
+| colours that AVIF names without a profile  | as if they were sRGB                                          |
 | 16 bits in a channel                       | 8 bits, the nearest value, with a note                        |
+| 16 bits, premultiplied by alpha            | 8 bits, from the high bytes, with a note                      |
+| signed integers of 8 bits                  | -128 to 127 as 0 to 255                                       |
 | integers of 32 bits                        | 0 to 255, 0 to 65535 or 0 to the largest, the first that fits |
 | floats                                     | 0 to 1, or the least to the largest if they lie beyond        |
-| alpha, transparent colours of a palette    | alpha, lossless; none if every pixel is opaque                |
+| alpha, transparent colours of any depth    | alpha, lossless; none if every pixel is opaque                |
 """
 
 import io
@@ -23,11 +27,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from attncodec.errors import ImageError
 from attncodec.pictures.picture import RGB, Plane
 
 SRGB = ImageCms.createProfile("sRGB")
-DEEP = "it has more than 8 bits per channel, of which 8 are kept"
 SPACES = {"RGB": "RGB ", "L": "GRAY", "CMYK": "CMYK", "LAB": "Lab "}  # ICC's names
 SRGB_GAMMA, SRGB_PRIMARIES = 45455, (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
 SRGB_CICP = bytes([1, 13, 0, 1])  # primaries, transfer function, matrix, range
@@ -46,17 +48,12 @@ class Colours:
 
 
 def read_colours(image: Image.Image, chunks: dict[bytes, bytes], icc: bytes | None) -> Colours:
-    """Convert an upright image of any mode. `chunks` are those of a PNG's colours, `icc` its profile.
-
-    Raises ImageError if a sample is not a number.
-    """
-    notes = [DEEP] if _is_deep(image) else []
+    """Convert an upright image of 8 bits, of any mode. `chunks` are those of a PNG's colours, `icc` is its profile."""
+    notes = list[str]()
     if chunks.get(b"cICP", SRGB_CICP)[:2] != SRGB_CICP[:2]:
         notes.append("its cICP chunk, which names other colours than those of sRGB, is not read")
     alpha, image = _split_alpha(image)
-    if image.mode.startswith(("I", "F")):
-        image = Image.fromarray(_to_8_bits(np.asarray(image)))
-    elif image.mode == "1":
+    if image.mode == "1":
         image = image.convert("L")
     elif image.mode not in SPACES:
         image = image.convert("RGB")
@@ -109,10 +106,6 @@ def _halved(x: NDArray[np.float32]) -> NDArray[np.float32]:
     return summed
 
 
-def _is_deep(image: Image.Image) -> bool:
-    return image.mode.startswith(("I", "F")) or any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
-
-
 def _split_alpha(image: Image.Image) -> tuple[Plane | None, Image.Image]:
     """Take the transparency of an image away, whatever form it has."""
     transparency = image.info.get("transparency")
@@ -120,28 +113,11 @@ def _split_alpha(image: Image.Image) -> tuple[Plane | None, Image.Image]:
         image = image.convert(image.mode[:-1] + "A")
     elif image.mode == "PA" or (image.mode == "P" and transparency is not None):
         image = image.convert("RGBA")
-    elif isinstance(transparency, int) and image.mode.startswith("I"):
-        return np.where(np.asarray(image) == transparency, 0, 255).astype(np.uint8), image
     elif transparency is not None and image.mode in ("L", "RGB", "1"):
         image = image.convert("L" if image.mode == "1" else image.mode).convert("RGBA" if image.mode == "RGB" else "LA")
     if image.mode not in ("RGBA", "LA"):
         return None, image
     return np.array(image.getchannel("A"), dtype=np.uint8), image.convert(image.mode[:-1])
-
-
-def _to_8_bits(values: NDArray[np.generic]) -> Plane:
-    """Map deep grey values (H, W) to 0 to 255, by the rule that the module's table has."""
-    deep = values.astype(np.float64)
-    if not np.isfinite(deep).all():
-        raise ImageError("a sample is NaN or infinite")
-    low, high = float(deep.min()), float(deep.max())
-    if np.issubdtype(values.dtype, np.floating):
-        low, high = (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
-    else:
-        tops = [65535.0] if values.dtype.itemsize == 2 else [255.0, 65535.0, high]
-        low, high = min(low, 0.0), next((top for top in tops if high <= top), high)
-    scaled: Plane = ((deep - low) * (255 / max(high - low, 1e-300))).round().clip(0, 255).astype(np.uint8)
-    return scaled
 
 
 def _space_of(icc: bytes) -> str | None:
@@ -169,22 +145,12 @@ def _to_srgb(image: Image.Image, icc: bytes | None) -> Image.Image:
 
 def _declared(chunks: dict[bytes, bytes]) -> tuple[int, tuple[int, ...]] | None:
     """Return a PNG's gamma and primaries, in 100,000ths, unless it has none or they are those of sRGB."""
-    if b"sRGB" in chunks or len(chunks.get(b"gAMA", b"")) != 4:
+    if b"sRGB" in chunks or b"gAMA" not in chunks:
         return None
     gamma = struct.unpack(">I", chunks[b"gAMA"])[0]
-    primaries = chunks.get(b"cHRM", b"")
-    found = struct.unpack(">8I", primaries) if len(primaries) == 32 else SRGB_PRIMARIES
+    found = struct.unpack(">8I", chunks[b"cHRM"]) if b"cHRM" in chunks else SRGB_PRIMARIES
     near = max(abs(ours - theirs) for ours, theirs in zip(found, SRGB_PRIMARIES, strict=True)) <= 1000
-    plain = near and abs(gamma - SRGB_GAMMA) <= 500
-    usable = 1000 <= gamma <= 10_000_000 and min(found[1::2]) > 0 and _has_area(found)
-    return (gamma, found) if usable and not plain else None
-
-
-def _has_area(primaries: tuple[int, ...]) -> bool:
-    """Say whether three primaries, behind the white, are the corners of a triangle."""
-    _, _, *corners = primaries
-    (ax, ay), (bx, by), (cx, cy) = zip(corners[::2], corners[1::2], strict=True)
-    return (bx - ax) * (cy - ay) != (cx - ax) * (by - ay)
+    return None if near and abs(gamma - SRGB_GAMMA) <= 500 else (gamma, found)
 
 
 def _from_declared(rgb: RGB, gamma: int, primaries: tuple[int, ...]) -> RGB:

@@ -3,11 +3,25 @@
 import math
 import re
 import struct
+from collections.abc import Container, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from PIL import Image, ImageOps
+from PIL import Image
 
 ORIENTATION, THUMBNAIL_IFD, GPS = 0x0112, 1, 0x8825
+X_RESOLUTION, Y_RESOLUTION = 282, 283
+JFIF_UNITS = (1, 2)  # inches, centimetres; any other is the shape of a pixel
+SHORT_ONCE = (3, 1)  # type and number of values that an orientation must have for a browser
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 EXIF_PREFIX, TIFF_MAGIC = b"Exif\0\0", (b"II*\0", b"MM\0*")
 # A TIFF file has these beside what EXIF says: how its pixels are stored, its profile, its XMP, and its resolution.
 STRUCTURE = (
@@ -40,7 +54,11 @@ STRUCTURE = (
     *(512, 513, 514, 515, 517, 518, 519, 520, 521, 529, 530, 531, 532, 700, 34675),
 )
 BROKEN_EXIF = (OSError, ValueError, LookupError, TypeError, AttributeError, SyntaxError, struct.error)
-XMP_ORIENTATION = re.compile(rb"(tiff:Orientation(?:=[\"']|>))[2-8]")
+XMP_ORIENTATION = re.compile(rb"(tiff:Orientation\s*(?:=\s*[\"']|>)\s*)[2-8]")
+EXTENSION = rb"xmpNote:HasExtendedXMP"
+XMP_EXTENSION = re.compile(rb"\s*(?:%s\s*=\s*(?:\"[^\"]*\"|'[^']*')|<%s>[^<]*</%s>)" % ((EXTENSION,) * 3))
+XMP_KEYS = ("xmp", "XML:com.adobe.xmp")
+IPTC = 0x0404  # among the blocks of Photoshop in a JPEG
 DPI_MAX = 1e6
 GPS_NOTE = "the GPS position in its EXIF is kept; --strip drops it"
 
@@ -55,12 +73,50 @@ class Metadata:
     notes: tuple[str, ...]
 
 
-def upright(image: Image.Image) -> Image.Image:
-    """Turn an image as its EXIF says; one whose EXIF cannot be parsed stays as it is."""
+def upright(image: Image.Image, orientation: int) -> Image.Image:
+    """Turn an image of an orientation of EXIF; any but 2 to 8 means that it is upright."""
+    return image.transpose(TURNS[orientation]) if orientation in TURNS else image
+
+
+@contextmanager
+def xmp_aside(image: Image.Image) -> Iterator[None]:
+    """Take the XMP of an image away for a while: Pillow turns a TIFF when it is loaded, as its XMP says too."""
+    kept = {key: image.info.pop(key) for key in XMP_KEYS if key in image.info}
     try:
-        return ImageOps.exif_transpose(image)
+        yield
+    finally:
+        image.info.update(kept)
+
+
+def orientation_of(image: Image.Image) -> int:
+    """Return the orientation that the EXIF of an image says as a browser takes it; 1 if it cannot be parsed.
+
+    Pillow takes that of XMP too, and one of any type.
+    """
+    try:
+        orientation = image.getexif().get(ORIENTATION, 1)
+        stored = _stored_orientation(image)
     except BROKEN_EXIF:
-        return image
+        return 1
+    if stored != SHORT_ONCE and (stored is not None or XMP_ORIENTATION.search(_xmp(image) or b"")):
+        return 1
+    return orientation if orientation in TURNS else 1
+
+
+def _stored_orientation(image: Image.Image) -> tuple[int, int] | None:
+    """Return the type of the orientation in EXIF and the number of its values, None if there is none."""
+    if hasattr(image, "tag_v2"):
+        return SHORT_ONCE if ORIENTATION in image.tag_v2 else None
+    tiff = image.info.get("exif", b"").removeprefix(EXIF_PREFIX)
+    if not tiff.startswith(TIFF_MAGIC):
+        return None
+    order = "<" if tiff.startswith(b"II") else ">"
+    at = struct.unpack_from(order + "I", tiff, 4)[0]
+    for entry in range(struct.unpack_from(order + "H", tiff, at)[0]):
+        tag, kind, count = struct.unpack_from(order + "HHI", tiff, at + 2 + 12 * entry)
+        if tag == ORIENTATION:
+            return kind, count
+    return None
 
 
 def read_metadata(image: Image.Image) -> Metadata:
@@ -71,22 +127,52 @@ def read_metadata(image: Image.Image) -> Metadata:
         if raw and not raw.startswith(TIFF_MAGIC):
             raise ValueError("it is not a TIFF structure")
         tags = image.getexif()
-        tags.get_ifd(THUMBNAIL_IFD)
-        for tag in STRUCTURE:
-            tags.pop(tag, None)
-        if GPS in tags and tags.get_ifd(GPS):
+        dpi = usable_dpi(image.info.get("dpi")) if _has_resolution(image, tags) else None
+        exif = _kept_exif(tags)
+        if exif is not None and GPS in tags and tags.get_ifd(GPS):
             notes.append(GPS_NOTE)
-        if tags:
-            tags[ORIENTATION] = 1
-            exif = tags.tobytes().removeprefix(EXIF_PREFIX)
     except BROKEN_EXIF as error:
+        dpi = usable_dpi(image.info.get("dpi")) if _has_resolution(image, {}) else None
         notes.append(f"its EXIF is broken and was left out: {' '.join(str(error).split()) or type(error).__name__}")
-    xmp = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp")
-    if isinstance(xmp, str):
-        xmp = xmp.encode()
+    xmp = _xmp(image)
+    if xmp is not None and XMP_EXTENSION.search(xmp):
+        xmp = XMP_EXTENSION.sub(b"", xmp)
+        notes.append("its extended XMP was left out")
     if xmp is not None:
         xmp = XMP_ORIENTATION.sub(rb"\g<1>1", xmp)
-    return Metadata(exif, xmp or None, usable_dpi(image.info.get("dpi")), tuple(notes))
+    if isinstance(blocks := image.info.get("photoshop"), dict) and IPTC in blocks:
+        notes.append("its IPTC was left out")
+    return Metadata(exif, xmp or None, dpi, tuple(notes))
+
+
+def _kept_exif(tags: Image.Exif) -> bytes | None:
+    """Return EXIF as it is kept, None if nothing is left of it. The image may be saved later, and keeps its own."""
+    tags.get_ifd(THUMBNAIL_IFD)
+    own = {tag: tags[tag] for tag in (ORIENTATION, *STRUCTURE) if tag in tags}
+    for tag in own:
+        del tags[tag]
+    try:
+        if not tags:
+            return None
+        tags[ORIENTATION] = 1
+        return tags.tobytes().removeprefix(EXIF_PREFIX)
+    finally:
+        tags.pop(ORIENTATION, None)
+        tags.update(own)
+
+
+def _xmp(image: Image.Image) -> bytes | None:
+    xmp = next((image.info[key] for key in XMP_KEYS if image.info.get(key)), None)
+    return xmp.encode() if isinstance(xmp, str) else xmp
+
+
+def _has_resolution(image: Image.Image, tags: Container[int]) -> bool:
+    """Say whether a file has a resolution. Pillow makes up 1 for a TIFF without, and 72 for a JPEG with EXIF."""
+    if hasattr(image, "tag_v2"):
+        return X_RESOLUTION in image.tag_v2 and Y_RESOLUTION in image.tag_v2
+    if image.format in ("JPEG", "MPO"):
+        return image.info.get("jfif_unit") in JFIF_UNITS or X_RESOLUTION in tags
+    return True
 
 
 def usable_dpi(given: object) -> tuple[float, float] | None:

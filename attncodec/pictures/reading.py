@@ -1,21 +1,24 @@
 """Picture files are read here, as tolerantly as by a browser unless pixels would have to be invented."""
 
 import io
+import logging
 import os
+import re
 import struct
 import warnings
 import zlib
 from functools import cache
 from pathlib import Path
 
-import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from attncodec.container import PIXEL_LIMIT, check_size
 from attncodec.errors import ContainerError, ImageError
 from attncodec.files import STREAM, read_input
 from attncodec.pictures.colour import Colours, in_srgb, read_colours
-from attncodec.pictures.metadata import read_metadata, upright
+from attncodec.pictures.depth import DEEP, in_8_bits, is_deep
+from attncodec.pictures.jpeg import mend_cut
+from attncodec.pictures.metadata import GPS_NOTE, orientation_of, read_metadata, upright, xmp_aside
 from attncodec.pictures.picture import RGB, Picture
 from attncodec.pictures.png import SIGNATURE, chunks_of, read_chunks
 
@@ -25,9 +28,10 @@ FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "DIB", "PPM", "GIF", "AVIF")
 WRONG_VALUES = (SyntaxError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError)
 BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)  # warnings may be turned into errors
 DAMAGE = (OSError, EOFError, struct.error, zlib.error, *WRONG_VALUES)
-END_OF_JPEG = b"\xff\xd9"
-JPEG_FILL = 128  # libjpeg fills what is missing with this grey
-JPEG_ROWS = 32  # at most this many missing rows are taken for a file that was cut at its very end
+# Pillow's words on metadata that it can read in part.
+ON_METADATA = re.compile(r"\btag\b|exif|metadata", re.IGNORECASE)
+METADATA_NOTE = "a part of its metadata is damaged and was left out"
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # otherwise Python prints what nobody listens to
 
 
 @cache
@@ -63,7 +67,8 @@ def colours_in_srgb(picture: Picture) -> RGB:
 
 def stripped(picture: Picture) -> Picture:
     """Return a picture in sRGB, without profile and metadata."""
-    return Picture(colours_in_srgb(picture), picture.alpha, picture.grey, notes=picture.notes)
+    notes = tuple(note for note in picture.notes if note != GPS_NOTE)
+    return Picture(colours_in_srgb(picture), picture.alpha, picture.grey, notes=notes)
 
 
 def from_image(image: Image.Image) -> Picture:
@@ -73,8 +78,8 @@ def from_image(image: Image.Image) -> Picture:
     """
     try:
         check_size(*image.size)
-        colours = read_colours(upright(image), chunks_of(image.info), image.info.get("icc_profile") or None)
-        return _with_metadata(colours, image, [])
+        notes = list[str]()
+        return _with_metadata(_colours(image, chunks_of(image.info), notes), image, notes)
     except (ContainerError, ImageError) as error:
         raise ImageError(f"the image: {error}", error.hint) from None
     except DAMAGE as error:
@@ -97,20 +102,23 @@ def decode_picture(data: bytes, name: str) -> Picture:
         raise ImageError(f"{name}: {error}", error.hint) from None
     except (UnidentifiedImageError, *DAMAGE, *BOMBS) as error:
         raise _unreadable(name, error) from None
-    said = [" ".join(str(warning.message).split()) for warning in caught if warning.category is not ResourceWarning]
-    kept = [text for text in dict.fromkeys(said) if "exceeds limit" not in text]  # our own limit is checked
-    return Picture(**{**vars(picture), "notes": (*picture.notes, *kept)})
+    notes = [METADATA_NOTE] if any(ON_METADATA.search(str(warning.message)) for warning in caught) else []
+    return Picture(**{**vars(picture), "notes": (*picture.notes, *notes)})
 
 
 def _decode(data: bytes) -> Picture:
-    chunks = read_chunks(data) if data.startswith(SIGNATURE) else None
-    with Image.open(io.BytesIO(chunks.data if chunks else data), formats=formats()) as image:
+    png = read_chunks(data) if data.startswith(SIGNATURE) else None
+    with Image.open(io.BytesIO(png.for_pillow() if png else data), formats=formats()) as image:
         check_size(*image.size)
-        frames = chunks.frames if chunks else getattr(image, "n_frames", 1)
-        notes = [*(chunks.notes if chunks else ()), *(_frames_note(image.format, frames))]
-        icc = image.info.get("icc_profile") or None
-        colours = _pixels(image, data, chunks.colour if chunks else {}, icc, notes)
-        return _with_metadata(colours, image, notes)  # comes last: a PNG may have metadata behind the pixels
+        if png:
+            beside = {"icc_profile": png.icc, "xmp": png.xmp}
+            image.info.update({name: body for name, body in beside.items() if body is not None})
+        notes = [
+            *(png.notes if png else ()),
+            *_frames_note(image, png.frames if png else getattr(image, "n_frames", 1)),
+        ]
+        colours = _pixels(image, data, png.colour if png else {}, notes)
+        return _with_metadata(colours, image, notes)
 
 
 def _with_metadata(colours: Colours, image: Image.Image, notes: list[str]) -> Picture:
@@ -127,36 +135,33 @@ def _with_metadata(colours: Colours, image: Image.Image, notes: list[str]) -> Pi
     )
 
 
-def _frames_note(kind: str | None, frames: int) -> list[str]:
+def _frames_note(image: Image.Image, frames: int) -> list[str]:
     # Cameras write previews and pairs as MPO; its first picture is the photograph.
-    return [f"it has {frames} frames or pages, of which the first is taken"] if frames > 1 and kind != "MPO" else []
+    several = frames > 1 and image.format != "MPO"
+    return [f"it has {frames} frames or pages, of which the first is taken"] if several else []
 
 
-def _pixels(
-    image: ImageFile.ImageFile, data: bytes, colour: dict[bytes, bytes], icc: bytes | None, notes: list[str]
-) -> Colours:
+def _pixels(image: ImageFile.ImageFile, data: bytes, colour: dict[bytes, bytes], notes: list[str]) -> Colours:
     """Decode the pixels. A JPEG that is cut within its last rows gets a note, and keeps the others."""
     try:
-        return read_colours(upright(image), colour, icc)
+        return _colours(image, colour, notes)
     except OSError:
-        if image.format not in ("JPEG", "MPO"):
+        mended = mend_cut(data) if image.format in ("JPEG", "MPO") else None
+        if mended is None:
             raise
-        with Image.open(io.BytesIO(data + END_OF_JPEG), formats=("JPEG",)) as whole:
-            missing = _grey_rows(whole)
-            # A progressive file that is cut has all its rows, but none of them in full.
-            if "progressive" in whole.info or missing > min(JPEG_ROWS, whole.height // 10):
-                raise
-            notes.append(f"it is cut short, and its last {missing} rows are grey in part or in whole")
-            return read_colours(upright(whole), colour, icc)
+        whole, missing = mended
+        if missing:
+            notes.append(f"it is cut short, and its last {missing} rows are made up in part or in whole")
+        with Image.open(io.BytesIO(whole), formats=("JPEG",)) as again:
+            return _colours(again, colour, notes)
 
 
-def _grey_rows(jpeg: Image.Image) -> int:
-    """Count the rows at the end of a JPEG, whole blocks of them, in which libjpeg has filled what is missing."""
-    samples = np.asarray(jpeg)
-    rows = samples.reshape(*samples.shape[:2], -1)
-    fill = 255 - JPEG_FILL if jpeg.mode == "CMYK" else JPEG_FILL  # Pillow inverts the inks of a JPEG.
-    filled = np.flatnonzero((rows[:, -1] != fill).any(axis=1))  # The end of a row is missing before its beginning is.
-    return len(rows) - 1 - int(filled.max(initial=-1))
+def _colours(image: Image.Image, chunks: dict[bytes, bytes], notes: list[str]) -> Colours:
+    if is_deep(image):
+        notes.append(DEEP)
+    with xmp_aside(image):
+        shallow = in_8_bits(image)
+    return read_colours(upright(shallow, orientation_of(image)), chunks, image.info.get("icc_profile") or None)
 
 
 def _unreadable(name: str, error: Exception) -> ImageError:
@@ -164,7 +169,7 @@ def _unreadable(name: str, error: Exception) -> ImageError:
         return ImageError(f"{name} is not a picture in a supported format")
     if isinstance(error, BOMBS):  # Pillow has its own limit, and its errors start above ours
         return ImageError(f"{name}: {error}", f"the area must be at most {PIXEL_LIMIT} pixels")
-    return ImageError(f"{name} is damaged: {error}")
+    return ImageError(f"{name} is damaged: {' '.join(str(error).split())}")
 
 
 def picture_size(data: bytes, name: str) -> tuple[int, int]:
@@ -172,8 +177,10 @@ def picture_size(data: bytes, name: str) -> tuple[int, int]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            whole = read_chunks(data).data if data.startswith(SIGNATURE) else data
-            with Image.open(io.BytesIO(whole), formats=formats()) as image:
+            if data.startswith(SIGNATURE):
+                header = read_chunks(data).header
+                return header.width, header.height
+            with Image.open(io.BytesIO(data), formats=formats()) as image:
                 check_size(*image.size)
                 return image.size
     except (ContainerError, ImageError) as error:

@@ -1,5 +1,6 @@
 """Options of compress and decompress that change how, not what."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from conftest import Cli, assert_refused, photo
 from PIL import Image
 
-from attncodec.pictures import read_rgb
+from attncodec.pictures import Picture, encode_picture, read_rgb, reading
 
 
 def test_effort_writes_a_file_that_verifies_and_that_any_decoder_reads(place: Path, cli: Cli, model_file: Path) -> None:
@@ -100,3 +101,51 @@ def test_more_kinds_of_pictures_are_read_from_folders(place: Path, cli: Cli, mod
         Image.fromarray(photo(40, 30)).save(place / "photos" / f"{suffix}.{suffix}")
     assert cli("compress", "photos", "-m", model_file, cwd=place).returncode == 0
     assert len(list((place / "photos").glob("*.atc"))) == 5
+
+
+@pytest.mark.parametrize("error", [KeyError("x"), RuntimeError("Error setting\nfrom dictionary"), OverflowError("far")])
+def test_an_error_of_a_library_ends_its_file_and_not_the_batch(
+    place: Path, cli: Cli, model_file: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    for name in ("a", "b", "c"):
+        Image.fromarray(photo(40, 30)).save(place / f"{name}.png")
+    original = reading.decode_picture
+
+    def decode(data: bytes, name: str) -> Picture:
+        if name == "b.png":
+            raise error
+        return original(data, name)
+
+    monkeypatch.setattr(reading, "decode_picture", decode)
+    result = cli("compress", "a.png", "b.png", "c.png", "-m", model_file, cwd=place)
+    assert_refused(result, "error: b.png: an unexpected", type(error).__name__, "1 of 3 files failed", code=1)
+    assert (place / "a.atc").exists() and (place / "c.atc").exists() and not (place / "b.atc").exists()
+    assert_refused(cli("compress", "b.png", "-m", model_file, cwd=place), "error: b.png: an unexpected")
+    for inputs in (["b.png"], ["a.png", "b.png"]):
+        told = cli("compress", *inputs, "-f", "-m", model_file, "--debug", cwd=place).stderr
+        assert b"Traceback" in told and b"raise error" in told
+
+
+def test_a_warning_of_pillow_never_reaches_the_terminal(
+    place: Path, cli: Cli, model_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(picture: Picture, suffix: str) -> bytes:
+        Image.Exif().load(b"Exif\0\0II*\0\x08\0\0\0\x05\0")
+        return encode_picture(picture, suffix)
+
+    with pytest.warns(UserWarning, match="Corrupt EXIF"):
+        write(Picture(photo(8, 8)), ".png")
+    assert cli("compress", "img.png", "-m", model_file, cwd=place).returncode == 0
+    monkeypatch.setattr("attncodec.api.encode_picture", write)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        result = cli("decompress", "img.atc", "-m", model_file, "-o", "out.png", cwd=place)
+    assert result.returncode == 0 and result.stderr == b"" and not caught
+
+
+def test_metadata_that_does_not_fit_is_left_out_with_a_note(place: Path, cli: Cli, model_file: Path) -> None:
+    Image.fromarray(photo(40, 30)).save(place / "img.webp", xmp=b"x" * 70_000)
+    assert cli("compress", "img.webp", "-m", model_file, cwd=place).returncode == 0
+    result = cli("decompress", "img.atc", "-m", model_file, "-o", "out.jpg", cwd=place)
+    assert result.returncode == 0 and b"note: out.jpg: its XMP of 70000 bytes" in result.stderr
+    assert read_rgb(place / "out.jpg").shape == (40, 30, 3)

@@ -16,7 +16,8 @@ from profiles import ADOBE_RGB, DISPLAY_P3, display_profile, ink_profile
 import attncodec
 from attncodec.errors import ImageError
 from attncodec.pictures import Picture, decode_picture, decode_rgb, from_image
-from attncodec.pictures.colour import DEEP, in_srgb, smooth_transparent
+from attncodec.pictures.colour import in_srgb, smooth_transparent
+from attncodec.pictures.depth import DEEP
 from attncodec.pictures.png import SIGNATURE
 
 DATA = Path(__file__).parents[1] / "data"
@@ -278,7 +279,8 @@ def test_a_transparent_grey_of_16_bits_is_transparent() -> None:
 def test_primaries_that_are_no_triangle_are_no_primaries() -> None:
     flat = struct.pack(">8I", 31270, 32900, 10000, 10000, 20000, 20000, 30000, 30000)
     chunks = ((b"gAMA", struct.pack(">I", 45_455)), (b"cHRM", flat))
-    assert (decode_rgb(with_chunks(saved(Image.fromarray(RGB)), *chunks), "x") == RGB).all()
+    data = with_chunks(saved(Image.fromarray(RGB)), *chunks)
+    assert (decode_rgb(data, "x") == RGB).all() and (from_image(Image.open(io.BytesIO(data))).rgb == RGB).all()
 
 
 def test_colours_that_cicp_names_get_a_note() -> None:

@@ -1,12 +1,14 @@
 import io
+import struct
 from typing import Any
 
 import numpy as np
 import pytest
 from conftest import photo
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
-from attncodec.pictures import GPS_NOTE, Picture, decode_picture, encode_picture, stripped
+from attncodec.pictures import GPS_NOTE, Picture, decode_picture, encode_picture, from_image, stripped
 from attncodec.pictures.metadata import EXIF_PREFIX, usable_dpi
 
 XMP = b'<?xpacket?><x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf tiff:Orientation="6"/></x:xmpmeta>'
@@ -85,8 +87,102 @@ def test_stripping_keeps_pixels_and_alpha_alone() -> None:
     assert (bare.rgb == rgb).all() and bare.alpha is alpha
     assert bare.icc is None and bare.exif is None and bare.xmp is None and bare.dpi is None
     assert bare.notes == ("a note",)
+    assert stripped(Picture(rgb, notes=(GPS_NOTE, "a note"))).notes == ("a note",)
 
 
 @pytest.mark.parametrize("dpi", [(0, 0), (float("nan"), 72), (-1, 72), (1e9, 1), None, "x", (72,)])
 def test_a_resolution_that_says_nothing_is_left_out(dpi: Any) -> None:
     assert usable_dpi(dpi) is None
+
+
+def raw_exif(kind: int, count: int, value: bytes, order: str = "<") -> bytes:
+    """Return EXIF with an orientation of any type and number of values."""
+    head = EXIF_PREFIX + (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "IH", 8, 1)
+    return head + struct.pack(order + "HHI", ORIENTATION, kind, count) + value + bytes(4)
+
+
+@pytest.mark.parametrize(
+    ("exif", "turned"),
+    [
+        (raw_exif(3, 1, b"\6\0\0\0"), True),
+        (raw_exif(3, 1, b"\0\6\0\0", ">"), True),
+        (raw_exif(3, 2, b"\6\0\6\0"), False),
+        (raw_exif(4, 1, b"\6\0\0\0"), False),
+        (raw_exif(1, 1, b"\6\0\0\0"), False),
+        (raw_exif(2, 2, b"6\0\0\0"), False),
+        (raw_exif(3, 1, b"\7\1\0\0"), False),
+    ],
+    ids=["short", "of Motorola", "two", "long", "byte", "text", "too large"],
+)
+def test_an_orientation_counts_if_it_is_one_short_integer(exif: bytes, turned: bool) -> None:
+    picture = decode_picture(saved(photo(16, 32), "JPEG", exif=exif), "x")
+    assert picture.rgb.shape == ((32, 16, 3) if turned else (16, 32, 3)) and picture.exif is None
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("tags", [None, "exif"])
+def test_an_orientation_of_xmp_alone_turns_nothing(kind: str, tags: str | None) -> None:
+    options: dict[str, Any] = {"xmp": XMP} if kind in ("JPEG", "WEBP") else {}
+    if kind == "PNG":
+        options["pnginfo"] = PngInfo()
+        options["pnginfo"].add_itxt("XML:com.adobe.xmp", XMP.decode())
+    found = exif()
+    if tags is None:
+        del found[ORIENTATION]
+    if kind == "TIFF":
+        found[700] = XMP
+    data = saved(photo(16, 32), kind, exif=found, **options)
+    picture = decode_picture(data, "x")
+    assert picture.rgb.shape == (16, 32, 3) and picture.xmp is not None and b'tiff:Orientation="1"' in picture.xmp
+    with Image.open(io.BytesIO(data)) as image:
+        again = from_image(image)
+    assert again.rgb.shape == (16, 32, 3) and again.xmp == picture.xmp
+
+
+def test_what_is_damaged_in_metadata_is_said_in_our_own_words() -> None:
+    damaged = EXIF_PREFIX + b"II*\0" + struct.pack("<IHHHIII", 8, 1, 271, 2, 0x7FFFFFFF, 8, 0)
+    notes = decode_picture(saved(photo(16, 16), "JPEG", exif=damaged), "x").notes
+    assert notes == ("a part of its metadata is damaged and was left out",)
+
+
+def test_no_resolution_is_invented() -> None:
+    for kind in ("TIFF", "JPEG", "PNG"):
+        assert decode_picture(saved(photo(16, 16), kind, exif=exif()), "x").dpi is None
+    assert decode_picture(saved(photo(16, 16), "TIFF"), "x").dpi is None
+    assert decode_picture(saved(photo(16, 16), "JPEG", exif=EXIF_PREFIX + b"nonsense"), "x").dpi is None
+
+
+def test_a_resolution_in_exif_is_kept() -> None:
+    found = exif()
+    found[282], found[283], found[296] = 300.0, 300.0, 2
+    assert decode_picture(saved(photo(16, 16), "JPEG", exif=found), "x").dpi == (300.0, 300.0)
+    for kind in ("TIFF", "JPEG"):
+        assert decode_picture(saved(photo(16, 16), kind, exif=exif(), dpi=(72, 72)), "x").dpi == (72.0, 72.0)
+
+
+def with_segment(marker: bytes, body: bytes) -> bytes:
+    data = saved(photo(16, 16), "JPEG")
+    return data[:2] + marker + struct.pack(">H", len(body) + 2) + body + data[2:]
+
+
+def test_iptc_is_left_out_with_a_note() -> None:
+    block = b"8BIM\4\4\0\0\0\0\0\x0d\x1c\2\5\0\x08TitleABC\0"
+    picture = decode_picture(with_segment(b"\xff\xed", b"Photoshop 3.0\0" + block), "x")
+    assert picture.notes == ("its IPTC was left out",)
+
+
+@pytest.mark.parametrize(
+    "pointer", [b'<d xmpNote:HasExtendedXMP="0123"/>', b"<d><xmpNote:HasExtendedXMP>0123</xmpNote:HasExtendedXMP></d>"]
+)
+def test_extended_xmp_is_left_out_with_a_note_and_nothing_points_to_it(pointer: bytes) -> None:
+    body = b"http://ns.adobe.com/xap/1.0/\0<x>" + pointer + b"</x>"
+    picture = decode_picture(with_segment(b"\xff\xe1", body), "x")
+    assert picture.notes == ("its extended XMP was left out",)
+    assert picture.xmp is not None and picture.xmp.startswith(b"<x><d") and b"Extended" not in picture.xmp
+
+
+def test_reading_leaves_the_exif_of_an_image_alone() -> None:
+    image = Image.open(io.BytesIO(saved(photo(16, 16), "JPEG", exif=exif(6, gps=True), dpi=(10, 10))))
+    before = dict(image.getexif())
+    from_image(image)
+    assert dict(image.getexif()) == before

@@ -1,4 +1,6 @@
 import io
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +101,31 @@ def test_a_jpeg_cut_within_its_last_rows_is_read_with_a_note_and_one_cut_before_
     assert (cut.rgb[:350] == whole.rgb[:350]).all() and (cut.rgb[-1] != whole.rgb[-1]).any()
     with pytest.raises(ImageError, match="damaged"):
         decode_picture(data[: len(data) // 2], "x")
+
+
+@pytest.mark.parametrize("cut", [1, 2])
+def test_a_jpeg_that_only_lacks_its_end_is_read_whole_without_a_note(cut: int) -> None:
+    data = saved(Image.fromarray(photo(48, 64)), "JPEG", quality=95)
+    whole, without_end = decode_picture(data, "x"), decode_picture(data[:-cut], "x")
+    assert (without_end.rgb == whole.rgb).all() and not without_end.notes
+
+
+@pytest.mark.parametrize("cut", range(3, 60, 4))
+def test_the_rows_that_a_cut_damages_are_counted(cut: int) -> None:
+    data = saved(Image.fromarray(photo(400, 64)), "JPEG", quality=95, subsampling=0)
+    whole, short = decode_picture(data, "x"), decode_picture(data[:-cut], "x")
+    (note,) = short.notes
+    rows = int(note.split("its last ")[1].split(" rows")[0])
+    assert 0 < rows <= 32 and (whole.rgb[:-rows] == short.rgb[:-rows]).all()
+
+
+def test_what_pillow_logs_is_not_printed() -> None:
+    data = saved(Image.fromarray(photo(8, 8)), "TIFF")
+    at = data.index(b"\x15\x01\x03\0\1\0\0\0")  # the number of channels
+    script = "import sys; from attncodec.pictures import decode_picture; decode_picture(sys.stdin.buffer.read(), 'x')"
+    many = data[:at] + b"\x15\x01\x03\0\1\0\0\0\7\0" + data[at + 10 :]
+    found = subprocess.run([sys.executable, "-c", script], input=many, capture_output=True)
+    assert b"not a picture in a supported format" in found.stderr and b"More samples" not in found.stderr
 
 
 def test_a_progressive_jpeg_that_is_cut_is_refused() -> None:

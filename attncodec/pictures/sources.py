@@ -1,0 +1,46 @@
+"""What programs give as a picture: a path, the bytes of a file, an image or an array."""
+
+import os
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from attncodec.errors import ImageError
+from attncodec.pictures.picture import Picture
+from attncodec.pictures.reading import decode_picture, from_image, read_picture
+
+Bytes = bytes | bytearray | memoryview
+Source = Picture | Image.Image | NDArray[np.uint8] | str | os.PathLike[str] | Bytes | BinaryIO
+TAKEN = "give a path, the bytes of a picture file or an open one, a Pillow image, or an array of uint8"
+
+
+def as_picture(source: Source) -> Picture:
+    """Convert what a program gives to a picture. Raises ImageError if it is none."""
+    if isinstance(source, Picture):
+        return source
+    if isinstance(source, Image.Image):
+        return from_image(source)
+    if isinstance(source, np.ndarray):
+        return _from_array(source)
+    if isinstance(source, Bytes):
+        return decode_picture(bytes(source), "the bytes")
+    if isinstance(source, str | os.PathLike):
+        return read_picture(source)
+    data = source.read() if hasattr(source, "read") else None
+    if not isinstance(data, bytes):
+        raise ImageError(f"{_article(source)} is not a picture", TAKEN)
+    return decode_picture(data, "the open file")
+
+
+def _from_array(array: NDArray[np.uint8]) -> Picture:
+    channels = array.shape[2:] if array.ndim in (2, 3) else None
+    if array.dtype != np.uint8 or channels not in ((), (3,), (4,)):
+        shape = f"{array.dtype} {array.shape}"
+        raise ImageError(f"an array of {shape} is not a picture", "give uint8 (H, W), (H, W, 3) or (H, W, 4)")
+    return from_image(Image.fromarray(array))
+
+
+def _article(source: object) -> str:
+    return "None" if source is None else f"an object of type {type(source).__name__}"
