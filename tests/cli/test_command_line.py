@@ -254,6 +254,7 @@ def test_debug_shows_the_traceback_too(place: Path) -> None:
         assert result.returncode == 2
 
 
+@pytest.mark.gate
 def test_compress_decompress_info_and_eval_do_not_load_compressai(place: Path, model_file: Path) -> None:
     for arguments in (
         ["compress", "img.png", "-m", model_file],

@@ -10,6 +10,7 @@ from test_trainer import CPU, changed, rows_of, run, stop_at
 from attncodec.config import ENCODER_PARTS, Config, Part, Phase, TrainConfig
 from attncodec.config_file import load_config
 from attncodec.errors import ConfigError
+from attncodec.training import dryrun
 from attncodec.training.checkpoint import load_checkpoint
 from attncodec.training.dryrun import dry_run
 from attncodec.training.phases import learning_rate, place_at
@@ -111,8 +112,9 @@ def test_every_phase_resumes_and_repeats_bit_for_bit(
 
 
 def test_each_phase_is_announced_and_validated_at_its_end(
-    quick_config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    quick_config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(dryrun, "TIMED_S", 0.1)
     caplog.set_level(logging.INFO, logger="attncodec")
     config = changed(quick_config, budget="10", batch=4, lr=1e-3, validations=1, validation_share=1, phases=PHASES)
     outcome = run(config, tmp_path / "run")

@@ -149,6 +149,7 @@ def test_a_run_whose_checkpoints_have_names_of_before_goes_on(
     assert all(torch.equal(tensor, again[name]) for name, tensor in found.items())
 
 
+@pytest.mark.gate
 def test_where_the_last_checkpoint_is_damaged_the_one_before_is_used(
     quick_config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -222,6 +223,7 @@ def test_what_torchrun_would_do_again_after_every_failure_is_refused(
     assert not run(quick_config, tmp_path / "run").trained
 
 
+@pytest.mark.gate
 def test_a_full_disk_stops_the_run_and_leaves_the_last_checkpoint_whole(
     quick_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
