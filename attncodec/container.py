@@ -1,4 +1,4 @@
-"""An .atc file of version 1 is a fixed part, then sections. All numbers are little-endian.
+"""An .atc file of version 1 is a fixed part, then sections up to its end. All numbers are little-endian.
 
     size    fixed part
     4       magic "ATNC"
@@ -29,11 +29,11 @@
     131     resolution: two float32, dots per inch across and down, finite and above 0
 
 A varint has seven bits of its number in each byte, the lowest first; the highest bit of every byte but the last is set,
-and there are no more bytes than needed, five at most. Stripes are coded on their own, from the top; together they are
-the picture. Sections of other types come at most once, before, between or behind the stripes; ours come before them. A
-reader skips a section of type 128 or more that it does not know, and refuses a file with any other unknown type. It
-leaves out what it cannot use of types 128 to 131. Width times height, each rounded up to a multiple of 64, is at most
-2^27.
+and there are no more bytes than needed, five at most. Integers are unsigned, and CRC-32 is that of zlib. Stripes are
+coded on their own, from the top; as many as cover the height are the picture. Sections of other types, known or not,
+come at most once, before, between or behind the stripes; ours come before them. A reader skips a section of type 128 or
+more that it does not know, and leaves out what it cannot use of types 128 to 131. It refuses a file with any other
+unknown type, or with a wrong checksum. Width times height, each rounded up to a multiple of 64, is at most 2^27.
 
 Files of version 0 had a header of 40 bytes and one stripe; this build still reads them.
 """

@@ -160,7 +160,7 @@ def test_a_path_its_bytes_an_image_an_array_and_a_picture_give_the_same_file(mod
     "array",
     [
         np.zeros((4, 4), np.float32),
-        np.zeros((4, 4, 2), np.uint8),
+        np.zeros((4, 4, 5), np.uint8),
         np.zeros(4, np.uint8),
         np.zeros((4, 4, 3, 1), np.uint8),
     ],
@@ -234,3 +234,10 @@ def test_an_effort_that_there_is_not_is_refused(model_file: Path, effort: int) -
 def test_a_suffix_that_cannot_be_written_is_refused_before_anything_is_decoded(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="bmp"):
         api.decompress_file(ModelCache(None), tmp_path / "there-is-none.atc", tmp_path / "x.bmp")
+
+
+@pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (2, "LA"), (3, "RGB"), (4, "RGBA")])
+def test_an_array_of_one_to_four_channels_comes_back_in_its_mode(model_file: Path, channels: int, mode: str) -> None:
+    codec = api.load(model_file)
+    array = np.dstack([photo(8, 9), photo(8, 9, 1)[..., 0]])[..., 4 - channels :]
+    assert codec.decompress(codec.compress(array)).mode == mode

@@ -12,6 +12,7 @@ from PIL import Image
 ORIENTATION, THUMBNAIL_IFD, GPS = 0x0112, 1, 0x8825
 X_RESOLUTION, Y_RESOLUTION = 282, 283
 JFIF_UNITS = (1, 2)  # inches, centimetres; any other is the shape of a pixel
+ON_ITS_SIDE = (5, 6, 7, 8)  # What these orientations turn changes width for height.
 SHORT_ONCE = (3, 1)  # type and number of values that an orientation must have for a browser
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -134,6 +135,8 @@ def read_metadata(image: Image.Image) -> Metadata:
     except BROKEN_EXIF as error:
         dpi = usable_dpi(image.info.get("dpi")) if _has_resolution(image, {}) else None
         notes.append(f"its EXIF is broken and was left out: {' '.join(str(error).split()) or type(error).__name__}")
+    if dpi is not None and orientation_of(image) in ON_ITS_SIDE:
+        dpi = dpi[::-1]
     xmp = _xmp(image)
     if xmp is not None and XMP_EXTENSION.search(xmp):
         xmp = XMP_EXTENSION.sub(b"", xmp)

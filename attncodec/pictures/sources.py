@@ -36,10 +36,10 @@ def as_picture(source: Source) -> Picture:
 
 def _from_array(array: NDArray[np.uint8]) -> Picture:
     channels = array.shape[2:] if array.ndim in (2, 3) else None
-    if array.dtype != np.uint8 or channels not in ((), (3,), (4,)):
+    if array.dtype != np.uint8 or channels not in ((), (1,), (2,), (3,), (4,)):
         shape = f"{array.dtype} {array.shape}"
-        raise ImageError(f"an array of {shape} is not a picture", "give uint8 (H, W), (H, W, 3) or (H, W, 4)")
-    return from_image(Image.fromarray(array))
+        raise ImageError(f"an array of {shape} is not a picture", "give uint8 (H, W), or (H, W, 1) to (H, W, 4)")
+    return from_image(Image.fromarray(array[..., 0] if channels == (1,) else array))
 
 
 def _article(source: object) -> str:

@@ -90,6 +90,12 @@ def test_stripping_keeps_pixels_and_alpha_alone() -> None:
     assert stripped(Picture(rgb, notes=(GPS_NOTE, "a note"))).notes == ("a note",)
 
 
+@pytest.mark.parametrize(("orientation", "dpi"), [(1, (300, 200)), (3, (300, 200)), (6, (200, 300)), (8, (200, 300))])
+def test_a_resolution_turns_with_the_picture(orientation: int, dpi: tuple[int, int]) -> None:
+    picture = decode_picture(saved(photo(32, 48), "JPEG", exif=exif(orientation), dpi=(300, 200)), "x")
+    assert picture.dpi == pytest.approx(dpi)
+
+
 @pytest.mark.parametrize("dpi", [(0, 0), (float("nan"), 72), (-1, 72), (1e9, 1), None, "x", (72,)])
 def test_a_resolution_that_says_nothing_is_left_out(dpi: Any) -> None:
     assert usable_dpi(dpi) is None
