@@ -67,6 +67,8 @@ def run(app: typer.Typer) -> NoReturn:
     warnings.filterwarnings("ignore", module=r"PIL\.")
     log_to_stderr()
     try:
+        if "" in arguments:  # A path that is empty would mean the current folder.
+            raise AttncodecError("an argument is empty", "a variable of a script may not be set")
         code = app(arguments, standalone_mode=False) or DONE
         if code == INTERRUPTED:
             say("interrupted")

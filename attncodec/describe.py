@@ -1,5 +1,6 @@
 """What is in an .atc file or in a model file is said here."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ from attncodec.quality import quality_of_index
 EXTRA_NAMES = {ALPHA: "alpha", ICC: "icc", EXIF: "exif", XMP: "xmp", RESOLUTION: "resolution"}
 
 
-def describe_file(path: Path) -> dict[str, Any]:
+def describe_file(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Return what is in an .atc file, or in a model (a file, a run folder, or the name of a shipped one), for JSON.
 
     Raises ContainerError or CheckpointError if it is neither.
     """
+    path = Path(path)
     model = choose_model(path)
     data = read_input(model)
     if data.startswith(MAGIC) or path.suffix == ".atc" or path == STREAM:

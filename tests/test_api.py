@@ -241,3 +241,7 @@ def test_an_array_of_one_to_four_channels_comes_back_in_its_mode(model_file: Pat
     codec = api.load(model_file)
     array = np.dstack([photo(8, 9), photo(8, 9, 1)[..., 0]])[..., 4 - channels :]
     assert codec.decompress(codec.compress(array)).mode == mode
+
+
+def test_a_file_is_described_by_its_name_too(model_file: Path) -> None:
+    assert attncodec.describe_file(str(model_file)) == attncodec.describe_file(model_file)

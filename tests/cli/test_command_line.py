@@ -74,6 +74,15 @@ def test_a_check_that_does_not_hold_is_exit_code_1(
     assert_refused(result, "decodes to a different picture", code=1)
 
 
+@pytest.mark.parametrize("arguments", [["compress", ""], ["decompress", ""], ["compress", "img.png", "-m", ""]])
+def test_an_empty_argument_is_refused_and_is_not_the_current_folder(
+    place: Path, cli: Cli, arguments: list[str]
+) -> None:
+    before = sorted(place.rglob("*"))
+    assert_refused(cli(*arguments, cwd=place), "an argument is empty")
+    assert sorted(place.rglob("*")) == before
+
+
 def test_an_output_never_replaces_its_own_input(place: Path, cli: Cli, model_file: Path) -> None:
     original = (place / "img.png").read_bytes()
     result = cli("compress", "img.png", "-m", model_file, "-o", "img.png", "--force", cwd=place)
