@@ -6,6 +6,7 @@ import struct
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from PIL import Image
 
@@ -128,6 +129,8 @@ def read_metadata(image: Image.Image) -> Metadata:
         if raw and not raw.startswith(TIFF_MAGIC):
             raise ValueError("it is not a TIFF structure")
         tags = image.getexif()
+        if raw and not tags:
+            raise ValueError("no tag of it can be read")
         dpi = usable_dpi(image.info.get("dpi")) if _has_resolution(image, tags) else None
         exif = _kept_exif(tags)
         if exif is not None and GPS in tags and tags.get_ifd(GPS):
@@ -138,6 +141,9 @@ def read_metadata(image: Image.Image) -> Metadata:
     if dpi is not None and orientation_of(image) in ON_ITS_SIDE:
         dpi = dpi[::-1]
     xmp = _xmp(image)
+    if xmp is not None and not _is_text(xmp):
+        xmp = None
+        notes.append("its XMP is not text in UTF-8 and was left out")
     if xmp is not None and XMP_EXTENSION.search(xmp):
         xmp = XMP_EXTENSION.sub(b"", xmp)
         notes.append("its extended XMP was left out")
@@ -169,6 +175,13 @@ def _xmp(image: Image.Image) -> bytes | None:
     return xmp.encode() if isinstance(xmp, str) else xmp
 
 
+def _is_text(xmp: bytes) -> bool:
+    try:
+        return "\0" not in xmp.decode()
+    except UnicodeDecodeError:
+        return False
+
+
 def _has_resolution(image: Image.Image, tags: Container[int]) -> bool:
     """Say whether a file has a resolution. Pillow makes up 1 for a TIFF without, and 72 for a JPEG with EXIF."""
     if hasattr(image, "tag_v2"):
@@ -178,10 +191,10 @@ def _has_resolution(image: Image.Image, tags: Container[int]) -> bool:
     return True
 
 
-def usable_dpi(given: object) -> tuple[float, float] | None:
+def usable_dpi(given: Any) -> tuple[float, float] | None:
     """Check a resolution; None if it says nothing."""
     try:
-        across, down = (float(value) for value in given)  # type: ignore[attr-defined]
+        across, down = (float(value) for value in given)
     except (TypeError, ValueError, ZeroDivisionError):
         return None
     usable = all(math.isfinite(value) and 0 < value <= DPI_MAX for value in (across, down))
@@ -194,6 +207,6 @@ def is_exif(body: bytes) -> bool:
     try:
         found.load(EXIF_PREFIX + body)
         dict(found)
-    except (OSError, EOFError, struct.error, SyntaxError, ValueError, LookupError, TypeError, ArithmeticError):
+    except (EOFError, ArithmeticError, *BROKEN_EXIF):
         return False
     return True

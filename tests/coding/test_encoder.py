@@ -195,3 +195,9 @@ def test_what_a_file_decodes_to_is_known_without_a_file(sealed: SealedCodec) -> 
     data = compress(sealed, rgb, Target(quality=100 / 64))
     assert (decoded == decompress(sealed, data)).all()
     assert bits == pytest.approx(8 * len(unpack(data).stripes[0].latents), abs=64)
+
+
+def test_the_lowest_quality_can_be_asked_for_and_its_size_is_a_target_that_can_be_met(sealed: SealedCodec) -> None:
+    lowest = compress(sealed, photo(64, 64), Target(quality=1))
+    assert unpack(lowest).quality_index == 64
+    assert len(compress(sealed, photo(64, 64), Target(bytes=len(lowest)))) <= len(lowest)

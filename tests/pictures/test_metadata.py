@@ -148,7 +148,10 @@ def test_an_orientation_of_xmp_alone_turns_nothing(kind: str, tags: str | None) 
 def test_what_is_damaged_in_metadata_is_said_in_our_own_words() -> None:
     damaged = EXIF_PREFIX + b"II*\0" + struct.pack("<IHHHIII", 8, 1, 271, 2, 0x7FFFFFFF, 8, 0)
     notes = decode_picture(saved(photo(16, 16), "JPEG", exif=damaged), "x").notes
-    assert notes == ("a part of its metadata is damaged and was left out",)
+    assert notes == (
+        "its EXIF is broken and was left out: no tag of it can be read",
+        "a part of its metadata is damaged and was left out",
+    )
 
 
 def test_no_resolution_is_invented() -> None:
@@ -192,3 +195,15 @@ def test_reading_leaves_the_exif_of_an_image_alone() -> None:
     before = dict(image.getexif())
     from_image(image)
     assert dict(image.getexif()) == before
+
+
+def test_exif_of_which_no_tag_can_be_read_is_left_out_with_a_note() -> None:
+    cut = exif().tobytes().removeprefix(EXIF_PREFIX)[:12]
+    picture = decode_picture(saved(photo(16, 16), "WEBP", exif=EXIF_PREFIX + cut), "x")
+    assert picture.exif is None and any("EXIF" in note and "left out" in note for note in picture.notes)
+
+
+@pytest.mark.parametrize("xmp", [b"\0\1\2 junk", b"<x:xmpmeta>\xff</x:xmpmeta>", "<x/>".encode("utf-16")])
+def test_xmp_that_is_not_text_is_left_out_with_a_note(xmp: bytes) -> None:
+    picture = decode_picture(saved(photo(16, 16), "WEBP", xmp=xmp), "x")
+    assert picture.xmp is None and any("XMP" in note for note in picture.notes)

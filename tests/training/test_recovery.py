@@ -1,6 +1,5 @@
 """A run does not lose its work: bad batches, a blow-up, a full disk, damaged checkpoints, signals and kill -9."""
 
-import errno
 import os
 import signal
 import subprocess
@@ -19,10 +18,9 @@ from attncodec.budget import Budget
 from attncodec.coding.tensor_file import canonical_json, read_meta, read_tensors, sha256_of, to_bytes
 from attncodec.config import ENCODER_PARTS, Config, Phase
 from attncodec.config_file import dump_yaml
-from attncodec.errors import CheckpointError, ConfigError, TrainingError
+from attncodec.errors import CheckpointError, ConfigError
 from attncodec.networks.hyperprior import HyperpriorCodec
-from attncodec.training import checkpoint as checkpoint_module
-from attncodec.training.checkpoint import FORMAT, INCOMING, load_checkpoint, peek
+from attncodec.training.checkpoint import FORMAT, load_checkpoint, peek
 from attncodec.training.init_from import load_initial
 from attncodec.training.run_folder import RunFolder
 from attncodec.training.train_state import TrainState
@@ -223,39 +221,6 @@ def test_what_torchrun_would_do_again_after_every_failure_is_refused(
     assert not run(quick_config, tmp_path / "run").trained
 
 
-@pytest.mark.gate
-def test_a_full_disk_stops_the_run_and_leaves_the_last_checkpoint_whole(
-    quick_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = changed(quick_config, budget="8")
-    run(changed(quick_config, budget="8"), tmp_path / "whole")
-    written = checkpoint_module.write_atomic
-
-    def full(path: Path, data: bytes) -> None:
-        if path.name == INCOMING:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        written(path, data)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(checkpoint_module, "write_atomic", full)
-        with pytest.raises(TrainingError, match="No space left") as caught:
-            run(config, tmp_path / "run")
-    assert "free some space" in caught.value.hint
-    assert load_checkpoint(RunFolder(tmp_path / "run").last).progress.step == 4
-    assert run(config, tmp_path / "run").progress.finished
-    assert_same_end(tmp_path / "whole", tmp_path / "run")
-
-
-def test_a_row_that_a_full_disk_cut_short_is_dropped(quick_config: Config, tmp_path: Path) -> None:
-    run(quick_config, tmp_path / "run")
-    folder = RunFolder(tmp_path / "run")
-    rows = rows_of(folder.metrics)
-    with folder.metrics.open("a") as file:
-        file.write("train,7,0.2")
-    folder.rewind(100, 0)
-    assert rows_of(folder.metrics) == rows
-
-
 def test_after_a_rollback_the_row_of_the_best_validation_is_still_there(quick_config: Config, tmp_path: Path) -> None:
     run(quick_config, tmp_path / "run")
     folder = RunFolder(tmp_path / "run")
@@ -291,20 +256,6 @@ def test_a_stop_is_heard_between_two_pictures_of_a_validation(
     assert_same_end(tmp_path / "whole", tmp_path / "broken")
     whole, broken = (rows_of(tmp_path / name / "metrics.csv") for name in ("whole", "broken"))
     assert [row["kind"] for row in whole] == [row["kind"] for row in broken]
-
-
-def test_an_error_saves_nothing_half_done(
-    quick_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def dying(self: TrainState, step: int, *rest: Any) -> object:
-        if step == 5:
-            raise KeyboardInterrupt
-        return original(self, step, *rest)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(TrainState, "step", dying)
-        run(quick_config, tmp_path / "run")
-    assert load_checkpoint(RunFolder(tmp_path / "run").last).progress.step == 3
 
 
 @pytest.mark.slow
