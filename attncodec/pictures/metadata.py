@@ -27,33 +27,8 @@ TURNS = {
 EXIF_PREFIX, TIFF_MAGIC = b"Exif\0\0", (b"II*\0", b"MM\0*")
 # A TIFF file has these beside what EXIF says: how its pixels are stored, its profile, its XMP, and its resolution.
 STRUCTURE = (
-    *(
-        254,
-        255,
-        256,
-        257,
-        258,
-        259,
-        262,
-        263,
-        266,
-        273,
-        277,
-        278,
-        279,
-        280,
-        281,
-        282,
-        283,
-        284,
-        285,
-        286,
-        287,
-        288,
-        289,
-    ),
-    *(290, 291, 292, 293, 296, 297, 317, 318, 319, 320, 321, 322, 323, 324, 325, 330, 332, 338, 339, 340, 341, 347),
-    *(512, 513, 514, 515, 517, 518, 519, 520, 521, 529, 530, 531, 532, 700, 34675),
+    *(*range(254, 260), 262, 263, 266, 273, *range(277, 294), 296, 297, *range(317, 326), 330, 332, *range(338, 342)),
+    *(347, *range(512, 516), *range(517, 522), *range(529, 533), 700, 34675),
 )
 BROKEN_EXIF = (OSError, ValueError, LookupError, TypeError, AttributeError, SyntaxError, struct.error)
 XMP_ORIENTATION = re.compile(rb"(tiff:Orientation\s*(?:=\s*[\"']|>)\s*)[2-8]")
