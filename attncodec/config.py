@@ -1,9 +1,19 @@
 """All settings are fields of frozen models, described in a sentence each (config_file.py reads and writes them)."""
 
+import os
 from itertools import pairwise
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    field_validator,
+    model_validator,
+)
 
 from attncodec.budget import Budget
 
@@ -16,15 +26,35 @@ def _budget_text(text: str) -> str:
 
 
 class Section(BaseModel):
-    """A section of the configuration, which is frozen and has no keys other than its fields."""
+    """A section of the configuration, which is frozen and has no keys other than its fields.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    It is strict: `true` is no number, and `"8"` is no number either.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lists_become_tuples(cls, values: Any) -> Any:
+        """Accept lists, which YAML and JSON have in place of tuples."""
+        if not isinstance(values, dict):
+            return values
+        return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
 
 
 Blocks = tuple[Annotated[int, Field(ge=0, le=64)], ...]
 
 
-OptionValue = bool | int | float | str | tuple[float, ...]  # The part that an option belongs to checks it.
+def _option(value: object) -> object:
+    values = value if isinstance(value, list | tuple) else [value]
+    if not all(isinstance(single, bool | int | float | str) for single in values):
+        raise ValueError("an option is a number, a text, true, false, or a list of these")
+    return tuple(value) if isinstance(value, list) else value
+
+
+# The part that an option belongs to checks it further.
+OptionValue = Annotated[bool | int | float | str | tuple[bool | int | float | str, ...], PlainValidator(_option)]
+UserPath = Annotated[str, AfterValidator(os.path.expanduser)]  # `~` is the home folder; variables stay as they are.
 
 
 class AttentionConfig(Section):
@@ -83,7 +113,7 @@ class ModelConfig(Section):
         "networks/coding_order.py.",
     )
     context_width: int = Field(default=256, ge=1, le=4096, description="Channels of the context networks.")
-    rd_lambdas: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+    rd_lambdas: tuple[Annotated[float, Field(ge=1e-6, le=100)], ...] = Field(
         default=(0.0018, 0.0035, 0.0067, 0.0130, 0.0250, 0.0483, 0.0932, 0.1800),
         min_length=1,
         max_length=64,
@@ -106,12 +136,12 @@ Factor = Annotated[float, Field(ge=0, le=10)]
 class DataConfig(Section):
     """Settings of the pictures, and of how crops are cut from them."""
 
-    train: str = Field(default="", description="Folder of pictures to train on, searched recursively.")
+    train: UserPath = Field(default="", description="Folder of pictures to train on, searched recursively.")
     crop: Crop = Field(default=256, description="Side of the training crops in pixels, a multiple of 64.")
     held_out: float = Field(
         default=0.05, gt=0, lt=1, description="Share of the pictures that are kept for validation and never trained on."
     )
-    held_out_max: int = Field(default=12, ge=1, description="Maximum number of pictures that are held out.")
+    held_out_max: int = Field(default=12, ge=1, le=10_000, description="Maximum number of pictures that are held out.")
     cache: Literal["auto", "ram", "device", "none"] = Field(
         default="auto",
         description="Where decoded pictures are kept: auto keeps as many as fit into memory_share, on the GPU as far "
@@ -170,22 +200,24 @@ class TrainConfig(Section):
     budget: Annotated[str, BeforeValidator(str), AfterValidator(_budget_text)] = Field(
         default="2h", description="Number of steps (5000) or time (90s, 20m, 2h), divided among train.phases."
     )
-    init: str = Field(
+    init: UserPath = Field(
         default="",
         description="Model file, checkpoint or run folder to start from; `shipped` is the shipped model.",
     )
-    batch: int = Field(default=8, ge=1, description="Number of crops in a step.")
+    batch: int = Field(default=8, ge=1, le=4096, description="Number of crops in a step.")
     initialisation: str = Field(
         default="dct", description="How weights start without train.init: a name of networks/initialisation.py."
     )
     optimiser: str = Field(default="muon", description="What moves the weights: a name of training/optimisers.")
     optimiser_options: dict[str, OptionValue] = Field(default={}, description="Options of the optimiser.")
-    lr: float = Field(default=1e-3, gt=0, description="Highest learning rate, after the warm-up.")
-    warmup: int = Field(default=50, ge=0, description="Steps at the start of a run in which the learning rate rises.")
-    phases: tuple[Phase, ...] = Field(
-        default=(Phase(share=1.0),), min_length=1, description="Parts of the budget, one after another."
+    lr: float = Field(default=1e-3, gt=0, le=10, description="Highest learning rate, after the warm-up.")
+    warmup: int = Field(
+        default=50, ge=0, le=10**6, description="Steps at the start of a run in which the learning rate rises."
     )
-    clip: float = Field(default=1.0, gt=0, description="Largest norm of the gradient.")
+    phases: tuple[Phase, ...] = Field(
+        default=(Phase(share=1.0),), min_length=1, max_length=64, description="Parts of the budget, one after another."
+    )
+    clip: float = Field(default=1.0, gt=0, le=1e6, description="Largest norm of the gradient.")
     ema: float = Field(default=0.999, ge=0, lt=1, description="Decay of the averaged weights (EMA), which are sealed.")
     ms_ssim_share: float = Field(
         default=0.0,
@@ -194,7 +226,7 @@ class TrainConfig(Section):
         description="Share of MS-SSIM in the distortion: 0 is only MSE, 1 only MS-SSIM; lambdas stay those for MSE.",
     )
     validations: int = Field(
-        default=10, ge=1, description="Maximum number of validations over the whole budget, evenly spaced."
+        default=10, ge=1, le=10_000, description="Maximum number of validations over the whole budget, evenly spaced."
     )
     validation_share: float = Field(
         default=0.03, gt=0, le=1, description="Maximum share of training that validations may take; 1 means no limit."
@@ -202,7 +234,7 @@ class TrainConfig(Section):
     precision: Literal["auto", "float32"] = Field(
         default="auto", description="auto runs convolutions in bfloat16 if the hardware multiplies it natively."
     )
-    compile: bool | Literal["auto"] = Field(
+    compile: Literal[True, False, "auto"] = Field(
         default="auto",
         description="Compile the networks with torch.compile; auto: only on a GPU. The first steps then take a minute.",
     )

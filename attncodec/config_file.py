@@ -1,17 +1,21 @@
 """Configurations are read from YAML and `key=value` overrides here, and written back."""
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from attncodec.config import Config, Section
 from attncodec.configs import find_config
+from attncodec.configs.core_yaml import DEPTH_MAX, parse_yaml, write_yaml
 from attncodec.errors import ConfigError
+from attncodec.registry import nearest
 
+BYTES_MAX = 1 << 18  # A configuration has about a thousand bytes.
+EXAMPLE = "for example train.budget=20m"
+NO_CONFIG = "give a YAML file"
 # Older configurations have these keys, and the error about one names what replaced it.
 RENAMED = {
     "model.levels": "model.rd_lambdas",
@@ -26,23 +30,27 @@ def load_config(config: str | Path, overrides: Sequence[str] = ()) -> Config:
     one that names the file if it is broken.
     """
     path = find_config(config)
+    with path.open("rb") as file:
+        data = file.read(BYTES_MAX + 1)
+    if len(data) > BYTES_MAX:
+        raise ConfigError(f"{path} has more than {BYTES_MAX >> 10} KiB, so it is no configuration", NO_CONFIG)
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, ValueError) as error:  # A ValueError is raised for a date that does not exist.
-        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+        tree = parse_yaml(data.decode("utf-8-sig"), str(path))
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not UTF-8 text, so it is no configuration", NO_CONFIG) from None
+    tree = {} if tree is None else tree
     if not isinstance(tree, dict):
         raise ConfigError(f"{path} has no sections", "a configuration has the sections model:, data: and train:")
     tree = {section: {} if values is None else values for section, values in tree.items()}  # a section may be empty
     for override in overrides:
         key, equals, text = override.partition("=")
-        if not equals:
-            raise ConfigError(f"'{override}' is not key=value", "for example train.budget=20m")
         key = key.strip()
-        try:
-            value = text if _keys(Config).get(key) is str else yaml.safe_load(text)  # a folder may be called 2024
-        except (yaml.YAMLError, ValueError):
-            value = text
-        _set(tree, key, value)
+        if not equals:
+            raise ConfigError(f"'{override}' is not key=value", EXAMPLE)
+        if not all(key.split(".")):
+            raise ConfigError(f"'{override}' has an empty name before the =", EXAMPLE)
+        # A folder may be called 2024, so what is always a text is not parsed.
+        _set(tree, key, text if key_types(Config).get(key) is str else parse_yaml(text, f"the value of {key}"))
     return build_config(tree, f"{path} or its overrides")
 
 
@@ -52,17 +60,37 @@ def build_config(tree: dict[str, Any], source: str) -> Config:
         return Config.model_validate(tree)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or source
         if first["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(key, list(_keys(Config)), n=1, cutoff=0)
-            raise ConfigError(f"unknown key {key} in {source}", f"did you mean {RENAMED.get(key, near[0])}?") from None
+            raise _unknown_key(first, source) from None
+        key = ".".join(str(part) for part in first["loc"]) or source
+        if first["type"] == "model_type":
+            raise ConfigError(f"{key} is a section, not a value", f"set its keys, {EXAMPLE}") from None
         reason = first["msg"].removeprefix("Value error, ")
-        hint = f"the value was {first['input']!r:.100}" if first["loc"] else ""
+        hint = "" if isinstance(first["input"], dict | BaseModel) else f"the value was {first['input']!r:.100}"
         raise ConfigError(f"{key}: {reason}", hint) from None
+
+
+def _unknown_key(error: ErrorDetails, source: str) -> ConfigError:
+    """Return an error that suggests the nearest key; of a misspelt section, that of the first key in it."""
+    place, given = [str(part) for part in error["loc"]], error["input"]
+    inside = next(iter(flatten(given)), "") if isinstance(given, dict) else ""
+    key = ".".join([*place, inside] if inside else place)
+    number = next((part for part in error["loc"] if isinstance(part, int)), 0)
+    known = [name.replace("[]", f".{number}") for name in key_types(Config)]
+    if key in known:
+        return ConfigError(
+            f"{source}: the dots of {key} stand for sections only on the command line",
+            f"in a file, write {key.replace('.', ': {')}: ...{'}' * key.count('.')}",
+        )
+    same_end = [name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]]
+    meant = RENAMED.get(key, nearest(key, same_end or known))
+    return ConfigError(f"unknown key {key} in {source}", f"did you mean {meant}?")
 
 
 def _set(tree: dict[str, Any], key: str, value: Any) -> None:
     *sections, name = key.split(".")
+    if len(sections) > DEPTH_MAX:
+        raise ConfigError(f"{key:.50}... has more than {DEPTH_MAX} sections", EXAMPLE)
     for section in sections:
         tree = tree.setdefault(section, {})
         if not isinstance(tree, dict):
@@ -70,15 +98,20 @@ def _set(tree: dict[str, Any], key: str, value: Any) -> None:
     tree[name] = value
 
 
-def _keys(section: type[BaseModel], prefix: str = "") -> dict[str, Any]:
-    """Return the types of all fields by their dotted keys."""
+def key_types(section: type[BaseModel], prefix: str = "") -> dict[str, Any]:
+    """Return the types of all fields by their dotted keys, where `[]` stands for the number in a list of sections."""
     keys: dict[str, Any] = {}
     for name, field in section.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-            keys.update(_keys(field.annotation, f"{prefix}{name}."))
-        else:
-            keys[prefix + name] = field.annotation
+        keys[prefix + name] = field.annotation
+        if _is_section(field.annotation):
+            keys.update(key_types(field.annotation, f"{prefix}{name}."))
+        for item in filter(_is_section, get_args(field.annotation)):
+            keys.update(key_types(item, f"{prefix}{name}[]."))
     return keys
+
+
+def _is_section(annotation: Any) -> TypeGuard[type[Section]]:
+    return isinstance(annotation, type) and issubclass(annotation, Section)
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -102,5 +135,4 @@ def nest(flat: dict[str, Any]) -> dict[str, Any]:
 
 def dump_yaml(config: BaseModel) -> str:
     """Return the resolved configuration as YAML that `load_config` reads back to an equal one."""
-    text: str = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, default_flow_style=None)
-    return text
+    return write_yaml(config.model_dump(mode="json"))

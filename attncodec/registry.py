@@ -1,7 +1,7 @@
 """Registries: plain dicts from the name of a part, as the configuration has it, to what builds the part."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -12,6 +12,13 @@ Part = TypeVar("Part")
 Options = TypeVar("Options", bound=BaseModel)
 
 
+def nearest(name: str, names: Iterable[str], cutoff: float = 0.0) -> str:
+    """Return the name that is spelt most like `name`, or "" if none is similar by at least `cutoff`, 0 to 1."""
+    by_lower = {known.lower(): known for known in names}
+    found = difflib.get_close_matches(name.lower()[:100], list(by_lower), n=1, cutoff=cutoff)
+    return by_lower[found[0]] if found else ""
+
+
 def look_up(registry: Mapping[str, Part], name: str, key: str) -> Part:
     """Return the entry of a name that the configuration key `key` gives.
 
@@ -19,8 +26,10 @@ def look_up(registry: Mapping[str, Part], name: str, key: str) -> Part:
     """
     if name in registry:
         return registry[name]
-    nearest = difflib.get_close_matches(name, list(registry), n=1, cutoff=0)[0]
-    raise ConfigError(f"{key}: there is no {name!r}", f"did you mean {nearest!r}? There are {', '.join(registry)}")
+    raise ConfigError(
+        f"{key}: there is no {name!r:.100}",
+        f"did you mean {nearest(name, registry)!r}? There are {', '.join(registry)}",
+    )
 
 
 def read_options(options: type[Options], given: Mapping[str, object], key: str) -> Options:
@@ -34,8 +43,9 @@ def read_options(options: type[Options], given: Mapping[str, object], key: str) 
         first = error.errors()[0]
         name = ".".join([key, *map(str, first["loc"])])
         if first["type"] == "extra_forbidden":
-            known = ", ".join(options.model_fields) or "none"
-            raise ConfigError(f"unknown option {name}", f"there are {known}") from None
+            known = list(options.model_fields)
+            near = f"did you mean {nearest(str(first['loc'][-1]), known)}? There are " if known else "there are "
+            raise ConfigError(f"unknown option {name}", near + (", ".join(known) or "none")) from None
         raise ConfigError(
-            f"{name}: {first['msg'].removeprefix('Value error, ')}", f"it was {first['input']!r}"
+            f"{name}: {first['msg'].removeprefix('Value error, ')}", f"it was {first['input']!r:.100}"
         ) from None
