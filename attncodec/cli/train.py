@@ -35,22 +35,23 @@ def train(
     from attncodec.config_file import load_config
 
     resolved = load_config(config, overrides or [])
+    folder = out or run_folder_of(config)
     extension = budget_of_option("--extend", extend)
     import logging
 
     from attncodec.distributed import process_group_of_torchrun
     from attncodec.training.device import resolve_device
 
+    chosen = resolve_device(device)
     if dry:
         from attncodec.training.dryrun import dry_run
 
-        for name, value in dry_run(resolved, resolve_device(device)).items():
+        for name, value in dry_run(resolved, folder, chosen, restart, extension).items():
             print(f"{name:<14} {value}")
         return
     from attncodec.training.train import train as train_run
 
     logger = logging.getLogger(__name__)
-    folder, chosen = out or run_folder_of(config), resolve_device(device)
     with process_group_of_torchrun(chosen.type) as distributed:
         outcome = train_run(resolved, folder, chosen, restart, extension, distributed)
         progress, model = outcome.progress, outcome.folder.model

@@ -7,12 +7,16 @@ from torch import Tensor
 
 from attncodec.errors import ConfigError
 
+DEVICES = ("auto", "cpu", "cuda")
+
 
 def resolve_device(name: str) -> torch.device:
     """Return the device for `auto`, `cpu` or `cuda`; of several GPUs, the one that torchrun assigns to this process.
 
-    Raises ConfigError if `cuda` is asked for and there is no GPU, or if there is none for this process.
+    Raises ConfigError for another name, or if `cuda` is asked for and there is no GPU, or none for this process.
     """
+    if name not in DEVICES:
+        raise ConfigError(f"device: there is no {name!r:.100}", f"choose one of {', '.join(DEVICES)}")
     if name == "cuda" and not torch.cuda.is_available():
         raise ConfigError("--device cuda: torch finds no CUDA device", "use --device cpu or auto to train on the CPU")
     if name == "auto":

@@ -3,6 +3,7 @@
 import resource
 import sys
 import time
+from pathlib import Path
 
 import torch
 
@@ -10,9 +11,9 @@ from attncodec.budget import Budget
 from attncodec.config import Config
 from attncodec.networks.complexity import complexity, each_way
 from attncodec.training.data import Crops
-from attncodec.training.init_from import with_networks
 from attncodec.training.phases import description, learning_rate, place_at
-from attncodec.training.setup import check_parts, load_held_out, load_pictures, set_up
+from attncodec.training.run_start import start_run
+from attncodec.training.setup import load_held_out, load_pictures, set_up
 from attncodec.training.train_state import TrainState
 
 # Groups of steps are timed until one group takes as long as the one before, to within the share SETTLED. The first
@@ -23,11 +24,15 @@ SETTLED = 0.03
 TIMES_MIN, TIMES_MAX = 3, 12
 
 
-def dry_run(config: Config, device: torch.device) -> dict[str, str]:
+def dry_run(
+    config: Config, out: Path, device: torch.device, restart: bool = False, extend: Budget | None = None
+) -> dict[str, str]:
     """Return what a run would take, by name. Raises the errors that `train` raises before its first step."""
-    config = with_networks(config)
-    check_parts(config)
+    start = start_run(config, out, restart, extend)
+    config = start.config
     pictures = load_pictures(config)
+    if start.checkpoint:
+        start.folder.check_pictures(pictures)
     held_out = load_held_out(pictures)
     state, crops = set_up(config, device, pictures)
     state.enter(0, 0)
@@ -42,7 +47,7 @@ def dry_run(config: Config, device: torch.device) -> dict[str, str]:
         "kMAC/pixel": f"{encode:.1f} to encode, {decode:.1f} to decode",
         "memory": f"{_peak_bytes() / 2**30:.2f} GiB peak so far",
         "step": f"{step_s:.2f} s, {count / step_s:.1f} crops/s",
-        "budget": _budget(Budget.parse(config.train.budget), step_s),
+        "budget": _budget(start.budget, step_s),
     }
     for number, phase in enumerate(config.train.phases):
         name, _, text = description(config, number, crops.count(config.crop_in(phase))).partition(": ")

@@ -21,6 +21,7 @@ from attncodec.errors import CheckpointError, ConfigError
 from attncodec.networks.context import ContextModel
 from attncodec.networks.hyperprior import HyperpriorCodec, build_codec
 from attncodec.networks.priors import LearnedPrior, SideInfo
+from attncodec.registry import nearest
 from attncodec.training.checkpoint import AVERAGE, Checkpoint, load_checkpoint
 from attncodec.training.export import averaged_codec
 from attncodec.training.growth import additions, grow
@@ -42,7 +43,7 @@ class Initial:
 def path_of(config: Config) -> Path:
     """Return the file that `train.init` names: a shipped model, a file, or the model in a run folder.
 
-    Raises CheckpointError if a run folder has no model but a checkpoint.
+    Raises CheckpointError if it does not exist, or if a run folder has no model but a checkpoint.
     """
     if config.train.init == SHIPPED_NAME:
         return shipped()
@@ -50,6 +51,11 @@ def path_of(config: Config) -> Path:
     found, best = choose_model(path), path / "checkpoints" / "best.safetensors"
     if not found.exists() and best.exists():
         raise CheckpointError(f"{path} has no sealed model yet", f"train.init={best} begins with its best checkpoint")
+    if not found.exists():
+        asked = f"did you mean {SHIPPED_NAME}? " if nearest(str(path), [SHIPPED_NAME], cutoff=0.6) else ""
+        raise CheckpointError(
+            f"train.init: {found} does not exist", f"{asked}Give a model, a checkpoint or a run folder"
+        )
     return found
 
 

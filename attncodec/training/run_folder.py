@@ -113,30 +113,32 @@ class RunFolder:
                 raise
             return load_checkpoint(self.last)  # The best one is damaged, or no validation had a finite loss.
 
-    def prepare(self, config: Config, pictures: PictureSet, device: str, resuming: bool) -> None:
-        """Make the folder without the files of an earlier run, or check that a resumed run has the same pictures.
+    def check_unused(self) -> None:
+        """Raise ConfigError if a run cannot begin here, because the folder holds something other than a run."""
+        if self.path.exists() and not self.path.is_dir():
+            raise ConfigError(f"{self.path} is a file, not a folder", "use --out to name a folder")
+        traces = (self.config, self.last, self.good, self.best, self.model)
+        if self.path.exists() and any(self.path.iterdir()) and not any(trace.exists() for trace in traces):
+            raise ConfigError(f"{self.path} is not empty, and contains no run", "use --out to name another folder")
 
-        Raises ConfigError if it does not, or if the folder holds something other than a run.
-        """
-        listing = os.fsencode(_csv(("name", "role", "sha256"), pictures.listing))
-        if resuming and self.pictures.exists() and self.pictures.read_bytes() != listing:
+    def check_pictures(self, pictures: PictureSet) -> None:
+        """Raise ConfigError if these are not the pictures that the run here began with."""
+        if self.pictures.exists() and self.pictures.read_bytes() != _listing(pictures):
             raise ConfigError(
                 f"the pictures are not those listed in {self.pictures}",
                 "--restart starts over, --out DIR trains elsewhere",
             )
+
+    def prepare(self, config: Config, pictures: PictureSet, device: str, resuming: bool) -> None:
+        """Make the folder without the files of an earlier run, or clean that of a resumed run."""
         if not resuming:
-            if self.path.exists() and not self.path.is_dir():
-                raise ConfigError(f"{self.path} is a file, not a folder", "use --out to name a folder")
-            traces = (self.config, self.last, self.good, self.best, self.model)
-            if self.path.exists() and any(self.path.iterdir()) and not any(trace.exists() for trace in traces):
-                raise ConfigError(f"{self.path} is not empty, and contains no run", "use --out to name another folder")
             self._clear()
             self.path.mkdir(parents=True, exist_ok=True)
             write_atomic(self.config, dump_yaml(config).encode())  # This comes first: it marks the folder as a run's.
             self.last.parent.mkdir(exist_ok=True)
         for place in (self.path, self.last.parent):
             remove_unfinished(place)
-        write_atomic(self.pictures, listing)
+        write_atomic(self.pictures, _listing(pictures))
         write_atomic(self.path / "versions.json", (json.dumps(versions(device), indent=2) + "\n").encode())
 
     def _check_config(self, config: Config, begun: Config) -> None:
@@ -239,6 +241,10 @@ class Recorder:
         if self.events:
             with writing(self.folder.path / "tensorboard"):
                 self.events.close()
+
+
+def _listing(pictures: PictureSet) -> bytes:
+    return os.fsencode(_csv(("name", "role", "sha256"), pictures.listing))
 
 
 def _csv(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -13,6 +13,7 @@ from attncodec.config import Config
 from attncodec.distributed import SINGLE_PROCESS, Distributed
 from attncodec.environment import shows_progress
 from attncodec.errors import ConfigError, ImageError
+from attncodec.networks.attention import ATTENTION, build_attention
 from attncodec.networks.hyperprior import check_model
 from attncodec.networks.initialisation import INITIALISATIONS
 from attncodec.pictures import RGB
@@ -32,6 +33,11 @@ def check_parts(config: Config) -> None:
     """Raise ConfigError, before pictures are read, if no folder of them is named, or if a part cannot be built."""
     if not config.data.train:
         raise ConfigError("data.train is not set", "name a folder of pictures: data.train=photos/")
+    attention = config.model.attention
+    look_up(ATTENTION, attention.kind, "model.attention.kind")
+    with torch.device("meta"):  # Options are kept for kinds that are not in use, too, and may be misspelt there.
+        for kind in attention.options:
+            build_attention(attention, 2 * attention.heads, kind)
     check_model(config.model)
     build_optimisers(nn.Conv2d(1, 1, 1), config.train, bf16=False)
     look_up(INITIALISATIONS, config.train.initialisation, "train.initialisation")

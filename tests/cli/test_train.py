@@ -36,7 +36,20 @@ def test_training_mistakes_have_their_own_lines(place: Path, cli: Cli, pictures:
     assert "--extend soon" in refused(f"data.train={pictures}", "--extend", "soon")
     assert "there is no configuration" in refused(config=place / "none.yaml")
     assert "no finished run to extend" in refused(f"data.train={pictures}", "--extend", "2h")
+    assert "--extend ''" in refused(f"data.train={pictures}", "--extend=", "--dry-run")
+    assert "give only one of them" in refused(f"data.train={pictures}", "--dry-run", "--restart", "--extend", "2h")
+    assert "data.train is not set" in refused("data.train=")
+    assert "did you mean default?" in refused(config=Path("defualt"))
     assert not (place / "runs").exists()
+
+
+def test_a_configuration_from_a_pipe_needs_a_run_folder(place: Path, cli: Cli) -> None:
+    for arguments, message in [((), "is a pipe"), (("--out", "run"), "data.train is not set")]:
+        reading, writing = os.pipe()
+        os.write(writing, b"train: {budget: 2}\n")
+        os.close(writing)
+        assert_refused(cli("train", "--config", f"/dev/fd/{reading}", *arguments, cwd=place), message)
+        os.close(reading)
 
 
 def test_train_seal_compress_from_start_to_end(place: Path, cli: Cli, pictures: Path) -> None:

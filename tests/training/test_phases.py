@@ -127,7 +127,7 @@ def test_each_phase_is_announced_and_validated_at_its_end(
     ]
     rows = [row for row in rows_of(outcome.folder.metrics) if row["kind"] == "validation" and not row["quality"]]
     assert [row["step"] for row in rows] == ["3", "6", "10"]
-    facts = dry_run(config, CPU)
+    facts = dry_run(config, tmp_path / "other", CPU)
     assert [f"phase {number} of 3: {facts[f'phase {number} of 3']}" for number in (1, 2, 3)] == told
 
 

@@ -47,7 +47,7 @@ def test_a_dry_run_says_what_a_run_takes_and_writes_nothing(
     quick_config: Config, pictures: Path, place: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dryrun, "TIMED_S", 0.1)
-    facts = dry_run(quick_config, CPU)
+    facts = dry_run(quick_config, place / "run", CPU)
     assert facts["pictures"] == "3 to train on, 1 held out"
     assert facts["budget"].startswith("6 steps: about ")
     before = sorted(place.rglob("*"))

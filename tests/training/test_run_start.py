@@ -1,0 +1,87 @@
+"""What a run refuses, its dry run refuses, and neither writes anything."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from attncodec.budget import Budget
+from attncodec.config import AttentionConfig, Config
+from attncodec.errors import AttncodecError, CheckpointError, ConfigError
+from attncodec.training.dryrun import dry_run
+from attncodec.training.run_start import start_run
+from attncodec.training.train import train
+
+CPU = torch.device("cpu")
+CHECKS: list[Callable[..., Any]] = [
+    lambda config, out, **options: train(config, out, CPU, **options),
+    lambda config, out, **options: dry_run(config, out, CPU, **options),
+]
+
+
+def with_model(config: Config, **fields: Any) -> Config:
+    return config.model_copy(update={"model": config.model.model_copy(update=fields)})
+
+
+@pytest.fixture
+def finished(quick_config: Config, tmp_path: Path) -> Path:
+    """Return the folder of a finished run."""
+    train(quick_config, tmp_path / "finished", CPU)
+    return tmp_path / "finished"
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_a_dry_run_refuses_what_a_run_refuses(
+    quick_config: Config, finished: Path, tmp_path: Path, check: Callable[..., Any]
+) -> None:
+    def refused(message: str, config: Config = quick_config, out: Path = finished, **options: Any) -> None:
+        with pytest.raises(AttncodecError, match=message):
+            check(config, out, **options)
+
+    hour = Budget.parse("1h")
+    before = sorted(tmp_path.rglob("*"))
+    refused("starts over, but --extend continues", restart=True, extend=hour)
+    refused("no finished run to extend", out=tmp_path / "new", extend=hour)
+    refused("a budget in steps cannot be extended by seconds", extend=hour)
+    refused("was started with another configuration: model.context_width", with_model(quick_config, context_width=48))
+    refused("is a file, not a folder", out=finished / "config.yaml")
+    refused("is not empty", out=tmp_path / "pictures")
+    refused("is not empty", out=tmp_path / "pictures", restart=True)
+    assert sorted(tmp_path.rglob("*")) == before
+    (tmp_path / "pictures" / "a.png").rename(tmp_path / "pictures" / "e.png")
+    refused("the pictures are not those listed", extend=Budget.parse("5"))
+
+
+def test_an_extended_run_has_the_budgets_of_both(quick_config: Config, finished: Path) -> None:
+    start = start_run(quick_config, finished, extend=Budget.parse("5"))
+    assert start.budget == Budget.parse("11") and start.checkpoint and not start.progress.finished
+    assert start_run(quick_config, finished, restart=True).checkpoint is None
+
+
+@pytest.mark.parametrize(
+    ("attention", "message"),
+    [
+        ({"options": {"dot": {"biass": 1}}}, "unknown option model.attention.options.dot.biass"),
+        ({"options": {"dott": {}}}, "model.attention.options: there is no 'dott'"),
+        ({"kind": "dott", "strides": ()}, "model.attention.kind: there is no 'dott'"),
+        (
+            {"kind": "dott", "analysis": ("none", "none"), "synthesis": ("none", "none")},
+            "model.attention.kind: there is no 'dott'",
+        ),
+    ],
+)
+def test_what_is_misspelt_for_a_kind_that_is_not_in_use_is_refused(
+    quick_config: Config, tmp_path: Path, attention: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        start_run(with_model(quick_config, attention=AttentionConfig(**attention)), tmp_path / "run")
+
+
+def test_a_file_to_start_from_that_does_not_exist_is_named(quick_config: Config, tmp_path: Path) -> None:
+    for init, hint in [("shiped", "did you mean shipped?"), (str(tmp_path / "no"), "Give a model")]:
+        config = quick_config.model_copy(update={"train": quick_config.train.model_copy(update={"init": init})})
+        with pytest.raises(CheckpointError, match=rf"train.init: {init} does not exist") as caught:
+            start_run(config, tmp_path / "run")
+        assert caught.value.hint.startswith(hint)
