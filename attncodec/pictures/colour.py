@@ -27,11 +27,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
+from attncodec.pictures.bands import bands, rows_of
+from attncodec.pictures.metadata import ON_ITS_SIDE, stored
 from attncodec.pictures.picture import RGB, Plane
 
 SRGB = ImageCms.createProfile("sRGB")
 SPACES = {"RGB": "RGB ", "L": "GRAY", "CMYK": "CMYK", "LAB": "Lab "}  # ICC's names
 SRGB_GAMMA, SRGB_PRIMARIES = 45455, (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
+OPAQUE = 255
 SRGB_CICP = bytes([1, 13, 0, 1])  # primaries, transfer function, matrix, range
 Matrix = NDArray[np.float64]
 
@@ -47,37 +50,51 @@ class Colours:
     notes: tuple[str, ...]
 
 
-def read_colours(image: Image.Image, chunks: dict[bytes, bytes], icc: bytes | None) -> Colours:
-    """Convert an upright image of 8 bits, of any mode. `chunks` are those of a PNG's colours, `icc` is its profile."""
+def read_colours(image: Image.Image, orientation: int, chunks: dict[bytes, bytes], icc: bytes | None) -> Colours:
+    """Convert an image of 8 bits, of any mode, and turn it upright as an orientation of EXIF says.
+
+    `chunks` are those of a PNG's colours, `icc` is its profile. Beside the image and the result there are only bands of
+    rows in memory.
+    """
     notes = list[str]()
     if chunks.get(b"cICP", SRGB_CICP)[:2] != SRGB_CICP[:2]:
         notes.append("its cICP chunk, which names other colours than those of sRGB, is not read")
-    alpha, image = _split_alpha(image)
-    if image.mode == "1":
-        image = image.convert("L")
-    elif image.mode not in SPACES:
-        image = image.convert("RGB")
-    grey, space = image.mode == "L", None if icc is None else _space_of(icc)
+    transparency, sample = _split_alpha(image.crop((0, 0, 1, 1)))  # All pixels become what one becomes.
+    mode = "L" if sample.mode == "1" else sample.mode if sample.mode in SPACES else "RGB"
+    grey, space = mode == "L", None if icc is None else _space_of(icc)
     if grey and space == "RGB ":  # A browser shows such files, but those that we write may not hold grey and RGB.
-        image = image.convert("RGB")
-    if icc is not None and space != SPACES[image.mode]:
+        mode = "RGB"
+    if icc is not None and space != SPACES[mode]:
         notes.append(f"its colour profile is {f'for {space.strip()}' if space else 'damaged'} and was left out")
         icc = None
-    if image.mode in ("CMYK", "LAB") or (grey and image.mode == "RGB"):
-        image, icc = _to_srgb(image, icc), None
-    rgb = np.array(image.convert("RGB"), dtype=np.uint8)
-    if grey:
-        rgb = np.repeat(rgb[..., 1:2], 3, axis=2)
-    if icc is None and (declared := _declared(chunks)):
-        rgb = _from_declared(rgb, *declared)
-        grey = grey and bool((rgb == rgb[..., :1]).all())
-    return Colours(rgb, None if alpha is None or (alpha == 255).all() else alpha, grey, icc, tuple(notes))
+    declared = _declared(chunks) if icc is None else None
+    transform = None
+    if mode in ("CMYK", "LAB") or (grey and mode == "RGB"):
+        transform, icc = _to_srgb(mode, icc), None
+    size = (image.width, image.height) if orientation in ON_ITS_SIDE else (image.height, image.width)
+    rgb = np.empty((*size, 3), np.uint8)
+    alpha = None if transparency is None else np.empty(size, np.uint8)
+    as_stored, alpha_as_stored = stored(rgb, orientation), None if alpha is None else stored(alpha, orientation)
+    for rows in bands(*image.size):
+        opacity, band = _split_alpha(rows_of(image, rows))
+        band = band if band.mode == mode else band.convert(mode)
+        pixels = np.asarray(_in_rgb(band, transform))
+        as_stored[rows] = pixels[..., 1:2] if grey else pixels
+        if declared:
+            as_stored[rows] = _from_declared(as_stored[rows], *declared)
+        if alpha_as_stored is not None:
+            alpha_as_stored[rows] = opacity
+    grey = grey and (declared is None or all((row == row[:, :1]).all() for row in rgb))
+    return Colours(rgb, None if alpha is None or alpha.min() == OPAQUE else alpha, grey, icc, tuple(notes))
 
 
 def in_srgb(rgb: RGB, icc: bytes, grey: bool) -> RGB:
     """Convert pixels from the space of a profile to sRGB, as a viewer does."""
-    image = Image.fromarray(rgb).convert("L") if grey else Image.fromarray(rgb)
-    return np.array(_to_srgb(image, icc), dtype=np.uint8)
+    transform, converted = _to_srgb("L" if grey else "RGB", icc), np.empty_like(rgb)
+    for rows in bands(rgb.shape[1], rgb.shape[0]):
+        band = Image.fromarray(rgb[rows])
+        converted[rows] = _in_rgb(band.convert("L") if grey else band, transform)
+    return converted
 
 
 def smooth_transparent(rgb: RGB, alpha: Plane) -> RGB:
@@ -133,12 +150,18 @@ def _space_of(icc: bytes) -> str | None:
     return space
 
 
-def _to_srgb(image: Image.Image, icc: bytes | None) -> Image.Image:
-    """Convert an image to sRGB by its profile; without one as Pillow does, or from D50 for LAB."""
-    if icc is None and image.mode != "LAB":
-        return image.convert("RGB")
+def _to_srgb(mode: str, icc: bytes | None) -> ImageCms.ImageCmsTransform | None:
+    """Return the conversion from a mode to sRGB by a profile; without one from D50 for LAB, and for CMYK Pillow's."""
+    if icc is None and mode != "LAB":
+        return None
     profile = ImageCms.createProfile("LAB") if icc is None else ImageCms.getOpenProfile(io.BytesIO(icc))
-    converted = ImageCms.profileToProfile(image, profile, SRGB, outputMode="RGB")
+    return ImageCms.buildTransform(profile, SRGB, mode, "RGB")
+
+
+def _in_rgb(image: Image.Image, transform: ImageCms.ImageCmsTransform | None) -> Image.Image:
+    if transform is None:
+        return image.convert("RGB")
+    converted = ImageCms.applyTransform(image, transform)
     assert converted is not None
     return converted
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
 from attncodec.errors import ImageError
+from attncodec.pictures.bands import bands, rows_of
 from attncodec.pictures.metadata import ORIENTATION
 from attncodec.pictures.picture import Plane
 
@@ -75,51 +76,56 @@ def _grey(image: Image.Image, raw: str, key: object) -> Image.Image:
     grey = _scaled(values)
     if _tag(image, PHOTOMETRIC, 1) == WHITE_IS_ZERO:
         grey = ~grey
-    planes = [grey, np.where(values == key, 0, 255).astype(np.uint8)] if isinstance(key, int) else [grey]
+    planes = [grey, (values != key) * np.uint8(255)] if isinstance(key, int) else [grey]
     return Image.fromarray(np.dstack(planes) if len(planes) > 1 else grey)
 
 
 def _scaled(values: NDArray[Any]) -> Plane:
     """Map deep grey values (H, W) to 0 to 255, by the rule that the table of colour.py has."""
-    deep = values.astype(np.float64)
-    if not np.isfinite(deep).all():
+    low, high = float(values.min()), float(values.max())
+    if not np.isfinite([low, high]).all():
         raise ImageError("a sample is NaN or infinite")
-    low, high = float(deep.min()), float(deep.max())
     if np.issubdtype(values.dtype, np.floating):
         low, high = (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
     else:
         tops = [65535.0] if values.dtype.itemsize == 2 else [255.0, 65535.0, high]
         low, high = min(low, 0.0), next((top for top in tops if high <= top), high)
-    scaled: Plane = ((deep - low) * (255 / max(high - low, 1e-300))).round().clip(0, 255).astype(np.uint8)
+    scaled = np.empty(values.shape, np.uint8)
+    for rows in bands(values.shape[1], values.shape[0]):
+        deep = (values[rows].astype(np.float64) - low) * (255 / max(high - low, 1e-300))
+        scaled[rows] = deep.round().clip(0, 255)
     return scaled
 
 
 def _from_16_bits(image: ImageFile.ImageFile, raw: str, key: object) -> Image.Image:
     """Take the nearest of 8 bits for colours of 16, and make a colour transparent that is so in all of them."""
     if raw == GREY_ALPHA:
-        both = _opened_again(image, "RGBA")
+        both = np.asarray(_opened_again(image, "RGBA"))
         return Image.fromarray(_nearest(both[..., ::2], both[..., 1::2]))
     low = _opened_again(image, raw[:-1] + SWAPPED[raw[-1]])
-    high = np.asarray(image)
-    near = _nearest(high, low)
-    if isinstance(key, tuple) and image.mode == "RGB":
-        wanted = np.array(key)
-        seen = (high != wanted >> 8) | (low != wanted & 255)
-        return Image.fromarray(np.dstack([near, np.where(seen.any(axis=2), 255, 0).astype(np.uint8)]))
-    return Image.frombytes(image.mode, image.size, near.tobytes())
+    keyed = isinstance(key, tuple) and image.mode == "RGB"
+    near = np.empty((image.height, image.width, len(image.getbands()) + keyed), np.uint8)
+    for rows in bands(*image.size):
+        highs, lows = np.asarray(rows_of(image, rows)), np.asarray(rows_of(low, rows))
+        near[rows, :, : highs.shape[2]] = _nearest(highs, lows)
+        if keyed:
+            wanted = np.array(key)
+            near[rows, :, -1] = ((highs != wanted >> 8) | (lows != wanted & 255)).any(axis=2) * np.uint8(255)
+    return Image.frombuffer("RGBA" if keyed else image.mode, image.size, near, "raw")
 
 
-def _opened_again(image: ImageFile.ImageFile, raw: str) -> NDArray[np.uint8]:
-    """Read the file of an image that is not loaded with its samples taken in another way, and load the image."""
+def _opened_again(image: ImageFile.ImageFile, raw: str) -> Image.Image:
+    """Read the file of an image that is not loaded with its samples taken in another way, and load both."""
     file = image.fp
     assert file is not None and image.format is not None
     file.seek(0)
-    with Image.open(io.BytesIO(file.read()), formats=(image.format,)) as other:
-        if hasattr(image, "tag_v2"):  # Pillow turns a TIFF when it is loaded, and XMP must not turn it
-            other.getexif()[ORIENTATION] = image.getexif().get(ORIENTATION, 1)
-        other.tile = [_with_raw(tile, raw) for tile in other.tile]
-        image.load()
-        return np.array(other)
+    other = Image.open(io.BytesIO(file.read()), formats=(image.format,))
+    if hasattr(image, "tag_v2"):  # Pillow turns a TIFF when it is loaded, and XMP must not turn it
+        other.getexif()[ORIENTATION] = image.getexif().get(ORIENTATION, 1)
+    other.tile = [_with_raw(tile, raw) for tile in other.tile]
+    image.load()
+    other.load()
+    return other
 
 
 def _with_raw(tile: Any, raw: str) -> Any:

@@ -3,11 +3,13 @@
 import math
 import re
 import struct
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 ORIENTATION, THUMBNAIL_IFD, GPS = 0x0112, 1, 0x8825
@@ -15,14 +17,15 @@ X_RESOLUTION, Y_RESOLUTION = 282, 283
 JFIF_UNITS = (1, 2)  # inches, centimetres; any other is the shape of a pixel
 ON_ITS_SIDE = (5, 6, 7, 8)  # What these orientations turn changes width for height.
 SHORT_ONCE = (3, 1)  # type and number of values that an orientation must have for a browser
-TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+# From an upright array to a view of it as it was stored, by orientation.
+VIEWS: dict[int, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {
+    2: lambda upright: upright[:, ::-1],
+    3: lambda upright: upright[::-1, ::-1],
+    4: lambda upright: upright[::-1],
+    5: lambda upright: upright.swapaxes(0, 1),
+    6: np.rot90,
+    7: lambda upright: upright[::-1, ::-1].swapaxes(0, 1),
+    8: lambda upright: np.rot90(upright, 3),
 }
 EXIF_PREFIX, TIFF_MAGIC = b"Exif\0\0", (b"II*\0", b"MM\0*")
 # A TIFF file has these beside what EXIF says: how its pixels are stored, its profile, its XMP, and its resolution.
@@ -50,9 +53,9 @@ class Metadata:
     notes: tuple[str, ...]
 
 
-def upright(image: Image.Image, orientation: int) -> Image.Image:
-    """Turn an image of an orientation of EXIF; any but 2 to 8 means that it is upright."""
-    return image.transpose(TURNS[orientation]) if orientation in TURNS else image
+def stored(upright: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """View an upright array (H, W, ...) as it is stored with an orientation of EXIF; any but 2 to 8 is upright."""
+    return VIEWS[orientation](upright) if orientation in VIEWS else upright
 
 
 @contextmanager
@@ -77,7 +80,7 @@ def orientation_of(image: Image.Image) -> int:
         return 1
     if stored != SHORT_ONCE and (stored is not None or XMP_ORIENTATION.search(_xmp(image) or b"")):
         return 1
-    return orientation if orientation in TURNS else 1
+    return orientation if orientation in VIEWS else 1
 
 
 def _stored_orientation(image: Image.Image) -> tuple[int, int] | None:

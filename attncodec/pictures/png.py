@@ -1,14 +1,15 @@
 """PNG files as a browser takes them: chunks that only add something are left out if they are damaged or of no use."""
 
+import io
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from attncodec.container import check_size
 from attncodec.errors import ImageError
-from attncodec.pictures.png_pixels import GREY, PALETTE, TRUE_COLOUR, Header, inflate_pixels
+from attncodec.pictures.png_pixels import GREY, PALETTE, TRUE_COLOUR, Header, MadeFile, Part, inflated
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
@@ -28,6 +29,7 @@ class Chunks:
 
     header: Header
     chunks: dict[bytes, bytes]
+    pixels: Sequence[Part]
     icc: bytes | None
     xmp: bytes | None
     notes: tuple[str, ...]
@@ -42,15 +44,26 @@ class Chunks:
         """Return the number of frames of an animation, 1 if it is none."""
         return max(1, struct.unpack_from(">I", self.chunks.get(b"acTL", bytes(8)))[0])
 
-    def for_pillow(self) -> bytes:
-        """Return a PNG file with the pixels, and with what Pillow reads as a browser does.
+    def for_pillow(self) -> io.BufferedReader:
+        """Open a PNG file with the pixels, and with what Pillow reads as a browser does. It needs hardly any memory.
 
-        Raises ImageError if pixels are missing.
+        Reading it raises ImageError if pixels are missing.
         """
-        pixels = zlib.compress(inflate_pixels(self.chunks.get(b"IDAT", b""), self.header), 0)
-        beside = [(kind, self.chunks[kind]) for kind in FOR_PILLOW if kind in self.chunks]
-        packed = [(b"IHDR", self.header.body), *beside, (b"IDAT", pixels), (b"IEND", b"")]
-        return SIGNATURE + b"".join(_packed(kind, body) for kind, body in packed)
+        return io.BufferedReader(MadeFile(self._file))
+
+    def check_pixels(self) -> None:
+        """Raise ImageError if pixels are missing."""
+        for _ in inflated(self.pixels, self.header):
+            pass
+
+    def _file(self) -> Iterator[bytes]:
+        yield SIGNATURE + _packed(b"IHDR", self.header.body)
+        yield from (_packed(kind, self.chunks[kind]) for kind in FOR_PILLOW if kind in self.chunks)
+        packer = zlib.compressobj(0)
+        for pixels in inflated(self.pixels, self.header):
+            if packed := packer.compress(pixels):
+                yield _packed(b"IDAT", packed)
+        yield _packed(b"IDAT", packer.flush()) + _packed(b"IEND", b"")
 
 
 def read_chunks(data: bytes) -> Chunks:
@@ -58,7 +71,7 @@ def read_chunks(data: bytes) -> Chunks:
 
     Raises ImageError if a critical chunk is damaged or if the size is not within the limit.
     """
-    found, pixels, notes = dict[bytes, bytes](), list[bytes](), list[str]()
+    found, pixels, notes = dict[bytes, bytes](), list[Part](), list[str]()
     for kind, body, intact in _walk(data):
         if kind in CRITICAL and not intact:
             raise ImageError(f"its chunk {kind.decode()} is damaged")
@@ -66,8 +79,8 @@ def read_chunks(data: bytes) -> Chunks:
             notes.append(f"its damaged chunk {_shown(kind)} was left out")
         elif kind == b"IDAT":
             pixels.append(body)
-        elif kind in (*CRITICAL, *READ) and (kind != b"iTXt" or body.startswith(XMP_KEY)):
-            found.setdefault(kind, body)
+        elif kind in (*CRITICAL, *READ) and (kind != b"iTXt" or body[: len(XMP_KEY)] == XMP_KEY):
+            found.setdefault(kind, bytes(body))
     header = Header.read(found.get(b"IHDR", b""))
     check_size(header.width, header.height)
     for kind in [kind for kind in found if not _is_valid(kind, found[kind], header)]:
@@ -78,7 +91,7 @@ def read_chunks(data: bytes) -> Chunks:
     if b"PLTE" in found:
         found[b"PLTE"] = _filled_palette(found[b"PLTE"], header)
     icc, xmp = _profile(found, notes), _xmp(found, notes)
-    return Chunks(header, {**found, b"IDAT": b"".join(pixels)}, icc, xmp, tuple(notes))
+    return Chunks(header, found, pixels, icc, xmp, tuple(notes))
 
 
 def is_usable(kind: bytes, body: bytes) -> bool:
@@ -104,12 +117,12 @@ def chunks_of(info: dict[Any, Any]) -> dict[bytes, bytes]:
     return found
 
 
-def _walk(data: bytes) -> Iterator[tuple[bytes, bytes, bool]]:
+def _walk(data: bytes) -> Iterator[tuple[bytes, memoryview, bool]]:
     """Go through the chunks up to the end, which other bytes may follow: name, body, and whether it is intact."""
-    at, kind = len(SIGNATURE), b""
+    at, kind, view = len(SIGNATURE), b"", memoryview(data)
     while at + 8 <= len(data) and kind != b"IEND":
         size, kind = struct.unpack_from(">I4s", data, at)
-        whole = data[at : at + 12 + size]
+        whole = view[at : at + 12 + size]
         at += 12 + size
         intact = len(whole) == 12 + size and zlib.crc32(whole[4:-4]) == struct.unpack(">I", whole[-4:])[0]
         yield kind, whole[8:-4], intact

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL.PngImagePlugin import PngImageFile
 
 from attncodec.container import PIXEL_LIMIT, check_size
 from attncodec.errors import ContainerError, ImageError
@@ -18,7 +19,7 @@ from attncodec.files import STREAM, read_input
 from attncodec.pictures.colour import Colours, in_srgb, read_colours
 from attncodec.pictures.depth import DEEP, in_8_bits, is_deep
 from attncodec.pictures.jpeg import mend_cut
-from attncodec.pictures.metadata import GPS_NOTE, orientation_of, read_metadata, upright, xmp_aside
+from attncodec.pictures.metadata import GPS_NOTE, Metadata, orientation_of, read_metadata, xmp_aside
 from attncodec.pictures.picture import RGB, Picture
 from attncodec.pictures.png import SIGNATURE, chunks_of, read_chunks
 
@@ -78,8 +79,14 @@ def from_image(image: Image.Image) -> Picture:
     """
     try:
         check_size(*image.size)
+        if isinstance(image, PngImageFile) and image.fp is not None and image.tell() == 0:
+            image.fp.seek(0)
+            read_chunks(image.fp.read()).check_pixels()  # Pillow makes missing ones black without a word.
         notes = list[str]()
-        return _with_metadata(_colours(image, chunks_of(image.info), notes), image, notes)
+        colours = read_colours(
+            _loaded(image, notes), orientation_of(image), chunks_of(image.info), image.info.get("icc_profile") or None
+        )
+        return _with_metadata(colours, read_metadata(image), notes)
     except (ContainerError, ImageError) as error:
         raise ImageError(f"the image: {error}", error.hint) from None
     except DAMAGE as error:
@@ -97,7 +104,9 @@ def decode_picture(data: bytes, name: str) -> Picture:
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            picture = _decode(data)
+            file = io.BytesIO(data)
+            del data  # It is as large as a picture, and the file lets it go.
+            picture = _decode(file)
     except (ContainerError, ImageError) as error:
         raise ImageError(f"{name}: {error}", error.hint) from None
     except (UnidentifiedImageError, *DAMAGE, *BOMBS) as error:
@@ -106,23 +115,26 @@ def decode_picture(data: bytes, name: str) -> Picture:
     return Picture(**{**vars(picture), "notes": (*picture.notes, *notes)})
 
 
-def _decode(data: bytes) -> Picture:
-    png = read_chunks(data) if data.startswith(SIGNATURE) else None
-    with Image.open(io.BytesIO(png.for_pillow() if png else data), formats=formats()) as image:
+def _decode(file: io.BytesIO) -> Picture:
+    """Decode a picture file, and close it when its pixels are there, because they need the room."""
+    png = read_chunks(file.getvalue()) if file.getvalue().startswith(SIGNATURE) else None
+    opened = png.for_pillow() if png else file
+    with Image.open(opened, formats=formats()) as image:
         check_size(*image.size)
+        notes = _frames_note(image, png.frames if png else getattr(image, "n_frames", 1))
+        chunks: dict[bytes, bytes] = {}
         if png:
             beside = {"icc_profile": png.icc, "xmp": png.xmp}
             image.info.update({name: body for name, body in beside.items() if body is not None})
-        notes = [
-            *(png.notes if png else ()),
-            *_frames_note(image, png.frames if png else getattr(image, "n_frames", 1)),
-        ]
-        colours = _pixels(image, data, png.colour if png else {}, notes)
-        return _with_metadata(colours, image, notes)
+            notes, chunks, png = [*png.notes, *notes], png.colour, None
+        shallow, metadata = _loaded_or_mended(image, file, notes), read_metadata(image)
+        opened.close()
+        file.close()
+        colours = read_colours(shallow, orientation_of(image), chunks, image.info.get("icc_profile") or None)
+        return _with_metadata(colours, metadata, notes)
 
 
-def _with_metadata(colours: Colours, image: Image.Image, notes: list[str]) -> Picture:
-    metadata = read_metadata(image)
+def _with_metadata(colours: Colours, metadata: Metadata, notes: list[str]) -> Picture:
     return Picture(
         colours.rgb,
         colours.alpha,
@@ -141,27 +153,26 @@ def _frames_note(image: Image.Image, frames: int) -> list[str]:
     return [f"it has {frames} frames or pages, of which the first is taken"] if several else []
 
 
-def _pixels(image: ImageFile.ImageFile, data: bytes, colour: dict[bytes, bytes], notes: list[str]) -> Colours:
-    """Decode the pixels. A JPEG that is cut within its last rows gets a note, and keeps the others."""
+def _loaded_or_mended(image: ImageFile.ImageFile, file: io.BytesIO, notes: list[str]) -> Image.Image:
+    """Load an image as `_loaded` does. A JPEG that is cut within its last rows gets a note, and keeps the others."""
     try:
-        return _colours(image, colour, notes)
+        return _loaded(image, notes)
     except OSError:
-        mended = mend_cut(data) if image.format in ("JPEG", "MPO") else None
+        mended = mend_cut(file.getvalue()) if image.format in ("JPEG", "MPO") else None
         if mended is None:
             raise
         whole, missing = mended
         if missing:
             notes.append(f"it is cut short, and its last {missing} rows are made up in part or in whole")
-        with Image.open(io.BytesIO(whole), formats=("JPEG",)) as again:
-            return _colours(again, colour, notes)
+        return _loaded(Image.open(io.BytesIO(whole), formats=("JPEG",)), notes)
 
 
-def _colours(image: Image.Image, chunks: dict[bytes, bytes], notes: list[str]) -> Colours:
+def _loaded(image: Image.Image, notes: list[str]) -> Image.Image:
+    """Load an image, and return it or another of 8 bits per channel with the same pixels."""
     if is_deep(image):
         notes.append(DEEP)
     with xmp_aside(image):
-        shallow = in_8_bits(image)
-    return read_colours(upright(shallow, orientation_of(image)), chunks, image.info.get("icc_profile") or None)
+        return in_8_bits(image)
 
 
 def _unreadable(name: str, error: Exception) -> ImageError:

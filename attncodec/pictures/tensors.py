@@ -9,12 +9,12 @@ from attncodec.pictures.picture import RGB
 
 def to_tensor(rgb: RGB) -> Tensor:
     """Convert (H, W, 3) uint8 to (1, 3, H, W) float in [0, 1]."""
-    return torch.from_numpy(rgb).permute(2, 0, 1)[None].float().div(255)
+    return torch.from_numpy(rgb).permute(2, 0, 1)[None].float().div_(255)
 
 
 def to_uint8(x: Tensor) -> Tensor:
     """Round floats in about [0, 1] to the nearest uint8, same shape."""
-    return x.mul(255).round().clamp(0, 255).to(torch.uint8)
+    return x.mul(255).round_().clamp_(0, 255).to(torch.uint8)
 
 
 def to_rgb(x: Tensor, grey: bool = False) -> RGB:

@@ -11,6 +11,7 @@ from PIL import Image
 from PIL import TiffImagePlugin as Tiff
 from PIL.TiffTags import LONG
 
+from attncodec.pictures.bands import bands
 from attncodec.pictures.metadata import EXIF_PREFIX, GPS, STRUCTURE
 from attncodec.pictures.reading import DAMAGE
 
@@ -53,7 +54,9 @@ def encode_tiff(
     }
     file = io.BytesIO()
     _directory(tags).save(file)  # It adds its own end to the offset of the strip, which comes behind it.
-    return file.getvalue() + strip
+    file.seek(0, io.SEEK_END)
+    file.write(strip)
+    return file.getvalue()
 
 
 def exif_tags(exif: bytes) -> Tags | None:
@@ -78,9 +81,12 @@ def exif_tags(exif: bytes) -> Tags | None:
 
 def _strip(pixels: NDArray[np.uint8]) -> bytes:
     """Compress pixels (H, W, C), each but the first of a row as its difference from the one before."""
-    differences = pixels.copy()
-    differences[:, 1:] -= pixels[:, :-1]
-    return zlib.compress(differences.tobytes())
+    packer, packed = zlib.compressobj(), list[bytes]()
+    for rows in bands(pixels.shape[1], pixels.shape[0]):
+        differences = pixels[rows].copy()
+        differences[:, 1:] -= pixels[rows, :-1]
+        packed.append(packer.compress(differences.data))
+    return b"".join([*packed, packer.flush()])
 
 
 def _directory(tags: Tags) -> Tiff.ImageFileDirectory_v2:

@@ -187,6 +187,12 @@ def test_grey_with_a_profile_of_rgb_is_shown_through_it_and_stays_grey() -> None
     assert np.abs(picture.rgb.astype(int) - GREY[..., None]).max() > 20
 
 
+def test_a_profile_of_a_png_counts_and_not_its_gamma() -> None:
+    plain = saved(Image.fromarray(GREY), icc_profile=display_profile(ADOBE_RGB, 1.4))
+    picture = decode_picture(with_chunks(plain, (b"gAMA", struct.pack(">I", 100_000))), "x")
+    assert picture.grey and (picture.rgb == decode_picture(plain, "x").rgb).all()
+
+
 def test_colours_of_a_profile_are_converted_where_srgb_is_wanted() -> None:
     assert np.abs(in_srgb(RGB, srgb_profile(), False).astype(int) - RGB).max() <= 1
 

@@ -84,7 +84,7 @@ def test_a_file_that_ends_within_a_chunk_is_refused() -> None:
 
 def test_all_that_is_needed_is_passed_on() -> None:
     chunks = read_chunks(saved(dpi=(300, 300), transparency=(1, 2, 3), exif=b"Exif\0\0II*\0"))
-    with Image.open(io.BytesIO(chunks.for_pillow())) as image:
+    with Image.open(chunks.for_pillow()) as image:
         assert (np.asarray(image) == RGB).all() and set(image.info) == {"dpi", "transparency", "exif"}
 
 

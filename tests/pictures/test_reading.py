@@ -1,6 +1,7 @@
 import io
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -149,8 +150,6 @@ def test_a_bomb_is_refused_by_its_header() -> None:
     # This is a PNG of 60000 x 60000 pixels in a few bytes, which is never decoded.
     tiny = bytearray(saved(Image.new("1", (8, 8))))
     tiny[16:24] = (60000).to_bytes(4, "big") * 2
-    import zlib
-
     tiny[29:33] = zlib.crc32(tiny[12:29]).to_bytes(4, "big")
     with pytest.raises(ImageError, match="pixels"):
         decode_rgb(bytes(tiny), "bomb")
@@ -194,6 +193,21 @@ def test_an_image_without_pixels_or_with_half_of_them_is_refused() -> None:
     data = saved(Image.fromarray(photo(64, 64)))
     with pytest.raises(ImageError, match="damaged"):
         from_image(Image.open(io.BytesIO(data[: len(data) // 2])))
+
+
+def test_an_opened_png_whose_rows_are_missing_is_refused() -> None:
+    data = saved(Image.fromarray(photo(64, 64)))
+    at = data.index(b"IDAT")
+    packed = zlib.decompress(data[at + 4 :][: int.from_bytes(data[at - 4 : at], "big")])
+    for rows, refused in ((64, False), (40, True)):
+        body = b"IDAT" + zlib.compress(packed[: rows * 193])
+        chunk = (len(body) - 4).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big")
+        image = Image.open(io.BytesIO(data[: at - 4] + chunk + data[-12:]))
+        if refused:
+            with pytest.raises(ImageError, match=r"^the image: its chunk IDAT is damaged: 7720 of 12352 bytes"):
+                from_image(image)
+        else:
+            assert (from_image(image).rgb == photo(64, 64)).all()
 
 
 def test_the_size_of_a_png_is_read_whatever_its_ancillary_chunks_are() -> None:
