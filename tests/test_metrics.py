@@ -1,8 +1,12 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from conftest import photo
 
+from attncodec.errors import ConfigError
+from attncodec.metrics import METRICS, Metric, figures
 from attncodec.metrics.ms_ssim import ms_ssim
 from attncodec.metrics.psnr import psnr_db, psnr_for_means_db
 from attncodec.metrics.rate import bd_rate, bpp
@@ -86,3 +90,37 @@ def test_bd_rate_agrees_with_the_reference_software() -> None:
 def test_for_means_equal_pictures_count_as_99_db_and_opposite_ones_as_0() -> None:
     black = np.zeros((2, 2, 3), np.uint8)
     assert psnr_for_means_db(black, black) == 99 and psnr_for_means_db(black, ~black) == 0
+
+
+def test_figures_have_a_float_or_none_for_each_metric(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(METRICS, "half", Metric(lambda a, b: np.float32(0.5), "half", ".1f"))  # type: ignore[arg-type]
+    found = figures(photo(9, 9), photo(9, 9))
+    assert found == {"psnr_db": None, "ms_ssim": None, "half": 0.5} and type(found["half"]) is float
+
+
+@pytest.mark.parametrize(
+    ("value", "what"),
+    [
+        (float("nan"), "returns nan"),
+        (np.float32("inf"), "returns inf"),
+        ("30", "returns a str"),
+        (torch.zeros(3), "returns a Tensor"),
+        (ZeroDivisionError("division\nby zero"), "raises ZeroDivisionError: division by zero"),
+    ],
+)
+def test_a_metric_that_gives_no_finite_number_is_named(monkeypatch: pytest.MonkeyPatch, value: Any, what: str) -> None:
+    def measure(a: Any, b: Any) -> Any:
+        if isinstance(value, Exception):
+            raise value
+        return value
+
+    monkeypatch.setitem(METRICS, "sharpness", Metric(measure, "sharpness", ".2f"))
+    with pytest.raises(ConfigError, match=f"^the metric 'sharpness' {what}") as caught:
+        figures(photo(9, 9), photo(9, 9))
+    assert "docs/extending.md" in caught.value.hint
+
+
+def test_a_metric_with_a_form_that_no_table_can_show_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(METRICS, "sharpness", Metric(lambda a, b: 1.0, "sharpness", "d"))
+    with pytest.raises(ConfigError, match=r"^the metric 'sharpness' raises ValueError"):
+        figures(photo(9, 9), photo(9, 9))

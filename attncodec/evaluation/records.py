@@ -14,7 +14,8 @@ from attncodec.coding.sealed import SealedCodec
 from attncodec.container import pack
 from attncodec.evaluation.classic import CLASSIC, COMPARED
 from attncodec.evaluation.classic.search import smallest_file
-from attncodec.metrics import METRICS
+from attncodec.metrics import METRICS, figures
+from attncodec.metrics.contract import contract
 from attncodec.metrics.rate import bpp
 from attncodec.pictures import RGB, read_rgb
 
@@ -51,7 +52,10 @@ MEANS = ("bpp", "bpp_est", *METRICS, "encode_s", "decode_s")
 
 
 def evaluate_picture(sealed: SealedCodec, path: Path, name: str, quality: float, effort: int = 0) -> list[Record]:
-    """Measure a picture with the model, then with each classic codec at no fewer bytes. Raises ImageError."""
+    """Measure a picture with the model, then with each classic codec at no fewer bytes.
+
+    Raises ImageError for the picture, and ConfigError for a metric or a classic codec that breaks its contract.
+    """
     rgb = read_rgb(path)
     with tempfile.TemporaryDirectory(prefix="attncodec-") as folder:
         file = Path(folder) / "picture.atc"
@@ -67,7 +71,8 @@ def evaluate_picture(sealed: SealedCodec, path: Path, name: str, quality: float,
     seconds = (written - start, done - written)
     records = [_record("attncodec", name, quality, rgb, decoded, size, estimate, *seconds)]
     for kind in COMPARED:
-        classic = smallest_file(CLASSIC[kind], rgb, size)
+        with contract(f"the classic codec {kind!r}"):
+            classic = smallest_file(CLASSIC[kind], rgb, size)
         if classic is not None:
             records.append(_record(kind, name, quality, rgb, classic.decoded, len(classic.data)))
     return records
@@ -94,7 +99,7 @@ def _record(
         size,
         bpp(size, width, height),
         bpp_est,
-        {name: metric.measure(rgb, decoded) for name, metric in METRICS.items()},
+        figures(rgb, decoded),
         encode_s,
         decode_s,
     )

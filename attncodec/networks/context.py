@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from attncodec.config import ModelConfig
+from attncodec.metrics.contract import BrokenContractError, contract
 from attncodec.networks.blocks import Up, leaky
 from attncodec.networks.coding_order import coding_order
 from attncodec.networks.priors import SCALES_PER_OCTAVE, UNIT_SCALE_INDEX
@@ -55,6 +56,15 @@ class ContextModelProtocol(Protocol):
         ...
 
 
+def _order(config: ModelConfig) -> list[Tensor]:
+    """Return the order of a configuration. Raises ConfigError for an unknown one, or one that breaks its contract."""
+    with contract(f"the context {config.context!r}"):
+        order = coding_order(config.context, config.latent_channels)
+        if any(step.ndim != 1 or step.dtype != torch.int64 or not len(step) for step in order):
+            raise BrokenContractError("has a step that is not a row of int64 with at least one number")
+        return order
+
+
 class ContextNetworks(nn.Module):
     """The networks of the context model.
 
@@ -63,11 +73,11 @@ class ContextNetworks(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        width, channels = config.context_width, config.latent_channels
+        width = config.context_width
         known = 0
         self.hyper = leaky(Up(config.hyper_channels, width, CELLS_IN_Z), nn.Conv2d(width, width, 3, padding=1))
         self.steps = nn.ModuleList()
-        for step in coding_order(config.context, channels):
+        for step in _order(config):
             head = nn.Conv2d(width, 2 * len(step), 1)
             with torch.no_grad():
                 for parameter in head.parameters():
@@ -89,7 +99,7 @@ class ContextModel(nn.Module):
         self.networks = ContextNetworks(config)
         self.quality_bias = nn.Parameter(torch.zeros(len(config.rd_lambdas), config.context_width))
         self.steps = len(self.networks.steps)
-        for step, order in enumerate(coding_order(config.context, config.latent_channels)):
+        for step, order in enumerate(_order(config)):
             self.register_buffer(f"order_{step}", order, persistent=False)  # as a buffer it needs no copy to the GPU
 
     @property

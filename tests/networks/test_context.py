@@ -1,9 +1,14 @@
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 from conftest import TINY, make_codec, photo
 
+from attncodec.errors import ConfigError
 from attncodec.networks.bottleneck import Elements, RoundBottleneck
-from attncodec.networks.coding_order import DIAGONAL, coding_order
+from attncodec.networks.coding_order import CODING_ORDERS, DIAGONAL, coding_order
+from attncodec.networks.hyperprior import check_model
 from attncodec.pictures import to_tensor
 
 
@@ -62,3 +67,23 @@ def test_an_element_outside_the_picture_costs_nothing() -> None:
         y = codec.encode(torch.rand(1, 3, 17 * 16, 16), at)
         assert codec.transmit(Spy(), at, y).shape == (1, 24, 17, 1)
     assert sum(valid_elements) == 24 * 17
+
+
+@pytest.mark.parametrize(
+    ("steps", "what"),
+    [
+        (lambda numbers: [list(numbers[:9]), list(numbers[9:])], "raises TypeError: expected np.ndarray"),
+        (lambda numbers: [], "raises ValueError"),
+        (lambda numbers: None, "raises TypeError"),
+        (lambda numbers: [numbers[:0], numbers], "has a step that is not a row of int64 with at least one number"),
+        (lambda numbers: [numbers.astype(np.float64)], "has a step that is not a row of int64"),
+        (lambda numbers: [numbers[:9], numbers[8:]], "raises ValueError: .* does not code each latent once"),
+        (lambda numbers: [numbers[1:]], "raises ValueError: .* does not code each latent once"),
+        (lambda numbers: [numbers.reshape(2, -1)], "(raises|has a step that is not a row)"),
+        (lambda numbers: numbers[10**6], "raises IndexError"),
+    ],
+)
+def test_an_order_that_breaks_its_contract_is_named(monkeypatch: pytest.MonkeyPatch, steps: Any, what: str) -> None:
+    monkeypatch.setitem(CODING_ORDERS, "mine", lambda channels: steps(np.arange(4 * channels)))
+    with pytest.raises(ConfigError, match=f"^the context 'mine' {what}"):
+        check_model(TINY.model_copy(update={"context": "mine"}))

@@ -176,3 +176,55 @@ def test_matrices_that_a_cpu_kept_are_not_used_again_after_a_gpu(monkeypatch: py
     restored = state_tensors(elsewhere)
     assert {name for name in saved if name.rsplit(".")[-1] in ("update", "turn")} == saved.keys() - restored.keys()
     assert any(name.endswith(".update") for name in saved)
+
+
+class Counting(torch.optim.SGD):
+    """Keep a number in the state, which a checkpoint could not hold."""
+
+    def step(self, closure: Any = None) -> None:
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                self.state[parameter]["steps"] = self.state[parameter].get("steps", 0) + 1
+
+
+class WithoutRate(torch.optim.Optimizer):
+    def __init__(self, parameters: Any) -> None:
+        super().__init__(parameters, {})
+
+
+def sgd(parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    return torch.optim.SGD(parameters, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("build", "what"),
+    [
+        (lambda given: {"sgd": sgd(given[:1])}, "does not have each of the 2 parameters once: 1 are left out, 0"),
+        (lambda given: {"a": sgd(given), "b": sgd(given[:1])}, "0 are left out, 1 are there several times"),
+        (lambda given: {"sgd": sgd([*given, nn.Parameter(torch.zeros(1))])}, "and 1 were not given"),
+        (lambda given: {}, "does not have each of the 2 parameters once"),
+        (lambda given: {"sgd.1": sgd(given)}, "has the name 'sgd.1', which is not a string without dots"),
+        (lambda given: {1: sgd(given)}, "has the name 1, which"),
+        (sgd, "is built as a SGD, not as a dict of optimisers by name"),
+        (lambda given: [sgd(given)], "is built as a list, not"),
+        (lambda given: {"sgd": None}, "is built as a dict, not"),
+        (lambda given: None, "is built as a NoneType, not"),
+        (lambda given: given[7], "raises IndexError"),
+        (lambda given: {"none": WithoutRate(given)}, "has parameters without a learning rate, lr"),
+        (lambda given: {"sgd": Counting(given, 0.1)}, "keeps sgd.0.steps as a int, which a run cannot resume from"),
+        (lambda given: {"lbfgs": torch.optim.LBFGS(given)}, "raises TypeError: .*closure"),
+    ],
+)
+def test_a_builder_that_breaks_its_contract_is_named(monkeypatch: pytest.MonkeyPatch, build: Any, what: str) -> None:
+    monkeypatch.setitem(OPTIMISERS, "mine", lambda given, config, bf16: build(given))
+    with pytest.raises(ConfigError, match=f"^the optimiser 'mine' .*{what}"):
+        build_optimisers(nn.Conv2d(1, 1, 1), TrainConfig(optimiser="mine"), bf16=False)
+
+
+def test_building_optimisers_changes_no_parameter_and_no_random_number() -> None:
+    codec = make_codec()
+    before = {name: tensor.clone() for name, tensor in codec.state_dict().items()}
+    state = torch.get_rng_state()
+    optimisers = build_optimisers(codec, TrainConfig(), bf16=False)
+    assert torch.equal(torch.get_rng_state(), state) and not state_tensors(optimisers)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in codec.state_dict().items())

@@ -38,9 +38,9 @@ class ClassicCodec:
         """Encode a picture. Return None if the library cannot write its size or content."""
         if max(rgb.shape) > self.max_side:
             return None
-        file = io.BytesIO()
+        file, options = io.BytesIO(), variant(quality)
         try:
-            Image.fromarray(rgb).save(file, self.format, **variant(quality))
+            Image.fromarray(rgb).save(file, self.format, **options)
         except (OSError, ValueError):
             return None
         return file.getvalue()

@@ -1,5 +1,6 @@
 """This module finds the files of classic codecs that are compared with those of a model, and measures their curves."""
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -7,11 +8,17 @@ from dataclasses import dataclass
 from functools import partial
 from statistics import fmean
 
+import numpy as np
+
+from attncodec.errors import ConfigError
 from attncodec.evaluation.classic import CLASSIC
 from attncodec.evaluation.classic.codec import ClassicCodec, Variant
+from attncodec.metrics.contract import BrokenContractError, contract
 from attncodec.metrics.psnr import psnr_db, psnr_for_means_db
 from attncodec.metrics.rate import bpp
 from attncodec.pictures import RGB
+
+logger = logging.getLogger(__name__)
 
 QUALITIES = range(1, 101)
 CURVE_QUALITIES = (5, 20, 40, 60, 80, 92)
@@ -32,7 +39,8 @@ def smallest_file(codec: ClassicCodec, rgb: RGB, at_least_bytes: int) -> Classic
     """Find the file of the lowest quality that has at least `at_least_bytes`, in the variant with the best PSNR.
 
     So a classic codec gets no fewer bytes than the codec it is compared with, unless its largest file, that of the
-    highest quality, has fewer. Returns None if there is no file.
+    highest quality, has fewer. Returns None if there is no file. Raises BrokenContractError, or what the codec raises,
+    if the codec fails.
     """
     files = [_smallest(codec, rgb, at_least_bytes, variant) for variant in codec.variants]
     return max((file for file in files if file), key=lambda file: _psnr_db(rgb, file.decoded), default=None)
@@ -62,38 +70,61 @@ def _smallest(codec: ClassicCodec, rgb: RGB, at_least_bytes: int, variant: Varia
         else:
             low = middle + 1
     data = encode(low)
-    decoded = None if data is None else codec.decode(data)
-    return None if data is None or decoded is None else ClassicFile(data, low, decoded)
+    return None if data is None else ClassicFile(data, low, _decode(codec, data, rgb))
+
+
+def _decode(codec: ClassicCodec, data: bytes, rgb: RGB) -> RGB:
+    """Decode the file of a picture. Raises BrokenContractError if that does not give a picture of the same shape."""
+    decoded = codec.decode(data) if isinstance(data, bytes) else None
+    if not isinstance(decoded, np.ndarray):
+        raise BrokenContractError("cannot decode what it encodes to")
+    if decoded.dtype != np.uint8 or decoded.shape != rgb.shape:
+        shape = f"{rgb.shape} of uint8 to {decoded.shape} of {decoded.dtype}"
+        raise BrokenContractError(f"encodes and decodes {shape}, which is not the same")
+    return decoded
 
 
 def classic_curves(pictures: Sequence[RGB], stopped: Callable[[], bool] = lambda: False) -> dict[str, Curve] | None:
     """Measure curves of JPEG, WebP and, if Pillow has it, AVIF. Points are means over the pictures at a few qualities.
 
-    Returns None if `stopped` interrupts the measurement.
+    A codec that breaks its contract is left out, with a warning. Returns None if `stopped` interrupts the measurement.
     """
     curves: dict[str, Curve] = {}
     with ThreadPoolExecutor() as pool:
-        for codec in CLASSIC.values():
-            points = []
-            for quality in CURVE_QUALITIES if codec.available else ():
-                for variant in codec.variants:
-                    if stopped():
-                        return None
-                    measure = partial(_point, codec, quality, variant)
-                    found = [point for point in pool.map(measure, pictures) if point]
-                    if len(found) == len(pictures):
-                        points.append((fmean(rate for rate, _ in found), fmean(psnr for _, psnr in found)))
+        for name, codec in CLASSIC.items():
+            try:
+                with contract(f"the classic codec {name!r}"):
+                    points = _points(codec, pictures, pool, stopped)
+            except ConfigError as error:
+                logger.warning("left out of the plots: %s", error)
+                continue
+            if points is None:
+                return None
             if points:
                 curves[codec.format] = _best(points)
     return curves
 
 
+def _points(
+    codec: ClassicCodec, pictures: Sequence[RGB], pool: ThreadPoolExecutor, stopped: Callable[[], bool]
+) -> Curve | None:
+    """Measure the points of a codec, in any order, those that it cannot write left out. Returns None if stopped."""
+    points = []
+    for quality in CURVE_QUALITIES if codec.available else ():
+        for variant in codec.variants:
+            if stopped():
+                return None
+            found = [point for point in pool.map(partial(_point, codec, quality, variant), pictures) if point]
+            if len(found) == len(pictures):
+                points.append((fmean(rate for rate, _ in found), fmean(psnr for _, psnr in found)))
+    return points
+
+
 def _point(codec: ClassicCodec, quality: int, variant: Variant, rgb: RGB) -> tuple[float, float] | None:
     data = codec.encode(rgb, quality, variant)
-    decoded = None if data is None else codec.decode(data)
-    if data is None or decoded is None:
+    if data is None:
         return None
-    return bpp(len(data), rgb.shape[1], rgb.shape[0]), psnr_for_means_db(rgb, decoded)
+    return bpp(len(data), rgb.shape[1], rgb.shape[0]), psnr_for_means_db(rgb, _decode(codec, data, rgb))
 
 
 def _best(points: Curve) -> Curve:

@@ -27,11 +27,14 @@ The windowed block adds 4 C^2 for its projections; divide by 64 at stride 8 and 
 `gated` block of Cheng et al. 2020 has only convolutions and costs about 20.5 C^2.
 """
 
+import math
 from collections.abc import Callable
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from attncodec.config import AttentionConfig
+from attncodec.metrics.contract import BrokenContractError, contract
 from attncodec.networks.attention.additive import build_additive
 from attncodec.networks.attention.dot import build_dot
 from attncodec.networks.attention.gated import build_gated
@@ -55,8 +58,36 @@ def build_attention(
     """Build a block that maps (B, channels, H, W) to the same shape, for any H and W, and starts as the identity.
 
     The kind is `config.kind` unless it is given. `shifted` moves the windows, if there are any, by half their side.
-    Raises ConfigError for an unknown kind, and for channels or options that do not fit it.
+    Raises ConfigError for an unknown kind, for channels or options that do not fit it, and for a kind that breaks this
+    contract.
     """
     for name in config.options:
         look_up(ATTENTION, name, "model.attention.options")
-    return look_up(ATTENTION, kind or config.kind, "model.attention")(config, channels, shifted)
+    name = kind or config.kind
+    build = look_up(ATTENTION, name, "model.attention")
+    with contract(f"the attention {name!r}"):
+        return _checked(build(config, channels, shifted), channels)
+
+
+@torch.no_grad()
+def _checked(block: object, channels: int) -> nn.Module:
+    """Return what a builder returns. Raises BrokenContractError if this is not what it should be.
+
+    The block is tried on a map with sides that are no multiples of anything, unless it is on torch's meta device, which
+    takes seconds to import operations; there its weights come from training, where it was tried.
+    """
+    if not isinstance(block, nn.Module):
+        raise BrokenContractError(f"is built as a {type(block).__name__}, not as a module")
+    if torch.get_default_device().type == "meta":
+        return block
+    shape = (2, channels, 3, 11)
+    x = torch.linspace(-1, 1, math.prod(shape)).view(shape)
+    y = block(x.clone())
+    if not isinstance(y, Tensor):
+        raise BrokenContractError(f"returns a {type(y).__name__}, not a tensor")
+    if y.shape != x.shape or y.dtype != x.dtype:
+        sizes = f"{shape} of {x.dtype} to {tuple(y.shape)} of {y.dtype}"
+        raise BrokenContractError(f"maps {sizes}, which is not the same")
+    if not torch.allclose(y, x):
+        raise BrokenContractError("does not start as the identity function")
+    return block
