@@ -3,7 +3,7 @@
 import math
 import re
 import struct
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 ORIENTATION, THUMBNAIL_IFD, GPS = 0x0112, 1, 0x8825
-X_RESOLUTION, Y_RESOLUTION = 282, 283
+X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 282, 283, 296
+INCHES = {2: 1, 3: 1 / 2.54}  # units of EXIF
 JFIF_UNITS = (1, 2)  # inches, centimetres; any other is the shape of a pixel
 ON_ITS_SIDE = (5, 6, 7, 8)  # What these orientations turn changes width for height.
 SHORT_ONCE = (3, 1)  # type and number of values that an orientation must have for a browser
@@ -101,7 +102,7 @@ def _stored_orientation(image: Image.Image) -> tuple[int, int] | None:
 
 def read_metadata(image: Image.Image) -> Metadata:
     """Read what is kept of an image, as it was opened. Metadata that cannot be parsed is left out with a note."""
-    notes, exif = list[str](), None
+    notes, exif, dpi = list[str](), None, _own_dpi(image)
     try:
         raw = image.info.get("exif", b"").removeprefix(EXIF_PREFIX)
         if raw and not raw.startswith(TIFF_MAGIC):
@@ -109,12 +110,12 @@ def read_metadata(image: Image.Image) -> Metadata:
         tags = image.getexif()
         if raw and not tags:
             raise ValueError("no tag of it can be read")
-        dpi = usable_dpi(image.info.get("dpi")) if _has_resolution(image, tags) else None
+        if dpi is None and not hasattr(image, "tag_v2"):  # of which the tags are its own
+            dpi = _dpi_of(tags)
         exif = _kept_exif(tags)
         if exif is not None and GPS in tags and tags.get_ifd(GPS):
             notes.append(GPS_NOTE)
     except BROKEN_EXIF as error:
-        dpi = usable_dpi(image.info.get("dpi")) if _has_resolution(image, {}) else None
         notes.append(f"its EXIF is broken and was left out: {' '.join(str(error).split()) or type(error).__name__}")
     if dpi is not None and orientation_of(image) in ON_ITS_SIDE:
         dpi = dpi[::-1]
@@ -149,8 +150,9 @@ def _kept_exif(tags: Image.Exif) -> bytes | None:
 
 
 def _xmp(image: Image.Image) -> bytes | None:
+    """Return the XMP of an image. That of a TIFF may be numbers, which are no text."""
     xmp = next((image.info[key] for key in XMP_KEYS if image.info.get(key)), None)
-    return xmp.encode() if isinstance(xmp, str) else xmp
+    return xmp.encode() if isinstance(xmp, str) else xmp if isinstance(xmp, bytes | None) else b"\0"
 
 
 def _is_text(xmp: bytes) -> bool:
@@ -160,13 +162,23 @@ def _is_text(xmp: bytes) -> bool:
         return False
 
 
-def _has_resolution(image: Image.Image, tags: Container[int]) -> bool:
-    """Say whether a file has a resolution. Pillow makes up 1 for a TIFF without, and 72 for a JPEG with EXIF."""
+def _own_dpi(image: Image.Image) -> tuple[float, float] | None:
+    """Return the resolution that a file says beside its EXIF.
+
+    Pillow makes up 1 for a TIFF without, and for a JPEG without it takes that across from EXIF, or 72.
+    """
+    said = image.info.get("dpi")
     if hasattr(image, "tag_v2"):
-        return X_RESOLUTION in image.tag_v2 and Y_RESOLUTION in image.tag_v2
-    if image.format in ("JPEG", "MPO"):
-        return image.info.get("jfif_unit") in JFIF_UNITS or X_RESOLUTION in tags
-    return True
+        return usable_dpi(said) if X_RESOLUTION in image.tag_v2 and Y_RESOLUTION in image.tag_v2 else None
+    made_up = image.format in ("JPEG", "MPO") and image.info.get("jfif_unit") not in JFIF_UNITS
+    return None if made_up else usable_dpi(said)
+
+
+def _dpi_of(tags: Image.Exif) -> tuple[float, float] | None:
+    """Return the resolution that EXIF says. One without a unit is the shape of a pixel; the unit may be left out."""
+    unit = INCHES.get(tags.get(RESOLUTION_UNIT, 2))
+    found = usable_dpi((tags.get(X_RESOLUTION), tags.get(Y_RESOLUTION)))
+    return None if unit is None or found is None else usable_dpi((found[0] / unit, found[1] / unit))
 
 
 def usable_dpi(given: Any) -> tuple[float, float] | None:

@@ -7,6 +7,8 @@ import re
 import struct
 import warnings
 import zlib
+from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -30,7 +32,7 @@ WRONG_VALUES = (SyntaxError, ValueError, LookupError, TypeError, AttributeError,
 BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)  # warnings may be turned into errors
 DAMAGE = (OSError, EOFError, struct.error, zlib.error, *WRONG_VALUES)
 # Pillow's words on metadata that it can read in part.
-ON_METADATA = re.compile(r"\btag\b|exif|metadata", re.IGNORECASE)
+ON_METADATA = re.compile(r"\btag\b|exif|metadata|truncated file read", re.IGNORECASE)
 METADATA_NOTE = "a part of its metadata is damaged and was left out"
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # otherwise Python prints what nobody listens to
 
@@ -82,11 +84,7 @@ def from_image(image: Image.Image) -> Picture:
         if isinstance(image, PngImageFile) and image.fp is not None and image.tell() == 0:
             image.fp.seek(0)
             read_chunks(image.fp.read()).check_pixels()  # Pillow makes missing ones black without a word.
-        notes = list[str]()
-        colours = read_colours(
-            _loaded(image, notes), orientation_of(image), chunks_of(image.info), image.info.get("icc_profile") or None
-        )
-        return _with_metadata(colours, read_metadata(image), notes)
+        return _noting_damage(lambda: _from_image(image))
     except (ContainerError, ImageError) as error:
         raise ImageError(f"the image: {error}", error.hint) from None
     except DAMAGE as error:
@@ -102,17 +100,29 @@ def decode_picture(data: bytes, name: str) -> Picture:
     if not data:
         raise ImageError(f"{name} is empty")
     try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            file = io.BytesIO(data)
-            del data  # It is as large as a picture, and the file lets it go.
-            picture = _decode(file)
+        file = io.BytesIO(data)
+        del data  # It is as large as a picture, and the file lets it go.
+        return _noting_damage(lambda: _decode(file))
     except (ContainerError, ImageError) as error:
         raise ImageError(f"{name}: {error}", error.hint) from None
     except (UnidentifiedImageError, *DAMAGE, *BOMBS) as error:
         raise _unreadable(name, error) from None
-    notes = [METADATA_NOTE] if any(ON_METADATA.search(str(warning.message)) for warning in caught) else []
-    return Picture(**{**vars(picture), "notes": (*picture.notes, *notes)})
+
+
+def _noting_damage(read: Callable[[], Picture]) -> Picture:
+    """Read a picture, and turn Pillow's warnings of damaged metadata into a note. Its others say nothing to a user."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        picture = read()
+    damaged = any(ON_METADATA.search(str(warning.message)) for warning in caught)
+    return replace(picture, notes=(*picture.notes, METADATA_NOTE)) if damaged else picture
+
+
+def _from_image(image: Image.Image) -> Picture:
+    notes = list[str]()
+    shallow, icc = _loaded(image, notes), image.info.get("icc_profile") or None
+    colours = read_colours(shallow, orientation_of(image), chunks_of(image.info), icc)
+    return _with_metadata(colours, read_metadata(image), notes)
 
 
 def _decode(file: io.BytesIO) -> Picture:

@@ -169,6 +169,31 @@ def test_a_resolution_in_exif_is_kept() -> None:
         assert decode_picture(saved(photo(16, 16), kind, exif=exif(), dpi=(72, 72)), "x").dpi == (72.0, 72.0)
 
 
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "JPEG"])
+@pytest.mark.parametrize(("unit", "dpi"), [(2, (300, 150)), (3, (762, 381)), (None, (300, 150)), (1, None), (7, None)])
+def test_a_resolution_in_exif_alone_is_kept_across_and_down(
+    kind: str, unit: int | None, dpi: tuple[int, int] | None
+) -> None:
+    found = exif()
+    found[282], found[283] = 300.0, 150.0
+    if unit is not None:
+        found[296] = unit
+    picture = decode_picture(saved(photo(16, 16), kind, exif=found), "x")
+    assert picture.dpi == (None if dpi is None else pytest.approx(dpi)) and not picture.notes
+    found[ORIENTATION] = 6
+    turned = decode_picture(saved(photo(16, 16), kind, exif=found), "x")
+    assert turned.dpi == (None if dpi is None else pytest.approx(dpi[::-1]))
+
+
+def test_a_resolution_of_the_file_itself_counts_and_not_that_of_exif() -> None:
+    found = exif()
+    found[282], found[283], found[296] = 300.0, 150.0, 2
+    for kind in ("PNG", "JPEG"):
+        assert decode_picture(saved(photo(16, 16), kind, exif=found, dpi=(72, 72)), "x").dpi == pytest.approx(
+            (72, 72), abs=0.1
+        )
+
+
 def with_segment(marker: bytes, body: bytes) -> bytes:
     data = saved(photo(16, 16), "JPEG")
     return data[:2] + marker + struct.pack(">H", len(body) + 2) + body + data[2:]
@@ -206,4 +231,31 @@ def test_exif_of_which_no_tag_can_be_read_is_left_out_with_a_note() -> None:
 @pytest.mark.parametrize("xmp", [b"\0\1\2 junk", b"<x:xmpmeta>\xff</x:xmpmeta>", "<x/>".encode("utf-16")])
 def test_xmp_that_is_not_text_is_left_out_with_a_note(xmp: bytes) -> None:
     picture = decode_picture(saved(photo(16, 16), "WEBP", xmp=xmp), "x")
+    assert picture.xmp is None and any("XMP" in note for note in picture.notes)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "JPEG"])
+def test_exif_that_is_cut_anywhere_loses_nothing_without_a_note(kind: str) -> None:
+    whole = exif(gps=True)
+    whole.get_ifd(0x8825)[2] = (1.0, 2.0, 3.0)
+    whole.get_ifd(0x8769)[0x9003] = "2020:01:01 00:00:00"
+    packed = whole.tobytes()
+    for size in range(len(EXIF_PREFIX) + 1, len(packed)):
+        data = saved(photo(8, 8), kind, exif=packed[:size])
+        picture = decode_picture(data, "x")
+        assert any("metadata is damaged" in note or "EXIF is broken" in note for note in picture.notes), size
+        if kind != "JPEG":  # whose EXIF Pillow reads when it opens the file
+            with Image.open(io.BytesIO(data)) as image:
+                assert from_image(image).notes
+
+
+def test_xmp_that_is_text_but_not_xml_is_kept() -> None:
+    assert decode_picture(saved(photo(16, 16), "WEBP", xmp=b"<x> & more"), "x").xmp == b"<x> & more"
+
+
+def test_xmp_of_a_tiff_that_is_numbers_is_left_out_with_a_note() -> None:
+    data = saved(photo(16, 16), "TIFF", tiffinfo={700: b"<x></x>!"})
+    as_bytes, as_shorts = struct.pack("<HHI", 700, 1, 8), struct.pack("<HHI", 700, 3, 4)
+    assert as_bytes in data
+    picture = decode_picture(data.replace(as_bytes, as_shorts), "x")
     assert picture.xmp is None and any("XMP" in note for note in picture.notes)
