@@ -7,6 +7,7 @@ image = codec.decompress(data)       # image is a Pillow image
 
 from typing import TYPE_CHECKING, Any
 
+from attncodec import errors
 from attncodec.version import __version__
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ __all__ = [
     "compress_file",
     "decompress_file",
     "describe_file",
+    "errors",
     "load",
     "train",
 ]
@@ -31,3 +33,8 @@ def __getattr__(name: str) -> Any:
     from attncodec import api
 
     return getattr(api, name)
+
+
+def __dir__() -> list[str]:
+    """List the names that are not imported yet, too, because shells complete names from here."""
+    return sorted({*globals(), *__all__})

@@ -5,7 +5,9 @@ data = codec.compress("img.png")     # data has the bytes of an .atc file; pictu
 image = codec.decompress(data)       # image is a Pillow image
 """
 
+import math
 import os
+import reprlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
@@ -26,8 +28,9 @@ from attncodec.config_file import load_config
 from attncodec.configs import run_folder_of
 from attncodec.container import Container, pack, unpack
 from attncodec.describe import describe_file as describe_file
+from attncodec.describe import latents_of
 from attncodec.errors import CheckError, ConfigError, ContainerError
-from attncodec.files import STREAM, read_input, write_output
+from attncodec.files import STREAM, as_path, read_input, write_output
 from attncodec.metrics.psnr import psnr_db
 from attncodec.metrics.rate import bpp
 from attncodec.pictures import Picture, check_suffix, encode_picture, read_picture, stripped, to_image
@@ -38,12 +41,15 @@ if TYPE_CHECKING:
     from attncodec.training.progress import Report
     from attncodec.training.train import Outcome
 
+THREADS_MAX = 1024  # with many more, OpenMP ends the process
+EXAMPLES = {"quality": "4", "target in bytes": "20000", "target in bpp": "0.5", "target in dB": "34"}
+
 
 class Codec:
     """A sealed model that writes and reads files."""
 
     def __init__(self, sealed: SealedCodec) -> None:
-        self.sealed = sealed
+        self.sealed = _sealed_of(sealed)
 
     def compress(
         self,
@@ -88,19 +94,22 @@ def _as_bytes(data: Bytes) -> bytes:
 def target_of(
     quality: float | None, target_bytes: int | None, target_bpp: float | None, target_psnr_db: float | None
 ) -> Target:
-    """Return the target that is given. Raises ConfigError if there are several, or if it is not a number."""
-    given = [value for value in (quality, target_bpp, target_bytes, target_psnr_db) if value is not None]
+    """Return the target that is given. Raises ConfigError if there are several, or if it is not a positive number."""
+    values = (quality, target_bytes, target_bpp, target_psnr_db)
+    given = {name: value for name, value in zip(EXAMPLES, values, strict=True) if value is not None}
     if len(given) > 1:
-        raise ConfigError("a quality and a target, or several targets, cannot be combined", "give only one of them")
-    if given and not isinstance(given[0], Real):
-        raise ConfigError(f"a quality or a target must be a number, not {given[0]!r}", "such as quality=4")
-    return Target(quality, target_bytes, target_bpp, target_psnr_db)
+        raise ConfigError(f"a {' and a '.join(given)} cannot be combined", "give only one of them")
+    for name, value in given.items():
+        if not isinstance(value, Real) or isinstance(value, bool) or not 0 < value < math.inf:
+            text = f"a {name} must be a finite number above 0, not {reprlib.repr(value)}"
+            raise ConfigError(text, f"such as {EXAMPLES[name]}")
+    return Target(*values)
 
 
 def check_effort(effort: int) -> None:
     """Raise ConfigError unless an effort is an integer. Which ones there are is checked with the picture."""
-    if not isinstance(effort, Integral):
-        raise ConfigError(f"an effort must be an integer, not {effort!r}", "choose one from 0 to 3")
+    if not isinstance(effort, Integral) or isinstance(effort, bool):
+        raise ConfigError(f"an effort must be an integer, not {reprlib.repr(effort)}", "choose one from 0 to 3")
 
 
 def load(model: str | os.PathLike[str] | None = None, fast: bool = False) -> Codec:
@@ -108,7 +117,7 @@ def load(model: str | os.PathLike[str] | None = None, fast: bool = False) -> Cod
 
     If `fast`, the transforms run in bfloat16. Raises CheckpointError if there is no such model or it is damaged.
     """
-    return Codec(load_model(choose_model(None if model is None else Path(model)), fast))
+    return Codec(load_model(choose_model(None if model is None else as_path(model, "model")), fast))
 
 
 def train(
@@ -145,9 +154,13 @@ def train(
 
 
 def set_threads(threads: int | None) -> None:
-    """Set the number of CPU threads; None keeps torch's default."""
-    if threads is not None:
-        torch.set_num_threads(threads)
+    """Set the number of CPU threads; None keeps torch's default. Raises ConfigError for a number out of range."""
+    if threads is None:
+        return
+    if not isinstance(threads, Integral) or isinstance(threads, bool) or not 1 <= threads <= THREADS_MAX:
+        text = f"the number of threads must be an integer from 1 to {THREADS_MAX}, not {reprlib.repr(threads)}"
+        raise ConfigError(text, "all cores are used if none is given")
+    torch.set_num_threads(int(threads))
 
 
 @dataclass(frozen=True)
@@ -176,12 +189,15 @@ def compress_file(
     """Compress a picture file into an .atc file; `-` is stdin or stdout. `codec` is what `load` returns.
 
     If `verify`, the written file is decoded and compared. `strip` drops profile and metadata. Raises an AttncodecError:
-    ImageError for the picture, ConfigError if the target cannot be reached, and CheckError if the file does not decode
-    as it should.
+    ImageError for the picture, ConfigError if the target cannot be reached, OutputError if the file cannot be written,
+    and CheckError if it does not decode as it should.
     """
     check_effort(effort)
-    sealed, out = _sealed_of(codec), Path(out)
-    picture = read_picture(source)
+    if not isinstance(target, Target):
+        raise ConfigError(f"{reprlib.repr(target)} is not a Target", "give one, such as attncodec.Target(quality=4)")
+    target_of(target.quality, target.bytes, target.bpp, target.psnr_db)
+    sealed, out = _sealed_of(codec), as_path(out, "compressed file")
+    picture = read_picture(as_path(source, "picture"))
     picture = stripped(picture) if strip else picture
     encoder = PictureEncoder(sealed, picture, effort)
     container = encoder.encode(target)
@@ -189,8 +205,9 @@ def compress_file(
     write_output(out, data)
     quality_db = None
     if verify:
+        written = data if out == STREAM else read_input(out, CheckError)
         try:
-            decoded = PictureDecoder(sealed, unpack(data if out == STREAM else read_input(out))).decode_picture()
+            decoded = PictureDecoder(sealed, unpack(written)).decode_picture()
         except ContainerError as error:
             raise CheckError(f"{out} does not decode: {error}") from None
         expected = replace(picture, rgb=encoder.reconstruct(container)[0], notes=())
@@ -228,12 +245,12 @@ def decompress_file(
     """Decompress an .atc file into a picture file, PNG unless the suffix names another format; `-` is a stream.
 
     A ModelCache finds the model of each file; a codec decodes the files of its own. The notes say what the format of
-    the picture file does not hold. Raises ContainerError, CheckpointError if there is no model for the file, and
-    ImageError if the picture cannot be written.
+    the picture file does not hold. Raises ContainerError, CheckpointError if there is no model for the file, ImageError
+    if the format of the picture cannot be written, and OutputError if the file cannot.
     """
-    out = Path(out)
+    out = as_path(out, "picture")
     check_suffix(out)
-    container = unpack(read_input(Path(source)))
+    container = unpack(read_input(as_path(source, "compressed file"), ContainerError))
     sealed = _model_for(models, container)
     picture = PictureDecoder(sealed, container).decode_picture()
     suffix = ".png" if out == STREAM else out.suffix
@@ -244,9 +261,7 @@ def decompress_file(
 def latents_sha256(data: Bytes, models: ModelCache | Codec | SealedCodec) -> str:
     """Return the SHA-256, in hex, of the integer latents of an .atc file. It is the same on every machine."""
     container = unpack(_as_bytes(data))
-    decoder = PictureDecoder(_model_for(models, container), container)
-    decoder.read_latents()
-    return decoder.latents_sha256
+    return latents_of(_model_for(models, container), container)
 
 
 def _model_for(models: ModelCache | Codec | SealedCodec, container: Container) -> SealedCodec:
@@ -254,4 +269,6 @@ def _model_for(models: ModelCache | Codec | SealedCodec, container: Container) -
 
 
 def _sealed_of(codec: Codec | SealedCodec) -> SealedCodec:
+    if not isinstance(codec, Codec | SealedCodec):
+        raise ConfigError(f"{reprlib.repr(codec)} is not a codec", "attncodec.load() returns one")
     return codec.sealed if isinstance(codec, Codec) else codec

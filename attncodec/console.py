@@ -1,9 +1,11 @@
 """The terminal gets log messages and errors, an `error:` and a `hint:` line each, on stderr, and an exit code.
 
 The exit code is 0 if all was done, 1 if the command finished but some files failed or a check did not hold, 2 if it
-could not be done as asked, and 130 if it was interrupted.
+could not be done as asked, 130 if it was interrupted, and 141 if nobody reads stdout any more (`| head`): the code that
+a shell gives a tool that SIGPIPE ends.
 """
 
+import contextlib
 import io
 import logging
 import os
@@ -25,9 +27,10 @@ if TYPE_CHECKING:
 # This is the ClickException of the click that Typer uses, its own copy or an installed one. It is two classes above
 # BadParameter.
 USAGE_ERROR = cast(type[Exception], typer.BadParameter.__mro__[2])
-DONE, FAILURES, REFUSED, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILURES, REFUSED, INTERRUPTED, UNREAD = 0, 1, 2, 130, 141
 EXPECTED = (AttncodecError, OSError, MemoryError)
 DEBUG = "--debug"
+REST = "--"  # what follows it are names of files
 
 
 class StderrHandler(logging.Handler):
@@ -53,13 +56,15 @@ def log_to_stderr() -> None:
 
 def run(app: typer.Typer) -> NoReturn:
     """Run the command line. Every outcome becomes an exit code, and every error one line and a hint."""
-    arguments = [argument for argument in sys.argv[1:] if argument != DEBUG]  # it may be anywhere
+    options, rest = split_arguments()
+    arguments = [*(option for option in options if option != DEBUG), *rest]  # it may be anywhere among the options
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP
             signal.signal(number, signal.default_int_handler)  # half-written files are removed, as with Ctrl-C
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:  # the caller closed it
-            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - it stays open until the process ends
+    # The caller may have closed a stream. Results that are lost are an error, so stdout becomes what cannot be written.
+    for name, mode, access in (("stdin", "r", os.O_RDONLY), ("stdout", "w", os.O_RDONLY), ("stderr", "w", os.O_WRONLY)):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, access), mode))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # file names need not be valid text
@@ -69,32 +74,50 @@ def run(app: typer.Typer) -> NoReturn:
     try:
         if "" in arguments:  # A path that is empty would mean the current folder.
             raise AttncodecError("an argument is empty", "a variable of a script may not be set")
-        code = app(arguments, standalone_mode=False) or DONE
+        code = app(arguments, prog_name="attncodec", standalone_mode=False) or DONE
         if code == INTERRUPTED:
             say("interrupted")
     except USAGE_ERROR as error:
         message = error.format_message() if hasattr(error, "format_message") else str(error)
-        code = fail(AttncodecError(message, ""))
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "attncodec"
+        code = fail(AttncodecError(message, f"see {command} --help for what it accepts"))
     except (KeyboardInterrupt, typer.Abort):
         say("interrupted")
         code = INTERRUPTED
+    except SystemExit as end:
+        if not isinstance(end.__context__, BrokenPipeError):
+            raise
+        code = UNREAD  # click ends the process so, with a code of its own
     except RankZeroFailedError:
         code = REFUSED
     except EXPECTED as error:
         print_traceback()
         if isinstance(error, OSError) and error.filename is None:
-            # stdout is full or closed, and Python would try to flush it again at exit and print another error.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = fail(as_user_error(error))
+            drop_stdout()  # it may be stdout that failed
+        code = UNREAD if isinstance(error, BrokenPipeError) else fail(as_user_error(error))
+    try:
+        sys.stdout.flush()  # Python does so at exit, too late for an exit code and a message of ours
+    except OSError as error:
+        drop_stdout()
+        code = UNREAD if isinstance(error, BrokenPipeError) else fail(as_user_error(error), "stdout")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         # Leftovers of torch's process group sometimes abort a process that exits normally ("terminate called without an
         # active exception"), and torchrun would take this for a failure although the work is done.
-        try:
-            sys.stdout.flush()
-        except OSError as error:
-            code = fail(as_user_error(error))
         os._exit(code)
     sys.exit(code)
+
+
+def split_arguments() -> tuple[list[str], list[str]]:
+    """Return the arguments before the first `--`, and those from there on."""
+    arguments = sys.argv[1:]
+    end = arguments.index(REST) if REST in arguments else len(arguments)
+    return arguments[:end], arguments[end:]
+
+
+def drop_stdout() -> None:
+    """Send what stdout still holds nowhere, because Python would try to write it again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def as_user_error(error: BaseException, where: str = "") -> AttncodecError:
@@ -106,7 +129,7 @@ def as_user_error(error: BaseException, where: str = "") -> AttncodecError:
         return error
     if isinstance(error, OSError):
         named = f"{error.filename}: " if error.filename else ""
-        hint = "check that there is free space, and that you may write there"
+        hint = "check that there is free space, and that you may read and write there"
         return AttncodecError(f"{named}{error.strerror or error}", hint)
     if isinstance(error, MemoryError):
         return AttncodecError("there is not enough memory", "use a smaller picture or a smaller train.batch")
@@ -116,13 +139,14 @@ def as_user_error(error: BaseException, where: str = "") -> AttncodecError:
 
 def print_traceback() -> None:
     """Print the traceback of the error that is handled, if --debug asks for it."""
-    if DEBUG in sys.argv:
+    if DEBUG in split_arguments()[0]:
         traceback.print_exc()
 
 
 def say(text: str) -> None:
-    """Print a line for the user on stderr, because stdout is for results."""
-    print(text, file=sys.stderr, flush=True)
+    """Print a line for the user on stderr, because stdout is for results. If nobody reads it, the work goes on."""
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def fail(error: AttncodecError, name: str = "") -> int:

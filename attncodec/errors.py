@@ -4,7 +4,7 @@
 class AttncodecError(Exception):
     """An error with a message of one line and a `hint` about what to do, by default that of its class."""
 
-    default_hint = "see attncodec COMMAND --help for what the command accepts"
+    default_hint = "the documentation, and attncodec COMMAND --help, say what is accepted"
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -35,6 +35,12 @@ class CheckpointError(AttncodecError):
 
 class RankZeroFailedError(AttncodecError):
     """Rank 0 of several processes cannot continue and says why, so this process prints nothing."""
+
+
+class OutputError(AttncodecError):
+    """A file cannot be written."""
+
+    default_hint = "check that its folder exists, that there is free space, and that you may write there"
 
 
 class TrainingError(AttncodecError):

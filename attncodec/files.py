@@ -1,13 +1,14 @@
 """This module writes files whole or not at all, and chooses the names of outputs."""
 
 import os
+import reprlib
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
-from attncodec.errors import AttncodecError, ConfigError
+from attncodec.errors import AttncodecError, ConfigError, ImageError, OutputError
 
 UNFINISHED = ".attncodec-", ".tmp"  # the name of an unfinished file begins and ends with these
 STREAM = Path("-")  # this means stdin as an input and stdout as an output
@@ -49,27 +50,50 @@ def remove_unfinished(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def read_input(path: Path) -> bytes:
+def as_path(given: str | os.PathLike[str], what: str) -> Path:
+    """Convert a name that a program gives for a `what`. Raises ConfigError if it is none: an empty one, or a number."""
+    name = os.fspath(given) if isinstance(given, str | os.PathLike) else None
+    if not isinstance(name, str) or not name or "\0" in name:
+        raise ConfigError(f"a {what} must be given as a path, not {reprlib.repr(given)}", "give a string or a Path")
+    return Path(name)
+
+
+def read_input(path: Path, error: type[AttncodecError] = ImageError) -> bytes:
     """Read the bytes of `path`, or of stdin for `-`.
 
-    Raises AttncodecError if there is no such file, or if it is a folder.
+    Raises `error` if there is no such file, if it is a folder, or if it cannot be read.
     """
     if path == STREAM:
         return sys.stdin.buffer.read()
-    if path.is_dir():
-        raise AttncodecError(f"{path} is a folder, not a file", f"name the files in it, for example {path}/*")
-    if not path.exists():
-        raise AttncodecError(f"{path} does not exist", "check the name, or the folder you are in")
-    return path.read_bytes()
+    try:
+        if path.is_dir():
+            raise error(f"{path} is a folder, not a file", f"name the files in it, for example {path}/*")
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise error(f"{path} does not exist", "check the name, or the folder you are in") from None
+    except (OSError, ValueError) as reason:  # a ValueError is of a name that no file can have
+        text = reason.strerror if isinstance(reason, OSError) else reason
+        raise error(f"{path} cannot be read: {text}", "check the name, and that you may read it") from None
 
 
 def write_output(path: Path, data: bytes) -> None:
-    """Write `data` to `path`, or to stdout for `-`."""
+    """Write `data` to `path`, or to stdout for `-`. Raises OutputError if the file cannot be written."""
     if path == STREAM:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
-    else:
+        return
+    try:
         write_atomic(path, data)
+    except OSError as reason:
+        raise OutputError(f"{path} cannot be written: {reason.strerror}") from None
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those that it lies in. Raises ConfigError if one of them is a file."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise ConfigError(f"{path} is a file or lies in one, but a folder is needed", "give -o a folder") from None
 
 
 def find_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
@@ -100,11 +124,9 @@ def plan_outputs(
     if path is None:
         outputs, notes = _outputs_in([None if file == STREAM else file.parent for file in files], files, suffix)
     elif path != STREAM and (path.is_dir() or str(out).endswith("/") or len(files) > 1 or files != [*inputs]):
-        if path.exists() and not path.is_dir():
-            raise ConfigError(f"{path} is a file, but a folder is needed", "give -o a folder")
         folders = [path / place for place in places]
         for folder in folders:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
         outputs, notes = _outputs_in(folders, files, suffix)
     else:
         outputs, notes = [path], []

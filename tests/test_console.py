@@ -1,9 +1,10 @@
 import logging
+import os
 import sys
 
 import pytest
 
-from attncodec.console import StderrHandler, as_user_error, log_to_stderr
+from attncodec.console import StderrHandler, as_user_error, log_to_stderr, say
 from attncodec.errors import ConfigError
 
 
@@ -22,6 +23,16 @@ def test_without_a_progress_bar_messages_do_not_wait_for_its_import(
     monkeypatch.delitem(sys.modules, "tqdm", raising=False)
     StderrHandler().emit(logging.LogRecord("attncodec", logging.INFO, "", 0, "a line", (), None))
     assert capsys.readouterr().err == "a line\n" and "tqdm" not in sys.modules
+
+
+def test_a_line_that_nobody_can_read_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    stream = os.fdopen(write, "w")
+    monkeypatch.setattr(sys, "stderr", stream)
+    say("a line")
+    with pytest.raises(BrokenPipeError):
+        stream.close()
 
 
 def test_what_the_machine_refuses_becomes_an_error_with_a_hint() -> None:

@@ -1,11 +1,12 @@
 import os
 import stat
+import sys
 from pathlib import Path
 
 import pytest
 
-from attncodec.errors import AttncodecError, ConfigError
-from attncodec.files import STREAM, plan_outputs, read_input, write_atomic
+from attncodec.errors import ConfigError, ContainerError, ImageError, OutputError
+from attncodec.files import STREAM, as_path, plan_outputs, read_input, write_atomic, write_output
 
 
 def test_a_file_is_written_whole(tmp_path: Path) -> None:
@@ -125,7 +126,31 @@ def test_stdin_goes_to_stdout_and_shares_no_name(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_or_a_folder_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(AttncodecError, match="is a folder"):
+    with pytest.raises(ImageError, match="is a folder"):
         read_input(tmp_path)
-    with pytest.raises(AttncodecError, match="does not exist"):
+    with pytest.raises(ImageError, match="does not exist"):
         read_input(tmp_path / "none")
+    (tmp_path / "file").touch()
+    with pytest.raises(ContainerError, match="cannot be read: Not a directory"):
+        read_input(tmp_path / "file" / "x", ContainerError)
+    with pytest.raises(ImageError, match="cannot be read: File name too long"):
+        read_input(tmp_path / ("x" * 300))
+    with pytest.raises(ImageError, match="cannot be read: embedded null"):
+        read_input(tmp_path / "a\0b")
+
+
+def test_a_file_that_cannot_be_written_is_an_error_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for name, reason in (("none/x", "No such file"), ("", "Is a directory"), ("file/x", "Not a directory")):
+        with pytest.raises(OutputError, match=f"cannot be written: {reason}"):
+            write_output(tmp_path / name, b"data")
+    if sys.platform == "linux":
+        with pytest.raises(OutputError, match="No space left"):
+            write_output(Path("/dev/full"), b"data")
+
+
+def test_what_is_no_path_is_refused(tmp_path: Path) -> None:
+    assert as_path(str(tmp_path), "model") == as_path(tmp_path, "model") == tmp_path
+    for given in (3, True, None, b"x", "", "a\0b", ["x"]):
+        with pytest.raises(ConfigError, match="a model must be given as a path, not"):
+            as_path(given, "model")  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ The table has a row for each error, with an input that causes it.
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -13,7 +14,7 @@ from refusals import BAD_CRC, BAD_CRC_0, DAMAGED, OTHER_ID, Row, World
 from refusals_of_coding import CODING, WITHIN
 from test_container import ONE, SIZE, section, version_0, version_1
 
-from attncodec.coding.find_model import MODELS_VARIABLE, RETIRED, find_models
+from attncodec.coding.find_model import MODELS_VARIABLE, RETIRED, choose_model, find_models
 from attncodec.coding.model_file import CENTRES, ERROR_WEIGHT, OFFSETS, OLD_HINT, read_header, read_model
 from attncodec.coding.sealed import SealedCodec
 from attncodec.coding.tensor_file import read_meta, read_tensors, to_bytes
@@ -168,6 +169,11 @@ FILES: list[Row] = [
         "",
         lambda world: read_model(world.one_table_less()),
     ),
+    (
+        f"{'x' * 300} cannot be read: File name too long",
+        "check the name of the model",
+        lambda world: choose_model(Path("x" * 300)),
+    ),
     ("there is no model file or folder {path}", "", lambda world: find_models(OTHER_ID, world.no_file())),
     (
         "the file was written with the shipped model of format 3 (03e0c2589e47e682), which this build no longer reads",
@@ -177,7 +183,7 @@ FILES: list[Row] = [
     (
         "model {other}, which wrote the file, is not in the shipped models, {folder}, here, there, "
         "runs/*/model.safetensors",
-        "use --model to name it, or set ATTNCODEC_MODELS to its folder",
+        "give its file or folder as the model, or set ATTNCODEC_MODELS to its folder",
         lambda world: find_models(OTHER_ID, world.folder),
     ),
 ]

@@ -17,6 +17,7 @@ from attncodec.version import __version__
 app = typer.Typer(
     name="attncodec",
     help="Train, measure and use learned image codecs with attention.",
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )

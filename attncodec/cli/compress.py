@@ -49,6 +49,7 @@ def compress(
     from attncodec.pictures import GPS_NOTE, SUFFIXES
 
     wish, told = target_of(quality, target_bytes, target_bpp, target_psnr), set[str]()
+    set_threads(threads)
 
     def compress_one(source: Path, target: Path) -> str:
         found = compress_file(sealed, source, target, wish, effort, verify, strip)
@@ -65,8 +66,9 @@ def compress(
     with process_group_of_torchrun() as distributed:
         files, outputs, notes = distributed.run_on_rank0(lambda: plan_outputs(inputs, out, SUFFIXES, ".atc", force))
         chosen = distributed.run_on_rank0(lambda: choose_model(model))
-        set_threads(threads)
         sealed = load_model(chosen, fast)
+        if quality is not None:
+            sealed.quality_index(quality)  # a wrong one is refused once, before a picture is read
         if distributed.is_rank0:
             for text in [*([f"model: {chosen}"] if model is None else []), *(f"note: {note}" for note in notes)]:
                 logger.info(text)

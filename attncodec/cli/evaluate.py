@@ -32,6 +32,7 @@ def evaluate(
     from attncodec.distributed import process_group_of_torchrun
     from attncodec.evaluation import report
     from attncodec.evaluation.evaluate import all_qualities, evaluate_pictures
+    from attncodec.files import make_folder
     from attncodec.pictures import find_pictures
 
     def tell(path: Path, error: Exception) -> None:
@@ -44,7 +45,7 @@ def evaluate(
         sealed = load_model(chosen, fast)
         qualities = all_qualities(sealed, quality)  # wrong qualities are refused before anything is measured
         target = out or Path("runs") / "eval" / f"{folder.resolve().name}-{sealed.header.decoder_id.hex()[:8]}"
-        target.mkdir(parents=True, exist_ok=True)  # if this fails, it does so before the work
+        make_folder(target)  # if this fails, it does so before the work
         if distributed.is_rank0:
             logger.info("model: %s", chosen)
         found = evaluate_pictures(sealed, folder, paths, qualities, effort, distributed, tell)

@@ -18,18 +18,13 @@ def info(
     model: DecoderOption = None,
 ) -> None:
     """Show what is in an .atc file or a model file."""
-    from attncodec.api import describe_file, latents_sha256
+    from attncodec.api import describe_file
     from attncodec.coding.find_model import ModelCache
     from attncodec.config_file import flatten
-    from attncodec.files import read_input
 
-    if latents:
-        digest = latents_sha256(read_input(file), ModelCache(model))
-        print(json.dumps({"file": str(file), "latents_sha256": digest}) if as_json else digest)
-        return
-    found = describe_file(file)
-    if as_json:
-        print(json.dumps(found, allow_nan=False))
+    found = describe_file(file, ModelCache(model) if latents else None)
+    if as_json or latents:
+        print(json.dumps(found, allow_nan=False) if as_json else found["latents_sha256"])
         return
     shown = flatten(found)
     width = max(map(len, shown))

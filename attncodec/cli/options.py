@@ -17,7 +17,7 @@ EffortOption = Annotated[int, typer.Option(min=0, max=3, help="Refine the latent
 FastOption = Annotated[
     bool, typer.Option("--fast", help="Run the transforms in bfloat16; pixels differ by at most 3 of 255.")
 ]
-ThreadsOption = Annotated[int | None, typer.Option(min=1, help="Number of CPU threads; all cores by default.")]
+ThreadsOption = Annotated[int | None, typer.Option(help="Number of CPU threads; all cores by default.")]
 TimingsOption = Annotated[bool, typer.Option("--timings", help="Show how many seconds each part took.")]
 ForceOption = Annotated[bool, typer.Option("--force", "-f", help="Overwrite existing outputs.")]
 

@@ -9,6 +9,7 @@ from attncodec.coding.sealed import SealedCodec, load_sealed
 from attncodec.coding.shipped import FOLDER, shipped
 from attncodec.container import Container
 from attncodec.errors import CheckpointError
+from attncodec.files import as_path
 
 MODELS_VARIABLE = "ATTNCODEC_MODELS"
 RUNS_PATTERN = "runs/*/model.safetensors"
@@ -28,12 +29,16 @@ def choose_model(model: Path | None) -> Path:
     """Choose the model to write with.
 
     `model` is a file, a run folder, or the name of a shipped model. If it is None, this returns the default model.
+    Raises CheckpointError if the system refuses to look for it.
     """
     if model is None:
         return shipped()
-    if not model.exists() and model.name == str(model) and shipped(model.name).exists():
-        return shipped(model.name)
-    return model / "model.safetensors" if model.is_dir() else model
+    try:
+        if not model.exists() and model.name == str(model) and shipped(model.name).exists():
+            return shipped(model.name)
+        return model / "model.safetensors" if model.is_dir() else model
+    except OSError as reason:
+        raise CheckpointError(f"{model} cannot be read: {reason.strerror}", "check the name of the model") from None
 
 
 def find_models(decoder_id: bytes, model: Path | None) -> list[Path]:
@@ -60,7 +65,7 @@ def find_models(decoder_id: bytes, model: Path | None) -> list[Path]:
         raise CheckpointError(
             f"model {decoder_id.hex()}, which wrote the file, is not in "
             + ", ".join(["the shipped models", *map(str, places[1:]), RUNS_PATTERN]),
-            f"use --model to name it, or set {MODELS_VARIABLE} to its folder",
+            f"give its file or folder as the model, or set {MODELS_VARIABLE} to its folder",
         )
     return found
 
@@ -75,9 +80,9 @@ def _has_id(path: Path, decoder_id: bytes) -> bool:
 class ModelCache:
     """Loads the models that files were written with, each of them once."""
 
-    def __init__(self, model: Path | None, fast: bool = False) -> None:
+    def __init__(self, model: str | os.PathLike[str] | None, fast: bool = False) -> None:
         """Search `model`, a file or folder, as well. `fast` runs the transforms in bfloat16."""
-        self.model, self.fast = model, fast
+        self.model, self.fast = None if model is None else as_path(model, "model"), fast
         self.loaded: dict[bytes, SealedCodec] = {}
 
     def model_for(self, container: Container) -> SealedCodec:

@@ -142,14 +142,6 @@ def test_an_existing_output_needs_force(place: Path, cli: Cli, model_file: Path)
     assert (place / "img.atc").read_bytes() != b"precious"
 
 
-def test_pipes_work_from_end_to_end(place: Path, model_file: Path) -> None:
-    data = attncodec("compress", "-", "-m", model_file, cwd=place, stdin=(place / "img.png").read_bytes())
-    back = attncodec("decompress", "-", "-m", model_file, cwd=place, stdin=data.stdout)
-    assert data.stdout[:4] == b"ATNC" and back.stdout[:4] == b"\x89PNG"
-    to_stdout = attncodec("compress", "img.png", "-o", "-", "-m", model_file, cwd=place)
-    assert to_stdout.stdout == data.stdout
-
-
 def test_several_inputs_that_share_a_name_keep_their_suffix(place: Path, cli: Cli, model_file: Path) -> None:
     Image.fromarray(photo(40, 40)).save(place / "img.jpg")
     result = cli("compress", "img.png", "img.jpg", "-m", model_file, cwd=place)
@@ -232,7 +224,10 @@ def test_every_mistake_has_its_own_line_and_exit_code_2(place: Path, cli: Cli, m
     assert "no pictures" in refused("eval", "folder")
     assert "no folder" in refused("eval", "nowhere", *m)
     assert "is a file" in refused("eval", "img.png", *m)
-    assert "not a safetensors" in refused("info", "img.png")
+    assert "is a picture, not an .atc file or a model" in refused("info", "img.png")
+    assert "has no latents" in refused("info", "default", "--latents")
+    assert "is a file or lies in one" in refused("eval", ".", *m, "--out", "img.png")
+    assert "is a file or lies in one" in refused("compress", "img.png", *m, "-o", "img.png/x/")
     assert "--modle" in refused("compress", "img.png", "--modle", "x")
     assert "No such command" in refused("comprss")
     assert "Missing" in refused("compress")
@@ -245,14 +240,28 @@ def test_a_folder_without_the_right_to_write_is_an_error_line(place: Path, cli: 
     assert_refused(cli("compress", "img.png", "-m", model_file, "-o", "locked/x.atc", cwd=place), "Permission")
 
 
-def test_a_full_disk_is_an_error_line(place: Path, model_file: Path) -> None:
-    if not Path("/dev/full").exists():
-        pytest.skip("no /dev/full here")
-    with open("/dev/full", "wb") as full:
-        command = [sys.executable, "-m", "attncodec", "compress", "img.png", "-o", "-", "-m", str(model_file)]
-        result = subprocess.run(command, cwd=place, stdout=full, stderr=subprocess.PIPE, timeout=60)
-    assert result.returncode == 2 and b"error: No space left on device" in result.stderr
-    assert b"Traceback" not in result.stderr
+def test_the_module_completes_and_helps_as_the_command(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert b"Usage: attncodec compress " in attncodec("compress", "-h", cwd=place).stdout
+    for name, value in (("", "complete_bash"), ("ARGS", "attncodec decom")):
+        monkeypatch.setenv("_ATTNCODEC_COMPLETE" + ("_" + name if name else ""), value)
+    monkeypatch.setenv("COMP_WORDS", "attncodec decom")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    assert attncodec(cwd=place).stdout.decode().split() == ["decompress"]
+
+
+def test_the_short_name_of_help_is_known_everywhere(place: Path, cli: Cli) -> None:
+    for command in ([], ["compress"], ["decompress"], ["info"], ["eval"], ["train"], ["seal"]):
+        assert cli(*command, "-h", cwd=place).stdout == cli(*command, "--help", cwd=place).stdout != b""
+
+
+def test_a_mistake_in_the_arguments_names_what_was_meant_and_the_help_of_the_command(place: Path, cli: Cli) -> None:
+    assert_refused(cli("compress", "--qualty", "3", "x", cwd=place), "--quality", "hint: see attncodec compress --help")
+    assert_refused(cli("comprss", cwd=place), "hint: see attncodec --help")
+    assert_refused(cli("train", "-c", "default", "--device", "gpu", cwd=place), "'cpu', 'cuda'")
+
+
+def test_an_argument_behind_two_dashes_is_the_name_of_a_file(place: Path, cli: Cli) -> None:
+    assert_refused(cli("info", "--", "--debug", cwd=place), "error: --debug does not exist")
 
 
 def test_debug_shows_the_traceback_too(place: Path) -> None:

@@ -37,6 +37,25 @@ def test_efforts_beyond_3_are_refused(place: Path, cli: Cli, model_file: Path) -
     assert_refused(cli("compress", "img.png", "-m", model_file, "--effort", "-1", cwd=place), "effort")
 
 
+@pytest.mark.parametrize(
+    ("option", "values", "message"),
+    [
+        ("--quality", ["nan", "inf", "-1", "0"], "a quality must be a finite number above 0"),
+        ("--target-bpp", ["nan", "inf", "-inf", "-1", "0"], "a target in bpp must be a finite number above 0"),
+        ("--target-bytes", ["-5", "0"], "a target in bytes must be a finite number above 0"),
+        ("--target-psnr", ["nan", "inf", "-3"], "a target in dB must be a finite number above 0"),
+        ("--threads", ["0", "-1", "1025", "99999999999999999999"], "an integer from 1 to 1024"),
+        ("--effort", ["nan", "1.5", "99999999999999999999"], "--effort"),
+        ("--quality", ["9", "1e308"], "this model has no quality"),
+    ],
+)
+def test_an_absurd_number_is_refused_before_a_picture_is_read(
+    place: Path, cli: Cli, option: str, values: list[str], message: str
+) -> None:
+    for value in values:
+        assert_refused(cli("compress", "none.png", option, value, cwd=place), message)
+
+
 def test_timings_name_the_parts_of_either_side(place: Path, cli: Cli, model_file: Path) -> None:
     result = cli("compress", "img.png", "-m", model_file, "--timings", "--threads", "1", cwd=place)
     for part in (b"transform 0.", b"integer networks 0.", b"coder 0."):

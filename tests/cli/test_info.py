@@ -4,7 +4,7 @@ import json
 import re
 from pathlib import Path
 
-from conftest import Cli, assert_refused
+from conftest import ROOT, Cli, assert_refused
 
 from attncodec.configs import shipped_configs
 
@@ -29,7 +29,15 @@ def test_info_prints_json_and_nothing_else(place: Path, cli: Cli, model_file: Pa
     shipped_model = json.loads(cli("info", "default", "--json", cwd=place).stdout)
     assert shipped_model["file"].endswith("default.safetensors")
     latents = json.loads(cli("info", "img.atc", "--latents", "-m", model_file, "--json", cwd=place).stdout)
-    assert len(latents["latents_sha256"]) == 64
+    assert len(latents.pop("latents_sha256")) == 64 and latents == found
+
+
+def test_every_field_of_the_json_of_info_is_in_the_documentation(place: Path, cli: Cli, model_file: Path) -> None:
+    cli("compress", "img.png", "-m", model_file, cwd=place)
+    text = (ROOT / "docs" / "command-line.md").read_text()
+    for arguments in (["img.atc", "--latents", "-m", model_file], [model_file]):
+        for field in json.loads(cli("info", *arguments, "--json", cwd=place).stdout):
+            assert f"\n| `{field}` |" in text, field
 
 
 def test_quiet_leaves_results_and_errors(place: Path, cli: Cli, model_file: Path) -> None:

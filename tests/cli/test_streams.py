@@ -1,0 +1,47 @@
+"""Streams of the command line: pipes, a full disk, a stream that is closed, and a reader who leaves."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import assert_refused, attncodec
+
+
+def test_pipes_work_from_end_to_end(place: Path, model_file: Path) -> None:
+    data = attncodec("compress", "-", "-m", model_file, cwd=place, stdin=(place / "img.png").read_bytes())
+    back = attncodec("decompress", "-", "-m", model_file, cwd=place, stdin=data.stdout)
+    assert data.stdout[:4] == b"ATNC" and back.stdout[:4] == b"\x89PNG"
+    to_stdout = attncodec("compress", "img.png", "-o", "-", "-m", model_file, cwd=place)
+    assert to_stdout.stdout == data.stdout
+
+
+def test_a_full_disk_is_an_error_line(place: Path, model_file: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    with open("/dev/full", "wb") as full:
+        command = [sys.executable, "-m", "attncodec", "compress", "img.png", "-o", "-", "-m", str(model_file)]
+        result = subprocess.run(command, cwd=place, stdout=full, stderr=subprocess.PIPE, timeout=60)
+    assert result.returncode == 2 and b"error: No space left on device" in result.stderr
+    assert b"Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("command", ["info", "info --json", "--help"])
+def test_a_stdout_that_cannot_be_written_is_an_error_line(place: Path, model_file: Path, command: str) -> None:
+    words = [*command.split(), *([str(model_file)] if "info" in command else [])]
+    for stdout in ("/dev/full", "&-"):
+        script = f'"$0" -m attncodec "$@" >{stdout}'
+        result = subprocess.run(["sh", "-c", script, sys.executable, *words], cwd=place, stderr=subprocess.PIPE)
+        assert_refused(subprocess.CompletedProcess(words, result.returncode, b"", result.stderr))
+
+
+@pytest.mark.parametrize("arguments", [["info", "{model}", "--json"], ["compress", "img.png", "-o", "-"]])
+def test_a_reader_who_leaves_ends_the_command_quietly(place: Path, model_file: Path, arguments: list[str]) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    words = [word.format(model=model_file) for word in [*arguments, "--model", str(model_file)]]
+    command = [sys.executable, "-m", "attncodec", *words]
+    with os.fdopen(write, "wb") as stdout:
+        result = subprocess.run(command, cwd=place, stdout=stdout, stderr=subprocess.PIPE)
+    assert result.returncode == 141 and result.stderr == b""
