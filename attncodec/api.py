@@ -11,7 +11,6 @@ import reprlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -139,16 +138,19 @@ def train(
     Raises ConfigError, CheckpointError, and TrainingError if the loss keeps diverging or the disk is full.
     """
     from attncodec.budget import budget_of_option
+    from attncodec.training.arguments import check_arguments
     from attncodec.training.device import resolve_device
     from attncodec.training.train import train as train_run
 
+    check_arguments(config=config, overrides=overrides, restart=restart, extend=extend, on_progress=on_progress)
+    folder = None if out is None else as_path(out, "run folder")
     if isinstance(config, Config):
-        if out is None or overrides:
+        if folder is None or overrides:
             raise ConfigError("a Config needs a run folder, and takes no overrides", "give out, or the name of a file")
-        resolved, folder = config, Path(out)
+        resolved = config
     else:
-        resolved = load_config(os.fspath(config), overrides)
-        folder = Path(out) if out is not None else run_folder_of(Path(config))
+        path = as_path(config, "configuration")
+        resolved, folder = load_config(path, overrides), folder or run_folder_of(path)
     extension = budget_of_option("extend", extend)
     return train_run(resolved, folder, resolve_device(device), restart, extension, on_progress=on_progress)
 
