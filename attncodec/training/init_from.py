@@ -54,7 +54,7 @@ def path_of(config: Config) -> Path:
     if not found.exists():
         asked = f"did you mean {SHIPPED_NAME}? " if nearest(str(path), [SHIPPED_NAME], cutoff=0.6) else ""
         raise CheckpointError(
-            f"train.init: {found} does not exist", f"{asked}Give a model, a checkpoint or a run folder"
+            f"train.init: there is no file {found}", f"{asked}Give a model, a checkpoint or a run folder"
         )
     return found
 
