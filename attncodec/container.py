@@ -33,7 +33,9 @@ and there are no more bytes than needed, five at most. Integers are unsigned, an
 coded on their own, from the top; as many as cover the height are the picture. Sections of other types, known or not,
 come at most once, before, between or behind the stripes; ours come before them. A reader skips a section of type 128 or
 more that it does not know, and leaves out what it cannot use of types 128 to 131. It refuses a file with any other
-unknown type, or with a wrong checksum. Width times height, each rounded up to a multiple of 64, is at most 2^27.
+unknown type, or with a wrong checksum, unless it is told to save what is left (salvage.py). A stripe that is more than
+one unit high has at most 2^22 pixels, both sides rounded up to units. A reader may refuse pictures that are larger than
+it likes; this one's limit is 200 million pixels, sides rounded up to units, unless it is given another.
 
 Files of version 0 had a header of 40 bytes and one stripe; this build still reads them.
 """
@@ -41,13 +43,13 @@ Files of version 0 had a header of 40 bytes and one stripe; this build still rea
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from attncodec.errors import ContainerError
 
 MAGIC = b"ATNC"
 VERSION = 1
-PIXEL_LIMIT = 1 << 27  # both sides are first rounded up to multiples of 64, as the networks see them
+MAX_PIXELS = 200_000_000  # Both sides are first rounded up to multiples of 64, as the networks see them.
 UNIT = 64
 # A picture of at most this many pixels is one stripe. Stripes of half the area cost up to 0.56 % of rate.
 STRIPE_AREA = 1 << 22
@@ -64,7 +66,10 @@ WORD_BYTES = 4
 
 @dataclass(frozen=True)
 class Stripe:
-    """The entropy-coded latents of a stripe, and the CRC-32 of what they decode to, without that of its place."""
+    """The entropy-coded latents of a stripe, and the CRC-32 of what they decode to, without that of its place.
+
+    There are no latents in a stripe that is lost (salvage.py).
+    """
 
     latents: bytes
     latents_crc: int
@@ -106,23 +111,22 @@ def overhead_bytes(
 
 
 def pack(container: Container) -> bytes:
-    """Return the bytes of the file. Raises ContainerError for a picture above the pixel limit."""
-    check_size(container.width, container.height)
+    """Return the bytes of the file."""
     numbers = (container.quality_index, container.width, container.height, container.stripe_units)
     fixed = FIXED.pack(MAGIC, VERSION, container.grey, container.decoder_id) + b"".join(map(_varint, numbers))
-    sections = [(kind, _checksum(kind, body), body) for kind, body in sorted(container.extras.items(), reverse=True)]
+    sections = [(kind, checksum(kind, body), body) for kind, body in sorted(container.extras.items(), reverse=True)]
     for number, stripe in enumerate(container.stripes):
         kind, body = SKIPPING_STRIPE if stripe.skip else STRIPE, stripe.latents
-        sections.append((kind, stripe.latents_crc ^ _place_crc(kind, number, body), body))
+        sections.append((kind, stripe.latents_crc ^ place_crc(kind, number, body), body))
     packed = (bytes([kind]) + _varint(len(body)) + CRC.pack(crc) + body for kind, crc, body in sections)
     return fixed + CRC.pack(zlib.crc32(fixed)) + b"".join(packed)
 
 
-def unpack(data: bytes) -> Container:
+def unpack(data: bytes, max_pixels: int = MAX_PIXELS) -> Container:
     """Parse the bytes of a file, and check everything that can be checked without the model.
 
     Raises a ContainerError that says whether it is not an .atc file, has another version, is truncated or damaged, or
-    has a size out of bounds.
+    has more pixels than `max_pixels`, both sides rounded up to multiples of 64.
     """
     if not data:
         raise ContainerError("the file is empty")
@@ -135,26 +139,32 @@ def unpack(data: bytes) -> Container:
         raise ContainerError(
             f"version {data[4]} at byte 4, but this build reads versions 0 to {VERSION}", "update attncodec"
         )
-    return versions[data[4]](data)
+    return versions[data[4]](data, max_pixels)
 
 
-def _unpack_1(data: bytes) -> Container:
-    reader = _Reader(data)
+def read_header(reader: "Reader", max_pixels: int = MAX_PIXELS) -> Container:
+    """Read the fixed part of a file of version 1. Returns a container without sections. Raises ContainerError."""
     _, _, flags, decoder_id = FIXED.unpack(reader.take(FIXED.size))
     quality_index, width, height, units = (reader.varint() for _ in range(4))
-    if reader.crc() != zlib.crc32(data[: reader.at - CRC.size]):
+    if reader.crc() != zlib.crc32(reader.data[: reader.at - CRC.size]):
         raise ContainerError("the header is damaged: its checksum does not match")
     if flags & ~1:
         raise ContainerError(f"flags {flags:#04x} at byte 5, but this build knows only 0x01", "update attncodec")
-    check_size(width, height)
-    if not units:
-        raise ContainerError("the header is damaged: its stripes have no height")
+    check_size(width, height, max_pixels)
+    if not units or (units > 1 and min(units, units_of(height)) * units_of(width) * UNIT**2 > STRIPE_AREA):
+        raise ContainerError(f"the header is damaged: its stripes cannot be {units} units high")
+    return Container(width, height, decoder_id, quality_index, units, (), bool(flags))
+
+
+def _unpack_1(data: bytes, max_pixels: int) -> Container:
+    reader = Reader(data)
+    header = read_header(reader, max_pixels)
     stripes, extras, seen = list[Stripe](), dict[int, bytes](), set[int]()
     for kind, crc, body in reader.sections():
         if kind in (STRIPE, SKIPPING_STRIPE):
-            crc ^= _place_crc(kind, len(stripes), body)
+            crc ^= place_crc(kind, len(stripes), body)
             stripes.append(Stripe(_whole_words(body), crc, kind == SKIPPING_STRIPE))
-        elif _checksum(kind, body) != crc:
+        elif checksum(kind, body) != crc:
             raise ContainerError(f"the file is damaged: the checksum of its section of type {kind} does not match")
         elif kind in seen:
             raise ContainerError(f"the file is damaged: it has two sections of type {kind}")
@@ -164,14 +174,19 @@ def _unpack_1(data: bytes) -> Container:
             text = f"the file has a section of type {kind}, which this build does not know"
             raise ContainerError(text, "update attncodec")
         seen.add(kind)
-    expected = -(-units_of(height) // units)
+    expected = stripe_count(header)
     if len(stripes) != expected:
         what = "truncated" if len(stripes) < expected else "damaged"
         raise ContainerError(f"the file is {what}: it has {len(stripes)} stripes of {expected}")
-    return Container(width, height, decoder_id, quality_index, units, tuple(stripes), bool(flags), extras)
+    return replace(header, stripes=tuple(stripes), extras=extras)
 
 
-def _unpack_0(data: bytes) -> Container:
+def stripe_count(container: Container) -> int:
+    """Return the number of stripes that cover a picture."""
+    return -(-units_of(container.height) // container.stripe_units)
+
+
+def _unpack_0(data: bytes, max_pixels: int) -> Container:
     if len(data) < HEADER_0.size + CRC.size:
         raise _truncated(data)
     header = data[: HEADER_0.size]
@@ -180,7 +195,7 @@ def _unpack_0(data: bytes) -> Container:
     _, _, flags, quality_index, width, height, decoder_id, size, crc, latents_crc = HEADER_0.unpack(header)
     if flags & ~1:
         raise ContainerError(f"flags {flags:#04x} at byte 5, but this build knows only 0x01", "update attncodec")
-    check_size(width, height)
+    check_size(width, height, max_pixels)
     latents = data[HEADER_0.size + CRC.size :]
     if len(latents) != size:
         what = "truncated" if len(latents) < size else "too long"
@@ -191,19 +206,21 @@ def _unpack_0(data: bytes) -> Container:
     return Container(width, height, decoder_id, quality_index, units_of(height), (stripe,))
 
 
-class _Reader:
-    """Takes bytes from the front of a file."""
+class Reader:
+    """Takes bytes from the front of a file, or from a later place on. Its methods raise ContainerError at the end."""
 
-    def __init__(self, data: bytes) -> None:
-        self.data, self.at = data, 0
+    def __init__(self, data: bytes, at: int = 0) -> None:
+        self.data, self.at = data, at
 
     def take(self, count: int) -> bytes:
+        """Take bytes."""
         if count > len(self.data) - self.at:
             raise _truncated(self.data)
         self.at += count
         return self.data[self.at - count : self.at]
 
     def varint(self) -> int:
+        """Take a number. Raises ContainerError also if it is not as short as possible."""
         number = 0
         for position in range(VARINT_BYTES):
             (byte,) = self.take(1)
@@ -215,17 +232,20 @@ class _Reader:
         raise ContainerError(f"the file is damaged: there is no valid number before byte {self.at}")
 
     def crc(self) -> int:
+        """Take a checksum."""
         crc: int = CRC.unpack(self.take(CRC.size))[0]
         return crc
 
     def sections(self) -> Iterator[tuple[int, int, bytes]]:
+        """Take sections up to the end. Yields the type, the checksum and the body of each."""
         while self.at < len(self.data):
             (kind,) = self.take(1)
             size, crc = self.varint(), self.crc()
             yield kind, crc, self.take(size)
 
 
-def _checksum(kind: int, body: bytes) -> int:
+def checksum(kind: int, body: bytes) -> int:
+    """Return the checksum of a section that is not a stripe."""
     return zlib.crc32(body, zlib.crc32(bytes([kind])))
 
 
@@ -237,7 +257,7 @@ def _varint(number: int) -> bytes:
     return bytes([*packed, number])
 
 
-def _place_crc(kind: int, number: int, body: bytes) -> int:
+def place_crc(kind: int, number: int, body: bytes) -> int:
     """Return the part of a stripe's checksum that notices stripes in another order, or with words added."""
     return zlib.crc32(PLACE.pack(kind, number, len(body)))
 
@@ -252,9 +272,11 @@ def _truncated(data: bytes) -> ContainerError:
     return ContainerError(f"the file is truncated after {len(data)} bytes")
 
 
-def check_size(width: int, height: int) -> None:
-    """Raise ContainerError unless both sides are at least 1 and the area is within the limit."""
+def check_size(width: int, height: int, max_pixels: int = MAX_PIXELS) -> None:
+    """Raise ContainerError unless both sides are at least 1, and the area in whole units is at most `max_pixels`."""
+    if width < 1 or height < 1:
+        raise ContainerError(f"{width} x {height} pixels are out of bounds", "each side must be at least 1")
     area = units_of(width) * units_of(height) * UNIT**2
-    if width < 1 or height < 1 or area > PIXEL_LIMIT:
-        hint = f"each side must be at least 1, and the area, in units of {UNIT} x {UNIT}, at most {PIXEL_LIMIT}"
-        raise ContainerError(f"{width} x {height} pixels are out of bounds", hint)
+    if area > max_pixels:
+        hint = f"the limit is {max_pixels}, with sides rounded up to multiples of {UNIT}; --max-pixels sets it"
+        raise ContainerError(f"{width} x {height} pixels are too many", hint)

@@ -143,7 +143,7 @@ CODING: list[Row] = [
 
 # These are the numbers next to those that rows above refuse.
 WITHIN: list[Callable[[World], object]] = [
-    lambda world: check_size(2097152, 64),
+    lambda world: check_size(3125000, 64),
     lambda world: check_size(1, 1),
     lambda world: convolve(32639, 1, 30),
     lambda world: convolve(-32639, 4227524),

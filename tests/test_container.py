@@ -9,7 +9,7 @@ from attncodec.container import (
     ALPHA,
     EXIF,
     ICC,
-    PIXEL_LIMIT,
+    MAX_PIXELS,
     STRIPE_AREA,
     Container,
     Stripe,
@@ -145,10 +145,11 @@ def test_random_bytes_are_refused() -> None:
         (b"ATNC\x07" + bytes(40), "version 7 at byte 4"),
         (version_1(*SIZE, flags=2, sections=ONE), "flags 0x02"),
         (version_1(b"\x40", b"\x00", b"\x07", b"\x01", sections=ONE), "0 x 7 pixels"),
-        (version_1(b"\x40", b"\xff\xff\xff\xff\x7f", b"\x07", b"\x01", sections=ONE), "out of bounds"),
+        (version_1(b"\x40", b"\xff\xff\xff\xff\x7f", b"\x07", b"\x01", sections=ONE), "too many"),
         (version_1(b"\x40", b"\xff\xff\xff\xff\xff\x01", b"\x07", b"\x01"), "no valid number"),
         (version_1(b"\x40", b"\x88\x00", b"\x07", b"\x01"), "no valid number"),
-        (version_1(b"\x40", b"\x08", b"\x07", b"\x00", sections=ONE), "no height"),
+        (version_1(b"\x40", b"\x08", b"\x07", b"\x00", sections=ONE), "0 units high"),
+        (version_1(b"\x40", b"\x80\x40", b"\x80\x40", b"\x09", sections=ONE), "9 units high"),
         (version_1(*SIZE), "truncated: it has 0 stripes of 1"),
         (version_1(*SIZE, sections=ONE + ONE), "2 stripes of 1"),
         (version_1(*SIZE, sections=section(1, bytes(5))), "multiple of 4"),
@@ -159,8 +160,8 @@ def test_random_bytes_are_refused() -> None:
         (version_1(*SIZE, sections=ONE + section(9, b"a")), "type 9, which this build does not know"),
         (version_1(*SIZE, sections=ONE + b"\x80\xff\xff\xff\xff\x0f" + bytes(4)), "truncated"),
         (version_0(width=0), "0 x 7 pixels"),
-        (version_0(width=0xFFFFFFFF), "out of bounds"),
-        (version_0(width=PIXEL_LIMIT), "out of bounds"),
+        (version_0(width=0xFFFFFFFF), "too many"),
+        (version_0(width=MAX_PIXELS), "too many"),
         (version_0(flags=3), "flags 0x03"),
         (version_0(size=0xFFFFFFFC), "truncated"),
         (version_0(size=8), "too long"),
@@ -177,6 +178,21 @@ def test_an_unknown_section_that_may_be_skipped_is_skipped() -> None:
     assert unpack(data).extras == {} and len(unpack(data).stripes) == 1
 
 
-def test_a_picture_above_the_limit_cannot_be_packed() -> None:
-    with pytest.raises(ContainerError, match="pixels"):
-        pack(replace(PLAIN, width=PIXEL_LIMIT // 64 + 1))
+def test_the_limit_of_pixels_is_the_caller_s() -> None:
+    data = pack(replace(PLAIN, width=MAX_PIXELS // 64 + 1))
+    with pytest.raises(ContainerError, match="3125001 x 7 pixels are too many") as caught:
+        unpack(data)
+    assert "200000000" in caught.value.hint and unpack(data, 2 * MAX_PIXELS).width == 3125001
+    with pytest.raises(ContainerError, match="300 x 7"):
+        unpack(pack(PLAIN), 5 * 64 * 64 - 1)
+    assert unpack(pack(PLAIN), 5 * 64 * 64) == PLAIN
+
+
+def test_a_stripe_has_at_most_the_area_that_writers_use_or_one_unit() -> None:
+    for width, height in ((8192, 8192), (1 << 20, 65), (64, 1 << 20)):
+        units = stripe_units(width, height)
+        stripes = (Stripe(b"y" * 4, 0, True),) * -(-units_of(height) // units)
+        container = Container(width, height, bytes(8), 64, units, stripes)
+        assert unpack(pack(container)) == container
+        with pytest.raises(ContainerError, match="units high"):
+            unpack(pack(replace(container, stripe_units=units_of(height))))

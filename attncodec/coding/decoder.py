@@ -1,31 +1,39 @@
 """This module decodes one picture from a file: it reads and checks the latents, then runs the synthesis."""
 
 import hashlib
+from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from attncodec.coding.bottlenecks import DecodeBottleneck
 from attncodec.coding.extras import unpack_extras
 from attncodec.coding.sealed import SealedCodec
-from attncodec.coding.stripes import stripe_rows, transmit_stripes
+from attncodec.coding.stripes import Send, StripeRows, send_all, stripe_rows
 from attncodec.container import Container, unpack
 from attncodec.errors import ContainerError
 from attncodec.networks.priors import SKIP_SCALE_INDEX
 from attncodec.networks.transforms import STRIDE
-from attncodec.pictures import RGB, Picture, to_rgb
+from attncodec.pictures import RGB, Picture, Region, to_rgb
 from attncodec.quality import quality_of_index
+
+GREY = 128  # rows that are missing
 
 
 class PictureDecoder:
     """Decodes the file of a picture with the model that wrote it.
 
     `latents_sha256` is the SHA-256, in hex, of the integer latents as int16 in coding order. It is the same on every
-    machine, and is set once the latents are decoded.
+    machine, and is set once the latents are decoded. `missing` has the rows of the picture, for each stripe that was
+    damaged or lost, that are grey in what was decoded.
     """
 
-    def __init__(self, sealed: SealedCodec, container: Container) -> None:
-        """Raise ContainerError if another model wrote the file, or if this model does not have its quality."""
+    def __init__(self, sealed: SealedCodec, container: Container, salvage: bool = False) -> None:
+        """Take a file. If `salvage`, a damaged stripe costs its own rows and not the picture.
+
+        Raises ContainerError if another model wrote the file, or if this model does not have its quality.
+        """
         if container.decoder_id != sealed.header.decoder_id:
             raise ContainerError(
                 f"the file was written with model {container.decoder_id.hex()}, "
@@ -34,25 +42,45 @@ class PictureDecoder:
             )
         if container.quality_index not in sealed.quality_indices:
             raise ContainerError(f"this model has no quality {quality_of_index(container.quality_index):g}")
-        self.sealed, self.container = sealed, container
+        self.sealed, self.container, self.salvage = sealed, container, salvage
         self.latents_sha256 = ""
+        self.missing = list[slice]()
 
-    def decode(self) -> RGB:
-        """Decode the picture to (H, W, 3) uint8. Raises ContainerError as `read_latents` does."""
-        size = (self.container.height, self.container.width)
-        x = self.sealed.synthesise(self.read_latents(), self.container.quality_index, size)
-        return to_rgb(x, self.container.grey)
+    def decode(self, region: Region | None = None) -> RGB:
+        """Decode the picture, or a region of it, to (H, W, 3) uint8. Only the stripes that it depends on are read.
 
-    def decode_picture(self) -> Picture:
-        """Decode the picture with its alpha and metadata. Raises ContainerError."""
-        return unpack_extras(self.container, self.decode())
+        Raises ContainerError as `read_latents` does, and ConfigError for a region that is not within the picture.
+        """
+        container, rows, self.missing = self.container, self._stripes(), []
+        size = (container.height, container.width)
+        if region is not None:
+            region.check(container.width, container.height)
+        rgb = np.empty((*(size if region is None else (region.height, region.width)), 3), np.uint8)
+        y_hat = StripeRows(self._sender(rows), rows)
+        for strip, x in self.sealed.synthesise_rows(y_hat, container.quality_index, size, region):
+            rgb[strip] = to_rgb(x, container.grey)
+        top = 0 if region is None else region.y
+        for part in self.missing:
+            rgb[max(part.start - top, 0) : max(part.stop - top, 0)] = GREY
+        return rgb
 
-    @torch.inference_mode()
+    def decode_picture(self, region: Region | None = None) -> Picture:
+        """Decode the picture, or a region of it, with its alpha and metadata. Raises as `decode` does."""
+        return unpack_extras(self.container, self.decode(region), region)
+
     def read_latents(self) -> Tensor:
         """Decode y_hat as the synthesis takes it, (1, M, h, w).
 
         Raises ContainerError if the file is damaged, or if the decoded latents differ from those that were encoded.
         """
+        rows = self._stripes()
+        return send_all(self._sender(rows), rows)
+
+    def _stripes(self) -> list[slice]:
+        return stripe_rows(self.container.height, self.container.stripe_units)
+
+    def _sender(self, rows: Sequence[slice]) -> Send:
+        """Return a function that reads a stripe, checks it, and returns its y_hat."""
         sealed, container, sha256 = self.sealed, self.container, hashlib.sha256()
         bottlenecks = [
             DecodeBottleneck(
@@ -65,17 +93,28 @@ class PictureDecoder:
             )
             for stripe in container.stripes
         ]
-        rows, width = stripe_rows(container.height, container.stripe_units), -(-container.width // STRIDE)
-        with sealed.stopwatch.part("integer networks"):
-            y_hat = transmit_stripes(sealed.codec, bottlenecks.__getitem__, container.quality_index, rows, width=width)
-        for bottleneck, stripe in zip(bottlenecks, container.stripes, strict=True):
+        width = -(-container.width // STRIDE)
+        send_stripe = sealed.stripe_sender(bottlenecks.__getitem__, container.quality_index, rows, width=width)
+
+        def send(number: int) -> Tensor:
+            y_hat, bottleneck = send_stripe(number), bottlenecks[number]
             bottleneck.reader.finish()
-            if bottleneck.latents.crc != stripe.latents_crc:
+            if bottleneck.latents.crc != container.stripes[number].latents_crc:
                 raise ContainerError(
                     "the checksum of the decoded latents does not match: the file or the model is damaged"
                 )
-        self.latents_sha256 = sha256.hexdigest()
-        return y_hat
+            self.latents_sha256 = bottleneck.latents.hexdigest()
+            return y_hat
+
+        def send_if_whole(number: int) -> Tensor:
+            try:
+                return send(number)
+            except ContainerError:
+                part = rows[number]
+                self.missing.append(slice(STRIDE * part.start, min(STRIDE * part.stop, container.height)))
+                return torch.zeros(1, sealed.header.config.latent_channels, part.stop - part.start, width)
+
+        return send_if_whole if self.salvage else send
 
 
 def decompress(sealed: SealedCodec, data: bytes) -> RGB:

@@ -5,10 +5,11 @@ The analysis runs once. The search for a quality counts bits from the tables; re
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,12 +18,13 @@ from attncodec.coding.extras import pack_extras
 from attncodec.coding.range_coder import SymbolWriter
 from attncodec.coding.refinement import REFINEMENT_SCHEDULES, Latents, refine
 from attncodec.coding.sealed import SealedCodec
-from attncodec.coding.stripes import stripe_rows, transmit_stripes
+from attncodec.coding.stripes import PictureRows, Send, StripeRows, stripe_rows
 from attncodec.container import Container, Stripe, overhead_bytes, pack, stripe_units
 from attncodec.errors import CheckpointError, ConfigError
-from attncodec.metrics.psnr import psnr_db
+from attncodec.metrics.psnr import mse_to_psnr_db, squared_error
 from attncodec.networks.bottleneck import Bottleneck, RoundBottleneck
 from attncodec.networks.priors import SKIP_SCALE_INDEX
+from attncodec.networks.strips import Rows
 from attncodec.pictures import RGB, Picture, to_rgb, to_tensor
 from attncodec.pictures.colour import smooth_transparent
 from attncodec.quality import rd_lambda_at
@@ -56,11 +58,10 @@ Sink = TypeVar("Sink", SymbolWriter, BitCounter)
 
 @dataclass(frozen=True)
 class SentLatents(Generic[Sink]):
-    """Holds the result of sending latents: for each stripe its bottleneck and the symbols' sink, and y_hat of all."""
+    """Holds the result of sending latents: for each stripe its bottleneck and the symbols' sink."""
 
     bottlenecks: list[EncodeBottleneck]
     sinks: list[Sink]
-    y_hat: Tensor
 
 
 class PictureEncoder:
@@ -83,7 +84,7 @@ class PictureEncoder:
         self.grey, self.extras = picture.grey, pack_extras(picture)
         self.units = stripe_units(rgb.shape[1], rgb.shape[0])
         self.rows = stripe_rows(rgb.shape[0], self.units)
-        self.latents = self.unrefined = Latents(sealed.analyse(to_tensor(rgb)))
+        self.latents = self.unrefined = Latents(sealed.analyse_rows(PictureRows(rgb), rgb.shape[1]))
         if not bool(torch.isfinite(self.latents.y).all()):
             raise CheckpointError("the model is damaged: its analysis gives values that are not finite")
         self.latents_sha256 = ""
@@ -178,11 +179,15 @@ class PictureEncoder:
 
     def psnr_db(self, quality_index: int) -> float:
         """Compute the PSNR of the decoded 8-bit picture. It is infinite if the pictures are equal."""
-        y_hat = self._send(quality_index, BitCounter).y_hat
-        quality_db = psnr_db(self.rgb, self._picture(y_hat, quality_index))
-        return math.inf if quality_db is None else quality_db
+        errors = list[int]()
 
-    @torch.inference_mode()
+        def compare(y_hat: Rows) -> None:
+            strips = self._strips(y_hat, quality_index)
+            errors.append(sum(squared_error(self.rgb[rows], strip) for rows, strip in strips))
+
+        self._send(quality_index, BitCounter, compare)
+        return mse_to_psnr_db(errors[-1] / self.rgb.size) if errors[-1] else math.inf
+
     def reconstruct(self, container: Container) -> tuple[RGB, float]:
         """Compute what decoding a file of this picture must give, without decoding it.
 
@@ -191,11 +196,18 @@ class PictureEncoder:
         quality_index = container.quality_index
         rounding = self.sealed.rounding(quality_index)
         bottlenecks = [RoundBottleneck(SKIP_SCALE_INDEX if s.skip else 0, rounding) for s in container.stripes]
-        y_hat = self._transmit(bottlenecks, quality_index)
-        return self._picture(y_hat, quality_index), sum(float(bottleneck.bits.sum()) for bottleneck in bottlenecks)
+        rgb = np.empty_like(self.rgb)
+        for rows, strip in self._strips(StripeRows(self._sender(bottlenecks, quality_index), self.rows), quality_index):
+            rgb[rows] = strip
+        return rgb, sum(float(bottleneck.bits.sum()) for bottleneck in bottlenecks)
 
-    def _send(self, quality_index: int, sink: Callable[[], Sink]) -> SentLatents[Sink]:
-        """Send the latents into a new sink, with skipping unless it costs too much."""
+    def _send(
+        self, quality_index: int, sink: Callable[[], Sink], take: Callable[[Rows], None] | None = None
+    ) -> SentLatents[Sink]:
+        """Send the latents into a new sink for each stripe, with skipping unless it costs too much.
+
+        `take`, if it is given, must ask for all rows of y_hat. It may be called twice, and the last call counts.
+        """
         sealed, rounding, sent = self.sealed, self.sealed.rounding(quality_index), list[SentLatents[Sink]]()
 
         def send(skip_below: int) -> list[EncodeBottleneck]:
@@ -204,22 +216,30 @@ class PictureEncoder:
             bottlenecks = [
                 EncodeBottleneck(taker, *tables, skip_below, rounding, sealed.stopwatch, sha256) for taker in sinks
             ]
-            sent.append(SentLatents(bottlenecks, sinks, self._transmit(bottlenecks, quality_index)))
+            send_stripe = self._sender(bottlenecks, quality_index)
+            if take is None:
+                for number in range(len(self.rows)):
+                    send_stripe(number)
+            else:
+                take(StripeRows(send_stripe, self.rows))
+            sent.append(SentLatents(bottlenecks, sinks))
             return bottlenecks
 
         try_skipping(send, self.latents.skip_below)
         return sent[-1]
 
-    @torch.inference_mode()
-    def _transmit(self, bottlenecks: Sequence[Bottleneck], quality_index: int) -> Tensor:
-        """Send the latents, a stripe through each bottleneck."""
-        codec, latents = self.sealed.codec, self.latents
-        with self.sealed.stopwatch.part("integer networks"):
-            y = codec.apply_gain(latents.y, torch.tensor([quality_index]))
-            return transmit_stripes(codec, bottlenecks.__getitem__, quality_index, self.rows, y, latents.z)
+    def _sender(self, bottlenecks: Sequence[Bottleneck], quality_index: int) -> Send:
+        codec, latents, at = self.sealed.codec, self.latents, torch.tensor([quality_index])
 
-    def _picture(self, y_hat: Tensor, quality_index: int) -> RGB:
-        return to_rgb(self.sealed.synthesise(y_hat, quality_index, (self.rgb.shape[0], self.rgb.shape[1])), self.grey)
+        def y_of(part: slice) -> Tensor:
+            return codec.apply_gain(latents.y[..., part, :], at)
+
+        return self.sealed.stripe_sender(bottlenecks.__getitem__, quality_index, self.rows, y_of, latents.z)
+
+    def _strips(self, y_hat: Rows, quality_index: int) -> Iterator[tuple[slice, RGB]]:
+        """Decode y_hat. Yields the rows of each strip of the picture, and the strip."""
+        strips = self.sealed.synthesise_rows(y_hat, quality_index, (self.rgb.shape[0], self.rgb.shape[1]))
+        return ((rows, to_rgb(x, self.grey)) for rows, x in strips)
 
     def _index_of(self, target: Target) -> int:
         """Find the quality index that meets a target.

@@ -10,7 +10,7 @@ from PIL import Image
 
 from attncodec.container import ALPHA, EXIF, ICC, RESOLUTION, XMP, Container
 from attncodec.errors import ContainerError
-from attncodec.pictures import RGB, Picture, Plane
+from attncodec.pictures import RGB, Picture, Plane, Region
 from attncodec.pictures.metadata import Metadata, is_exif, usable_dpi
 from attncodec.pictures.reading import DAMAGE
 
@@ -35,15 +35,16 @@ def pack_extras(picture: Picture) -> dict[int, bytes]:
     return {kind: body for kind, body in extras.items() if body is not None}
 
 
-def unpack_extras(container: Container, rgb: RGB) -> Picture:
-    """Return the picture of decoded colours (H, W, 3) with its alpha and metadata.
+def unpack_extras(container: Container, rgb: RGB, region: Region | None = None) -> Picture:
+    """Return the picture of decoded colours (H, W, 3), which may be those of a region, with its alpha and metadata.
 
     Raises ContainerError as `unpack_metadata` does, and if the alpha is not a plane of the size of the picture.
     """
     extras, metadata = container.extras, unpack_metadata(container)
+    alpha = _unpack_alpha(extras[ALPHA], (container.width, container.height)) if ALPHA in extras else None
     return Picture(
         rgb,
-        _unpack_alpha(extras[ALPHA], (container.width, container.height)) if ALPHA in extras else None,
+        alpha if alpha is None or region is None else region.cut(alpha),
         container.grey,
         extras.get(ICC),
         metadata.exif,

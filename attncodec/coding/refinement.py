@@ -19,7 +19,7 @@ from torch import Tensor
 from attncodec.coding.bottlenecks import EncodeBottleneck, try_skipping
 from attncodec.coding.range_coder import SymbolWriter
 from attncodec.coding.sealed import SealedCodec
-from attncodec.coding.stripes import transmit_stripes
+from attncodec.coding.stripes import rows_of, send_all, stripe_sender
 from attncodec.environment import has_bf16
 from attncodec.networks.bottleneck import Elements, Rounding
 from attncodec.networks.priors import FactorisedPrior, SideInfo, clamp_symbols, gaussian_bits
@@ -161,7 +161,8 @@ def _write(
 
     def send(skip_below: int) -> list[ExpectationBottleneck]:
         bottlenecks = [ExpectationBottleneck(sealed, skip_below, rounding) for _ in rows]
-        found.append(transmit_stripes(codec, bottlenecks.__getitem__, quality_index, rows, target, z).float())
+        send_stripe = stripe_sender(codec, bottlenecks.__getitem__, quality_index, rows, rows_of(target), z)
+        found.append(send_all(send_stripe, rows).float())
         return bottlenecks
 
     bottlenecks, width = try_skipping(send, skip_below), target.shape[-1]
@@ -206,6 +207,7 @@ def _context_gradient(
     """Compute the gradient of the bits of all latents with respect to the latents that predict them."""
     bottleneck, known = PassThroughBottleneck(skip_below), y_hat.clone().requires_grad_()
     with torch.autocast("cpu", torch.bfloat16, enabled=has_bf16(y_hat.device)):
-        transmit_stripes(sealed.dequantised, lambda number: bottleneck, quality_index, rows, known, z.clone())
+        arguments = (sealed.dequantised, lambda number: bottleneck, quality_index, rows, rows_of(known), z.clone())
+        send_all(stripe_sender(*arguments), rows)
     (gradient,) = torch.autograd.grad(bottleneck.bits, known)
     return gradient

@@ -1,5 +1,6 @@
 """A sealed codec is an exported trained codec with fixed integers and tables. Encoder and decoder use it."""
 
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -20,12 +21,24 @@ from attncodec.coding.model_file import (
     write_model,
 )
 from attncodec.coding.stopwatch import Stopwatch
+from attncodec.coding.stripes import Send, stripe_sender
 from attncodec.coding.tables import TablePrior, TableSet, table_bits
 from attncodec.errors import ConfigError
 from attncodec.files import write_atomic
-from attncodec.networks.bottleneck import DEFAULT_ERROR_WEIGHT, Rounding
+from attncodec.networks.bottleneck import DEFAULT_ERROR_WEIGHT, Bottleneck, Rounding
 from attncodec.networks.hyperprior import HyperpriorCodec
 from attncodec.networks.priors import MagnitudeTable
+from attncodec.networks.strips import (
+    AnalysedRows,
+    MappedRows,
+    Rows,
+    SynthesisedRows,
+    collect,
+    needed_latents,
+    strip_spans,
+)
+from attncodec.networks.transforms import STRIDE
+from attncodec.pictures import Region
 from attncodec.quality import index_of_quality, interpolate, quality_indices, rd_lambda_at
 
 
@@ -74,11 +87,57 @@ class SealedCodec:
         with self.stopwatch.part("transform"), self._precision():
             return self.codec.analyse(x)
 
-    @torch.inference_mode()
-    def synthesise(self, y_hat: Tensor, quality_index: int, size: tuple[int, int]) -> Tensor:
-        """Map y_hat in quantiser steps to x_hat (1, 3, *size), approximately in [0, 1]."""
-        with self.stopwatch.part("transform"), self._precision():
-            return self.codec.decode(y_hat, torch.tensor([quality_index]), size)
+    def analyse_rows(self, x: Rows, width: int) -> Tensor:
+        """Map the rows of a picture of some width in pixels, in [0, 1], to its latents (1, M, h, w)."""
+        analysis = self.codec.analysis
+        latents = AnalysedRows(analysis, x)
+        with torch.inference_mode(), self.stopwatch.part("transform"), self._precision():
+            strips = strip_spans(analysis, slice(0, x.height), width)
+            parts = (latents.rows(slice(strip.start // STRIDE, strip.stop // STRIDE)) for strip in strips)
+            return collect(parts, latents.height)
+
+    def synthesise_rows(
+        self, y_hat: Rows, quality_index: int, size: tuple[int, int], region: Region | None = None
+    ) -> Iterator[tuple[slice, Tensor]]:
+        """Map y_hat, in quantiser steps, to a picture of `size`, or to a region of it.
+
+        Yields a strip after the other, each as its rows of the region and x_hat (1, 3, rows, width of the region),
+        about in [0, 1].
+        """
+        at, synthesis, (height, width) = torch.tensor([quality_index]), self.codec.synthesis, size
+        wanted = region or Region(0, 0, width, height)
+        columns = needed_latents(synthesis, slice(wanted.x, wanted.x + wanted.width), -(-width // STRIDE))
+        left = wanted.x - STRIDE * columns.start
+
+        def latents(y: Tensor) -> Tensor:
+            return self.codec.remove_gain(y[..., columns].float(), at)
+
+        x_hat = SynthesisedRows(synthesis, MappedRows(latents, y_hat))
+        first, last = wanted.y // STRIDE * STRIDE, -(-(wanted.y + wanted.height) // STRIDE) * STRIDE
+        for strip in strip_spans(synthesis, slice(first, last), STRIDE * (columns.stop - columns.start)):
+            with torch.inference_mode(), self.stopwatch.part("transform"), self._precision():
+                x = x_hat.rows(strip)[..., left : left + wanted.width]
+            start, stop = max(strip.start, wanted.y), min(strip.stop, wanted.y + wanted.height)
+            yield slice(start - wanted.y, stop - wanted.y), x[..., start - strip.start : stop - strip.start, :]
+
+    def stripe_sender(
+        self,
+        bottleneck_of: Callable[[int], Bottleneck],
+        quality_index: int,
+        rows: Sequence[slice],
+        y_of: Callable[[slice], Tensor] | None = None,
+        z: Tensor | None = None,
+        width: int = 0,
+    ) -> Send:
+        """Return the function of `stripes.stripe_sender` for this codec, on whose stopwatch its time counts."""
+        send_stripe = stripe_sender(self.codec, bottleneck_of, quality_index, rows, y_of, z, width)
+
+        def send(number: int) -> Tensor:
+            # The integer networks run in float64, whatever the transforms run in.
+            with torch.inference_mode(), self.stopwatch.part("integer networks"), torch.autocast("cpu", enabled=False):
+                return send_stripe(number)
+
+        return send
 
     def _precision(self) -> torch.autocast:
         return torch.autocast("cpu", torch.bfloat16, enabled=self.fast)

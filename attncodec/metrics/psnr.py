@@ -7,12 +7,19 @@ import numpy as np
 from attncodec.pictures import RGB
 
 LOSSLESS_DB = 99.0  # equal pictures count as this in a mean
+ROWS = 64
 
 
 def psnr_db(a: RGB, b: RGB) -> float | None:
     """Compute the peak signal-to-noise ratio of two (H, W, 3) uint8 pictures, or return None if they are equal."""
-    mse = float(np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2))
-    return mse_to_psnr_db(mse) if mse > 0 else None
+    error = squared_error(a, b)
+    return mse_to_psnr_db(error / a.size) if error else None
+
+
+def squared_error(a: RGB, b: RGB) -> int:
+    """Sum the squared differences of two (H, W, 3) uint8 pictures, some rows at a time, so that memory stays small."""
+    rows = (slice(row, row + ROWS) for row in range(0, len(a), ROWS))
+    return sum(int(np.square(a[part].astype(np.int32) - b[part]).sum(dtype=np.int64)) for part in rows)
 
 
 def psnr_for_means_db(a: RGB, b: RGB) -> float:

@@ -23,6 +23,8 @@ class ResidualBlock(nn.Module):
     The weights of the second convolution start at a tenth of the usual size, so that a deep stack is near the identity.
     """
 
+    reach = 2  # see strips.py
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
@@ -67,9 +69,11 @@ def unfold(x: Tensor, layer: nn.Conv2d, factor: int) -> Tensor:
 class Down(nn.Sequential):
     """Divide height and width by `factor`, with pixel-unshuffle and a 1x1 convolution."""
 
+    reach = 0
+
     def __init__(self, inputs: int, outputs: int, factor: int = 2) -> None:
         super().__init__(nn.PixelUnshuffle(factor), nn.Conv2d(inputs * factor**2, outputs, 1))
-        self.factor = factor
+        self.factor, self.scale = factor, (factor, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (B, C, H, W) to (B, C', H / f, W / f)."""
@@ -79,9 +83,11 @@ class Down(nn.Sequential):
 class Up(nn.Sequential):
     """Multiply height and width by `factor`, with a 1x1 convolution and pixel-shuffle."""
 
+    reach = 0
+
     def __init__(self, inputs: int, outputs: int, factor: int = 2) -> None:
         super().__init__(nn.Conv2d(inputs, outputs * factor**2, 1), nn.PixelShuffle(factor))
-        self.factor = factor
+        self.factor, self.scale = factor, (1, factor)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (B, C, H, W) to (B, C', f H, f W)."""

@@ -47,6 +47,11 @@ def dct_basis(channels: int) -> Tensor:
     return torch.from_numpy(basis[order[:channels]].astype(np.float32))
 
 
+def normalise(x: Tensor) -> Tensor:
+    """Map x in [0, 1] to roughly zero mean and unit variance."""
+    return (x - PIXEL_MEAN) / PIXEL_STD
+
+
 class AnalysisTransform(nn.Module):
     """Map x (B, 3, H, W) in [0, 1] to latents (B, M, H / 16, W / 16) of about unit variance.
 
@@ -82,8 +87,11 @@ class AnalysisTransform(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x to latents."""
-        x = (x - PIXEL_MEAN) / PIXEL_STD
-        features = self.network(x)
+        x = normalise(x)
+        return self.with_linear(x, self.network(x))
+
+    def with_linear(self, x: Tensor, features: Tensor) -> Tensor:
+        """Add both paths: normalised x, and the features that the network makes of it."""
         with full_precision(x):
             return fold(x, self.linear, STRIDE) / self.latent_std + self.head(features.float())
 
@@ -119,8 +127,10 @@ class SynthesisTransform(nn.Module):
     def forward(self, y: Tensor) -> Tensor:
         """Map latents to x."""
         y = y.contiguous(memory_format=torch.channels_last)  # its gradient has this format; mixing is slow
-        features = self.network(y)
-        correction = self.head(features)
+        return self.with_linear(y, self.head(self.network(y)))
+
+    def with_linear(self, y: Tensor, correction: Tensor) -> Tensor:
+        """Add both paths: latents, and the correction that the network makes of them."""
         with full_precision(y):
             x = unfold(y * self.latent_std, self.linear, STRIDE)
         return (x + correction) * PIXEL_STD + PIXEL_MEAN

@@ -12,6 +12,7 @@ from attncodec.pictures.reading import (
     read_rgb,
     stripped,
 )
+from attncodec.pictures.region import Region, parse_region
 from attncodec.pictures.tensors import pad_edges, to_rgb, to_tensor, to_uint8
 from attncodec.pictures.writing import check_suffix, encode_picture, encode_rgb, to_image
 
@@ -21,6 +22,7 @@ __all__ = [
     "SUFFIXES",
     "Picture",
     "Plane",
+    "Region",
     "check_suffix",
     "decode_picture",
     "decode_rgb",
@@ -29,6 +31,7 @@ __all__ = [
     "find_pictures",
     "from_image",
     "pad_edges",
+    "parse_region",
     "picture_size",
     "read_picture",
     "read_rgb",

@@ -15,7 +15,7 @@ from pathlib import Path
 from PIL import Image, ImageFile, UnidentifiedImageError
 from PIL.PngImagePlugin import PngImageFile
 
-from attncodec.container import PIXEL_LIMIT, check_size
+from attncodec.container import MAX_PIXELS, check_size
 from attncodec.errors import ContainerError, ImageError
 from attncodec.files import STREAM, read_input
 from attncodec.pictures.colour import Colours, in_srgb, read_colours
@@ -33,6 +33,7 @@ BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)  # warnin
 DAMAGE = (OSError, EOFError, struct.error, zlib.error, *WRONG_VALUES)
 # Pillow's words on metadata that it can read in part.
 ON_METADATA = re.compile(r"\btag\b|exif|metadata|truncated file read", re.IGNORECASE)
+NCLX = re.compile(rb"colrnclx(.{4})", re.DOTALL)
 METADATA_NOTE = "a part of its metadata is damaged and was left out"
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # otherwise Python prints what nobody listens to
 
@@ -132,7 +133,7 @@ def _decode(file: io.BytesIO) -> Picture:
     with Image.open(opened, formats=formats()) as image:
         check_size(*image.size)
         notes = _frames_note(image, png.frames if png else getattr(image, "n_frames", 1))
-        chunks: dict[bytes, bytes] = {}
+        chunks = _named_colours(file.getvalue()) if image.format == "AVIF" and not image.info.get("icc_profile") else {}
         if png:
             beside = {"icc_profile": png.icc, "xmp": png.xmp}
             image.info.update({name: body for name, body in beside.items() if body is not None})
@@ -142,6 +143,12 @@ def _decode(file: io.BytesIO) -> Picture:
         file.close()
         colours = read_colours(shallow, orientation_of(image), chunks, image.info.get("icc_profile") or None)
         return _with_metadata(colours, metadata, notes)
+
+
+def _named_colours(avif: bytes) -> dict[bytes, bytes]:
+    """Return the primaries and the transfer function that an AVIF file names, as PNG has them; Pillow reads neither."""
+    found = NCLX.search(avif)
+    return {b"cICP": bytes(min(255, number) for number in struct.unpack(">2H", found[1]))} if found else {}
 
 
 def _with_metadata(colours: Colours, metadata: Metadata, notes: list[str]) -> Picture:
@@ -189,7 +196,7 @@ def _unreadable(name: str, error: Exception) -> ImageError:
     if isinstance(error, UnidentifiedImageError):
         return ImageError(f"{name} is not a picture in a supported format")
     if isinstance(error, BOMBS):  # Pillow has its own limit, and its errors start above ours
-        return ImageError(f"{name}: {error}", f"the area must be at most {PIXEL_LIMIT} pixels")
+        return ImageError(f"{name}: {error}", f"the area must be at most {MAX_PIXELS} pixels")
     return ImageError(f"{name} is damaged: {' '.join(str(error).split())}")
 
 

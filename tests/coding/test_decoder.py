@@ -3,15 +3,17 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from conftest import make_codec, photo
+from conftest import TINY, make_codec, photo
 
 from attncodec.coding import encoder as encoder_module
 from attncodec.coding.decoder import PictureDecoder, decompress
 from attncodec.coding.encoder import PictureEncoder, Target, compress
 from attncodec.coding.sealed import SealedCodec
 from attncodec.coding.sealing import seal
+from attncodec.config import AttentionConfig, ModelConfig
 from attncodec.container import pack, unpack
-from attncodec.errors import ContainerError
+from attncodec.errors import ConfigError, ContainerError
+from attncodec.pictures import Region
 
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 300), (513, 257), (64, 64)])
@@ -91,3 +93,50 @@ def test_stripes_swapped_are_noticed(sealed: SealedCodec, low_stripes: None) -> 
     for order in ((1, 0, 2), (0, 0, 2), (0, 2, 1)):
         with pytest.raises(ContainerError, match="damaged"):
             decompress(sealed, start + b"".join(whole[number] for number in order))
+
+
+@pytest.mark.parametrize("kind", ["gated", "kernel"])
+def test_a_region_is_that_part_of_the_picture(kind: str, low_stripes: None) -> None:
+    attention = AttentionConfig(kind=kind, strides=[8, 16], window=4, heads=2)
+    sealed = seal(make_codec(ModelConfig(**{**TINY.model_dump(), "attention": attention})), {})
+    container = PictureEncoder(sealed, photo(700, 500)).encode(Target())
+    whole = PictureDecoder(sealed, container).decode().astype(int)
+    for region in (Region(0, 0, 500, 700), Region(499, 699, 1, 1), Region(333, 350, 40, 71), Region(0, 0, 16, 16)):
+        found = PictureDecoder(sealed, container).decode(region)
+        assert found.shape == (region.height, region.width, 3)
+        assert np.abs(region.cut(whole) - found).max() <= 1  # floats are summed in another order
+
+
+def test_a_region_reads_only_the_stripes_that_it_depends_on(sealed: SealedCodec, low_stripes: None) -> None:
+    container = PictureEncoder(sealed, photo(1200, 40)).encode(Target())
+    damaged = [replace(stripe, latents_crc=0) for stripe in container.stripes[:4]]
+    decoder = PictureDecoder(sealed, replace(container, stripes=(*damaged, *container.stripes[4:])))
+    assert decoder.decode(Region(0, 800, 40, 100)).shape == (100, 40, 3)
+    with pytest.raises(ContainerError, match="checksum"):
+        decoder.decode(Region(0, 200, 40, 100))
+
+
+@pytest.mark.parametrize("region", [(-1, 0, 4, 4), (0, 0, 0, 4), (0, 0, 65, 4), (60, 0, 5, 4), (0, 64, 1, 1)])
+def test_a_region_that_is_not_within_the_picture_is_refused(
+    sealed: SealedCodec, region: tuple[int, int, int, int]
+) -> None:
+    container = PictureEncoder(sealed, photo(64, 64)).encode(Target())
+    with pytest.raises(ConfigError, match="region"):
+        PictureDecoder(sealed, container).decode(Region(*region))
+
+
+def test_salvage_keeps_every_row_but_those_near_a_damaged_stripe(sealed: SealedCodec, low_stripes: None) -> None:
+    container = PictureEncoder(sealed, photo(1000, 60)).encode(Target())
+    whole = PictureDecoder(sealed, container).decode()
+    damaged = list(container.stripes)
+    damaged[7], damaged[15] = replace(damaged[7], latents=bytes(8)), replace(damaged[15], latents=b"")
+    container = replace(container, stripes=tuple(damaged))
+    with pytest.raises(ContainerError):
+        PictureDecoder(sealed, container).decode()
+    decoder = PictureDecoder(sealed, container, salvage=True)
+    found = decoder.decode()
+    assert decoder.missing == [slice(448, 512), slice(960, 1000)]
+    assert (found[448:512] == 128).all() and (found[960:] == 128).all()
+    assert (found[:248] == whole[:248]).all() and (found[712:760] == whole[712:760]).all()
+    part = decoder.decode(Region(0, 500, 60, 100))
+    assert decoder.missing == [slice(448, 512)] and (part[:12] == 128).all() and (part[12:] != 128).any()

@@ -55,7 +55,7 @@ def test_the_error_is_lambda_255_squared_mse_of_all_pixels(
     sealed: SealedCodec, y_hat: torch.Tensor, in_float32: None
 ) -> None:
     found = _Decoded(sealed, X, y_hat, AT, gradients=False)
-    x_hat = sealed.synthesise(y_hat, AT, (40, 56))
+    x_hat = sealed.codec.decode(y_hat, torch.tensor([AT]), (40, 56))
     assert torch.equal(found.x_hat, x_hat) and not found.x_hat.requires_grad
     mse = float((x_hat.clamp(0, 1) - X).square().mean())
     expected = rd_lambda_at(TINY.rd_lambdas, AT) * 255**2 * mse * 40 * 56
@@ -66,7 +66,10 @@ def test_hardware_that_multiplies_bfloat16_is_used(
     sealed: SealedCodec, y_hat: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(refinement, "has_bf16", lambda device: True)
-    found, exact = _Decoded(sealed, X, y_hat, AT, gradients=False).x_hat, sealed.synthesise(y_hat, AT, (40, 56))
+    found, exact = (
+        _Decoded(sealed, X, y_hat, AT, gradients=False).x_hat,
+        sealed.codec.decode(y_hat, torch.tensor([AT]), (40, 56)),
+    )
     assert found.dtype == torch.float32 and 0 < float((found - exact).abs().max()) < 0.05
 
 

@@ -33,6 +33,8 @@ class AttentionBlock(nn.Module):
     CompressAI's block of the same name, whose `conv_a` is `trunk` here and whose `conv_b` is `mask`.
     """
 
+    reach = 3  # of the three 3x3 convolutions on either path; see strips.py
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.trunk = nn.Sequential(*(ResidualUnit(channels) for _ in range(3)))

@@ -18,6 +18,7 @@ class WindowAttention(nn.Module):
     def __init__(self, channels: int, heads: int, window: int, scorer: nn.Module, shifted: bool = False) -> None:
         super().__init__()
         self.heads, self.window, self.shifted = heads, window, shifted
+        self.reach = self.grid = window  # so a strip has more rows than a window, and shifted ones are cut alike
         self.norm = nn.LayerNorm(channels)
         self.query, self.key, self.value = (nn.Conv2d(channels, channels, 1, bias=False) for _ in range(3))
         self.scorer = scorer

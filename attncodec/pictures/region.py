@@ -1,0 +1,41 @@
+"""A region is a rectangle of whole pixels in a picture."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attncodec.errors import ConfigError
+
+
+class Region(NamedTuple):
+    """The pixels from column `x` and row `y` on, `width` across and `height` down."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+    def check(self, width: int, height: int) -> None:
+        """Raise ConfigError unless the region has pixels, and a picture of this size has all of them."""
+        whole = all(isinstance(number, int | np.integer) and not isinstance(number, bool) for number in self)
+        if not whole or min(self.x, self.y) < 0 or min(self.width, self.height) < 1:
+            raise ConfigError(f"{self} is no region", "give X,Y,W,H in whole pixels, such as 0,0,512,512")
+        if self.x + self.width > width or self.y + self.height > height:
+            raise ConfigError(f"the region {self} is not within the picture", f"it has {width} x {height} pixels")
+
+    def cut(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return the region of the pixels of a picture, (H, W) or (H, W, C)."""
+        return pixels[self.y : self.y + self.height, self.x : self.x + self.width]
+
+    def __str__(self) -> str:
+        """Return the region as it is written on the command line."""
+        return ",".join(map(str, self))
+
+
+def parse_region(text: str) -> Region:
+    """Parse `X,Y,W,H`. Raises ConfigError."""
+    parts = text.split(",")
+    if len(parts) != 4 or not all(part.strip().isascii() and part.strip().isdecimal() for part in parts):
+        raise ConfigError(f"'{text}' is no region", "give X,Y,W,H in whole pixels, such as 0,0,512,512")
+    return Region(*(int(part) for part in parts))
