@@ -10,7 +10,7 @@
 | a profile that is damaged or does not fit  | none, with a note                                             |
 | PNG's gamma and primaries                  | RGB in sRGB                                                   |
 | colours that PNG's cICP names              | as if they were sRGB, with a note                             |
-| colours that AVIF names without a profile  | as if they were sRGB                                          |
+| colours that AVIF names without a profile  | as if they were sRGB, with a note                             |
 | 16 bits in a channel                       | 8 bits, the nearest value, with a note                        |
 | 16 bits, premultiplied by alpha            | 8 bits, from the high bytes, with a note                      |
 | signed integers of 8 bits                  | -128 to 127 as 0 to 255                                       |
@@ -35,7 +35,7 @@ SRGB = ImageCms.createProfile("sRGB")
 SPACES = {"RGB": "RGB ", "L": "GRAY", "CMYK": "CMYK", "LAB": "Lab "}  # ICC's names
 SRGB_GAMMA, SRGB_PRIMARIES = 45455, (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
 OPAQUE = 255
-SRGB_CICP = bytes([1, 13, 0, 1])  # primaries, transfer function, matrix, range
+SRGB_CICP, UNSPECIFIED = bytes([1, 13]), 2  # primaries and transfer function
 Matrix = NDArray[np.float64]
 
 
@@ -53,12 +53,12 @@ class Colours:
 def read_colours(image: Image.Image, orientation: int, chunks: dict[bytes, bytes], icc: bytes | None) -> Colours:
     """Convert an image of 8 bits, of any mode, and turn it upright as an orientation of EXIF says.
 
-    `chunks` are those of a PNG's colours, `icc` is its profile. Beside the image and the result there are only bands of
-    rows in memory.
+    `chunks` are those of a PNG's colours, or what other formats say in their stead; `icc` is the profile. Beside the
+    image and the result there are only bands of rows in memory.
     """
     notes = list[str]()
-    if chunks.get(b"cICP", SRGB_CICP)[:2] != SRGB_CICP[:2]:
-        notes.append("its cICP chunk, which names other colours than those of sRGB, is not read")
+    if any(found not in (ours, UNSPECIFIED) for found, ours in zip(chunks.get(b"cICP", b""), SRGB_CICP, strict=False)):
+        notes.append("its colours, which it names by numbers (CICP), are taken for those of sRGB")
     transparency, sample = _split_alpha(image.crop((0, 0, 1, 1)))  # All pixels become what one becomes.
     mode = "L" if sample.mode == "1" else sample.mode if sample.mode in SPACES else "RGB"
     grey, space = mode == "L", None if icc is None else _space_of(icc)

@@ -289,12 +289,6 @@ def test_primaries_that_are_no_triangle_are_no_primaries() -> None:
     assert (decode_rgb(data, "x") == RGB).all() and (from_image(Image.open(io.BytesIO(data))).rgb == RGB).all()
 
 
-def test_colours_that_cicp_names_get_a_note() -> None:
-    for body, count in ((bytes([9, 16, 0, 1]), 1), (bytes([1, 13, 0, 1]), 0)):
-        picture = decode_picture(with_chunks(saved(Image.fromarray(RGB)), (b"cICP", body)), "x")
-        assert sum("cICP" in note for note in picture.notes) == count
-
-
 def test_an_image_that_pillow_has_opened_gives_the_pixels_of_its_file() -> None:
     data = with_chunks(saved(Image.fromarray(RGB)), (b"gAMA", struct.pack(">I", 100_000)))
     assert (from_image(Image.open(io.BytesIO(data))).rgb == decode_rgb(data, "x")).all()

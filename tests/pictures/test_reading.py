@@ -129,10 +129,34 @@ def test_what_pillow_logs_is_not_printed() -> None:
     assert b"not a picture in a supported format" in found.stderr and b"More samples" not in found.stderr
 
 
-def test_a_progressive_jpeg_that_is_cut_is_refused() -> None:
-    data = saved(Image.fromarray(photo(400, 64)), "JPEG", progressive=True)
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_a_progressive_jpeg_is_read_if_it_only_lacks_its_end_and_refused_if_a_scan_is_missing(mode: str) -> None:
+    data = saved(Image.fromarray(photo(400, 64)).convert(mode), "JPEG", progressive=True)
+    whole = decode_picture(data, "x")
+    for cut in (1, 2):
+        without_end = decode_picture(data[:-cut], "x")
+        assert (without_end.rgb == whole.rgb).all() and not without_end.notes
+    last_scan = data.rindex(b"\xff\xda")
+    for end in (last_scan, len(data) // 2):
+        with pytest.raises(ImageError, match="damaged"):
+            decode_picture(data[:end], "x")
+
+
+@pytest.mark.parametrize("cut", range(3, 60, 8))
+def test_the_rows_that_a_cut_of_a_last_scan_damages_are_counted(cut: int) -> None:
+    data = saved(Image.fromarray(photo(400, 64)), "JPEG", quality=95, progressive=True)
+    whole, short = decode_picture(data, "x"), decode_picture(data[:-cut], "x")
+    (note,) = short.notes
+    rows = int(note.split("its last ")[1].split(" rows")[0])
+    assert 0 < rows <= 32 and (whole.rgb[:-rows] == short.rgb[:-rows]).all()
+
+
+def test_the_thumbnail_of_a_progressive_jpeg_is_none_of_its_scans() -> None:
+    image = Image.fromarray(photo(400, 64))
+    thumbnail = b"Exif\0\0" + saved(image.resize((16, 16)), "JPEG")
+    data = saved(image, "JPEG", progressive=True, exif=thumbnail)
     with pytest.raises(ImageError, match="damaged"):
-        decode_picture(data[:-200], "x")
+        decode_picture(data[: data.rindex(b"\xff\xda")], "x")
 
 
 def test_formats_that_this_build_of_pillow_lacks_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
