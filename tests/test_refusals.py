@@ -24,7 +24,8 @@ from attncodec.networks.hyperprior import HyperpriorCodec
 
 UPDATE = "update attncodec"
 NO_FILE = "check the name; attncodec train makes DIR/model.safetensors"
-BOUNDS = "each side must be at least 1, and the area, in units of 64 x 64, at most 134217728"
+BOUNDS = "each side must be at least 1"
+LIMIT = "the limit is 200000000, with sides rounded up to multiples of 64; --max-pixels sets it"
 BROKEN_HEADER = "the header is damaged: its checksum does not match"
 NO_NUMBER = "the file is damaged: there is no valid number before byte {}"
 NOT_WORDS = "the file is damaged: the size of its latents is not a multiple of 4 bytes"
@@ -48,7 +49,7 @@ CONTAINER: list[Row] = [
     of_bytes(BROKEN_HEADER, "", BAD_CRC_0),
     of_bytes(FLAGS.format("0x02"), UPDATE, version_1(*SIZE, flags=2)),
     of_bytes(FLAGS.format("0x80"), UPDATE, version_0(flags=128)),
-    of_bytes("the header is damaged: its stripes have no height", "", version_1(*SIZES, b"\x00")),
+    of_bytes("the header is damaged: its stripes cannot be 0 units high", "", version_1(*SIZES, b"\x00")),
     of_bytes(NO_NUMBER.format(20), "", version_1(b"\x40", b"\xff\xff\xff\xff\xff\x01")),
     of_bytes(NO_NUMBER.format(17), "", version_1(b"\x40", b"\x88\x00")),
     of_bytes(NOT_WORDS, "", version_1(*SIZE, sections=section(1, b""))),

@@ -47,13 +47,16 @@ def find_models(decoder_id: bytes, model: Path | None) -> list[Path]:
     This searches the shipped models, `model` (a file or folder), $ATTNCODEC_MODELS, and the runs in the current folder.
     Raises CheckpointError if there is no copy. The error says where this searched.
     """
-    if model is not None and not model.exists():
+    # os.path, unlike Path, raises nothing for a name that no file can have.
+    if model is not None and not os.path.exists(model):
         raise CheckpointError(f"there is no model file or folder {model}")
-    if model is not None and model.is_file() and read_header(model).decoder_id == decoder_id:
+    if model is not None and os.path.isfile(model) and read_header(model).decoder_id == decoder_id:
         return [model]
     places = [FOLDER, *([model] if model else [])]
     places += [Path(place) for place in os.environ.get(MODELS_VARIABLE, "").split(os.pathsep) if place]
-    candidates = [c for place in places for c in (sorted(place.rglob("*.safetensors")) if place.is_dir() else [place])]
+    candidates = [
+        c for place in places for c in (sorted(place.rglob("*.safetensors")) if os.path.isdir(place) else [place])
+    ]
     found = [c for c in [*candidates, *sorted(Path().glob(RUNS_PATTERN))] if _has_id(c, decoder_id)]
     if not found and decoder_id in RETIRED:
         name, commit = RETIRED[decoder_id]
