@@ -5,34 +5,33 @@ data = codec.compress("img.png")     # data has the bytes of an .atc file; pictu
 image = codec.decompress(data)       # image is a Pillow image
 """
 
-import math
 import os
 import reprlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from numbers import Integral, Real
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from PIL import Image
 
-from attncodec.coding.decoder import PictureDecoder
+from attncodec.coding.decoder import decode_file
 from attncodec.coding.encoder import PictureEncoder, compress
-from attncodec.coding.encoder import Target as Target
 from attncodec.coding.find_model import ModelCache, choose_model, load_model
 from attncodec.coding.sealed import SealedCodec
+from attncodec.coding.target import Target as Target
 from attncodec.config import Config
 from attncodec.config_file import load_config
 from attncodec.configs import run_folder_of
-from attncodec.container import Container, pack, unpack
+from attncodec.container import MAX_PIXELS, Container, check_max_pixels, pack, unpack
 from attncodec.describe import describe_file as describe_file
 from attncodec.describe import latents_of
 from attncodec.errors import CheckError, ConfigError, ContainerError
 from attncodec.files import STREAM, as_path, read_input, write_output
 from attncodec.metrics.psnr import psnr_db
 from attncodec.metrics.rate import bpp
-from attncodec.pictures import Picture, check_suffix, encode_picture, read_picture, stripped, to_image
+from attncodec.pictures import Picture, check_suffix, read_picture, save_picture, stripped, to_image
 from attncodec.pictures.sources import Bytes, Source, as_picture
 from attncodec.pictures.writing import lost_in
 
@@ -41,7 +40,6 @@ if TYPE_CHECKING:
     from attncodec.training.train import Outcome
 
 THREADS_MAX = 1024  # with many more, OpenMP ends the process
-EXAMPLES = {"quality": "4", "target in bytes": "20000", "target in bpp": "0.5", "target in dB": "34"}
 
 
 class Codec:
@@ -59,6 +57,7 @@ class Codec:
         target_psnr_db: float | None = None,
         effort: int = 0,
         strip: bool = False,
+        max_pixels: int = MAX_PIXELS,
     ) -> bytes:
         """Encode a picture to the bytes of an .atc file.
 
@@ -66,43 +65,44 @@ class Codec:
         uint8: (H, W) grey, (H, W, 3) RGB or (H, W, 4) RGBA. At most one of `quality`, 1 to 8 for the shipped model, and
         the targets is given; a target in bpp or bytes gives the best file that is not larger, one in dB the smallest
         that reaches it. A higher `effort`, 0 to 3, gives smaller or better files and takes the encoder longer. `strip`
-        converts to sRGB and drops profile and metadata.
+        converts to sRGB and drops profile and metadata. A picture of more than `max_pixels`, both sides rounded up to
+        multiples of 64, is refused.
 
         Raises ImageError for a picture that cannot be read, and ConfigError for a number that is none, a quality or
         effort out of range, or a target that cannot be reached.
         """
         check_effort(effort)
-        wish = target_of(quality, target_bytes, target_bpp, target_psnr_db)
-        found = as_picture(picture)
+        wish = Target(quality, target_bytes, target_bpp, target_psnr_db)
+        found = as_picture(picture, check_max_pixels(max_pixels))
         return compress(self.sealed, stripped(found) if strip else found, wish, effort)
 
-    def decompress(self, data: Bytes) -> Image.Image:
+    def decompress(
+        self,
+        data: Bytes,
+        region: tuple[int, int, int, int] | None = None,
+        salvage: bool = False,
+        max_pixels: int = MAX_PIXELS,
+    ) -> Image.Image:
         """Decode the bytes of an .atc file to a Pillow image of mode L, LA, RGB or RGBA, with its metadata in `info`.
 
-        Raises ContainerError if the file is damaged, or if another model wrote it.
+        `region`, as (x, y, width, height), decodes those pixels alone, and takes little more time than they need. If
+        `salvage`, what is left of a damaged file is decoded: rows that are missing are grey, and `info` has them as
+        `missing_rows`, a list of (first, last + 1).
+
+        Raises ContainerError if the file is damaged, if another model wrote it, or if it has more than `max_pixels`,
+        both sides rounded up to multiples of 64, and ConfigError for a region that is not within the picture.
         """
-        return to_image(PictureDecoder(self.sealed, unpack(_as_bytes(data))).decode_picture())
+        found = decode_file(_as_bytes(data), lambda container: self.sealed, region, salvage, max_pixels)
+        image = to_image(found.picture)
+        if salvage:
+            image.info["missing_rows"] = list(found.missing_rows)
+        return image
 
 
 def _as_bytes(data: Bytes) -> bytes:
     if not isinstance(data, Bytes):
         raise ContainerError(f"{type(data).__name__} is not the bytes of an .atc file", "read the file first")
     return bytes(data)
-
-
-def target_of(
-    quality: float | None, target_bytes: int | None, target_bpp: float | None, target_psnr_db: float | None
-) -> Target:
-    """Return the target that is given. Raises ConfigError if there are several, or if it is not a positive number."""
-    values = (quality, target_bytes, target_bpp, target_psnr_db)
-    given = {name: value for name, value in zip(EXAMPLES, values, strict=True) if value is not None}
-    if len(given) > 1:
-        raise ConfigError(f"a {' and a '.join(given)} cannot be combined", "give only one of them")
-    for name, value in given.items():
-        if not isinstance(value, Real) or isinstance(value, bool) or not 0 < value < math.inf:
-            text = f"a {name} must be a finite number above 0, not {reprlib.repr(value)}"
-            raise ConfigError(text, f"such as {EXAMPLES[name]}")
-    return Target(*values)
 
 
 def check_effort(effort: int) -> None:
@@ -187,19 +187,20 @@ def compress_file(
     effort: int = 0,
     verify: bool = False,
     strip: bool = False,
+    max_pixels: int = MAX_PIXELS,
 ) -> Compressed:
     """Compress a picture file into an .atc file; `-` is stdin or stdout. `codec` is what `load` returns.
 
-    If `verify`, the written file is decoded and compared. `strip` drops profile and metadata. Raises an AttncodecError:
+    If `verify`, the written file is decoded and compared. `strip` drops profile and metadata. `max_pixels` limits the
+    picture, both sides rounded up to multiples of 64. Raises an AttncodecError:
     ImageError for the picture, ConfigError if the target cannot be reached, OutputError if the file cannot be written,
     and CheckError if it does not decode as it should.
     """
     check_effort(effort)
     if not isinstance(target, Target):
         raise ConfigError(f"{reprlib.repr(target)} is not a Target", "give one, such as attncodec.Target(quality=4)")
-    target_of(target.quality, target.bytes, target.bpp, target.psnr_db)
     sealed, out = _sealed_of(codec), as_path(out, "compressed file")
-    picture = read_picture(as_path(source, "picture"))
+    picture = read_picture(as_path(source, "picture"), check_max_pixels(max_pixels))
     picture = stripped(picture) if strip else picture
     encoder = PictureEncoder(sealed, picture, effort)
     container = encoder.encode(target)
@@ -209,13 +210,13 @@ def compress_file(
     if verify:
         written = data if out == STREAM else read_input(out, CheckError)
         try:
-            decoded = PictureDecoder(sealed, unpack(written)).decode_picture()
+            back = decode_file(written, lambda container: sealed, max_pixels=max_pixels).picture
         except ContainerError as error:
             raise CheckError(f"{out} does not decode: {error}") from None
         expected = replace(picture, rgb=encoder.reconstruct(container)[0], notes=())
-        if not _equal(decoded, expected):
+        if not _equal(back, expected):
             raise CheckError(f"{out} decodes to a different picture than the encoder computed")
-        found_db = psnr_db(encoder.rgb, decoded.rgb)
+        found_db = psnr_db(encoder.rgb, back.rgb)
         quality_db = float("inf") if found_db is None else found_db
     rate_bpp = bpp(len(data), picture.width, picture.height)
     return Compressed(len(data), rate_bpp, encoder.latents_sha256, quality_db, picture.notes)
@@ -233,31 +234,42 @@ def _equal(ours: Picture, theirs: Picture) -> bool:
 
 @dataclass(frozen=True)
 class Decompressed:
-    """The result of decompressing an .atc file, and the model that wrote the file."""
+    """The result of decompressing an .atc file, and the model that wrote the file.
+
+    `missing_rows`, each (first, last + 1), are grey because a part of the file is damaged or lost.
+    """
 
     width: int
     height: int
     sealed: SealedCodec
     notes: tuple[str, ...] = ()
+    missing_rows: tuple[tuple[int, int], ...] = ()
 
 
 def decompress_file(
-    models: ModelCache | Codec | SealedCodec, source: str | os.PathLike[str], out: str | os.PathLike[str]
+    models: ModelCache | Codec | SealedCodec,
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    region: tuple[int, int, int, int] | None = None,
+    salvage: bool = False,
+    max_pixels: int = MAX_PIXELS,
 ) -> Decompressed:
     """Decompress an .atc file into a picture file, PNG unless the suffix names another format; `-` is a stream.
 
     A ModelCache finds the model of each file; a codec decodes the files of its own. The notes say what the format of
-    the picture file does not hold. Raises ContainerError, CheckpointError if there is no model for the file, ImageError
-    if the format of the picture cannot be written, and OutputError if the file cannot.
+    the picture file does not hold. `region`, `salvage` and `max_pixels` are those of `Codec.decompress`.
+
+    Raises ContainerError, CheckpointError if there is no model for the file, ImageError if the format of the picture
+    cannot be written, and OutputError if the file cannot.
     """
     out = as_path(out, "picture")
     check_suffix(out)
-    container = unpack(read_input(as_path(source, "compressed file"), ContainerError))
-    sealed = _model_for(models, container)
-    picture = PictureDecoder(sealed, container).decode_picture()
-    suffix = ".png" if out == STREAM else out.suffix
-    write_output(out, encode_picture(picture, suffix))
-    return Decompressed(picture.width, picture.height, sealed, (*picture.notes, *lost_in(picture, suffix)))
+    data = read_input(as_path(source, "compressed file"), ContainerError)
+    found = decode_file(data, lambda container: _model_for(models, container), region, salvage, max_pixels)
+    picture, suffix = found.picture, ".png" if out == STREAM else out.suffix
+    write_output(out, lambda file: save_picture(picture, suffix, file))
+    notes = (*picture.notes, *lost_in(picture, suffix))
+    return Decompressed(picture.width, picture.height, found.sealed, notes, found.missing_rows)
 
 
 def latents_sha256(data: Bytes, models: ModelCache | Codec | SealedCodec) -> str:

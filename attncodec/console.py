@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NoReturn, cast
 
 import typer
 
-from attncodec.errors import AttncodecError, CheckError, RankZeroFailedError
+from attncodec.errors import AttncodecError, CheckError, NoMemoryError, RankZeroFailedError, is_out_of_memory
 
 if TYPE_CHECKING:
     from attncodec.distributed import Distributed  # it imports torch, and --help should answer at once
@@ -127,12 +127,12 @@ def as_user_error(error: BaseException, where: str = "") -> AttncodecError:
     """
     if isinstance(error, AttncodecError):
         return error
+    if is_out_of_memory(error):
+        return NoMemoryError(f"{where}there is not enough memory")
     if isinstance(error, OSError):
         named = f"{error.filename}: " if error.filename else ""
         hint = "check that there is free space, and that you may read and write there"
         return AttncodecError(f"{named}{error.strerror or error}", hint)
-    if isinstance(error, MemoryError):
-        return AttncodecError("there is not enough memory", "use a smaller picture or a smaller train.batch")
     text = " ".join(f"{type(error).__name__}: {error}".split())
     return AttncodecError(f"{where}an unexpected {text}", "please report this, with what --debug shows")
 
@@ -172,7 +172,7 @@ def process_files(
             summary = run(source, target)
         except Exception as error:  # Libraries raise whatever they like, and the other files need not suffer.
             if len(inputs) == 1 and distributed.size == 1:
-                if isinstance(error, EXPECTED):
+                if isinstance(error, EXPECTED) and not is_out_of_memory(error):
                     raise
                 raise as_user_error(error, f"{source}: ") from error
             failed += 1

@@ -40,12 +40,14 @@ it likes; this one's limit is 200 million pixels, sides rounded up to units, unl
 Files of version 0 had a header of 40 bytes and one stripe; this build still reads them.
 """
 
+import reprlib
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Integral
 
-from attncodec.errors import ContainerError
+from attncodec.errors import ConfigError, ContainerError
 
 MAGIC = b"ATNC"
 VERSION = 1
@@ -160,10 +162,12 @@ def _unpack_1(data: bytes, max_pixels: int) -> Container:
     reader = Reader(data)
     header = read_header(reader, max_pixels)
     stripes, extras, seen = list[Stripe](), dict[int, bytes](), set[int]()
+    expected = stripe_count(header)
     for kind, crc, body in reader.sections():
         if kind in (STRIPE, SKIPPING_STRIPE):
             crc ^= place_crc(kind, len(stripes), body)
             stripes.append(Stripe(_whole_words(body), crc, kind == SKIPPING_STRIPE))
+            reader.whole = len(stripes) == expected
         elif checksum(kind, body) != crc:
             raise ContainerError(f"the file is damaged: the checksum of its section of type {kind} does not match")
         elif kind in seen:
@@ -174,7 +178,6 @@ def _unpack_1(data: bytes, max_pixels: int) -> Container:
             text = f"the file has a section of type {kind}, which this build does not know"
             raise ContainerError(text, "update attncodec")
         seen.add(kind)
-    expected = stripe_count(header)
     if len(stripes) != expected:
         what = "truncated" if len(stripes) < expected else "damaged"
         raise ContainerError(f"the file is {what}: it has {len(stripes)} stripes of {expected}")
@@ -207,15 +210,22 @@ def _unpack_0(data: bytes, max_pixels: int) -> Container:
 
 
 class Reader:
-    """Takes bytes from the front of a file, or from a later place on. Its methods raise ContainerError at the end."""
+    """Takes bytes from the front of a file, or from a later place on. Its methods raise ContainerError at the end.
+
+    `whole` is set when all stripes were taken, so that what follows and is no section may be too much.
+    """
 
     def __init__(self, data: bytes, at: int = 0) -> None:
-        self.data, self.at = data, at
+        self.data, self.at, self.whole = data, at, False
 
     def take(self, count: int) -> bytes:
         """Take bytes."""
         if count > len(self.data) - self.at:
-            raise _truncated(self.data)
+            raise (
+                ContainerError("the file is truncated, or bytes follow its end")
+                if self.whole
+                else _truncated(self.data)
+            )
         self.at += count
         return self.data[self.at - count : self.at]
 
@@ -280,3 +290,11 @@ def check_size(width: int, height: int, max_pixels: int = MAX_PIXELS) -> None:
     if area > max_pixels:
         hint = f"the limit is {max_pixels}, with sides rounded up to multiples of {UNIT}; --max-pixels sets it"
         raise ContainerError(f"{width} x {height} pixels are too many", hint)
+
+
+def check_max_pixels(max_pixels: int) -> int:
+    """Return a limit of pixels. Raises ConfigError unless it is a positive integer."""
+    if not isinstance(max_pixels, Integral) or isinstance(max_pixels, bool) or max_pixels < 1:
+        text = f"a limit of pixels must be a positive integer, not {reprlib.repr(max_pixels)}"
+        raise ConfigError(text, "such as 200000000")
+    return max_pixels

@@ -1,5 +1,10 @@
 """Errors that a user can cause. The command line prints them as `error: ...` and `hint: ...`, without a traceback."""
 
+import errno
+
+# Torch and its libraries say so when memory ends, in a RuntimeError.
+NO_MEMORY = ("not enough memory", "out of memory", "could not create a primitive", "could not create a memory object")
+
 
 class AttncodecError(Exception):
     """An error with a message of one line and a `hint` about what to do, by default that of its class."""
@@ -47,7 +52,21 @@ class TrainingError(AttncodecError):
     """Training cannot continue."""
 
 
+class NoMemoryError(AttncodecError):
+    """The machine has not enough memory for what is asked."""
+
+    default_hint = "close other programs, or use a smaller picture, fewer --threads, or a smaller train.batch"
+
+
 class CheckError(AttncodecError):
     """The work was done, but a check of it did not hold: exit code 1."""
 
     default_hint = "do not rely on the file; please report this"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether memory has ended, in whatever words a library says it."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    said = isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
+    return isinstance(error, MemoryError) or said

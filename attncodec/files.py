@@ -5,24 +5,27 @@ import reprlib
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from attncodec.errors import AttncodecError, ConfigError, ImageError, OutputError
 
 UNFINISHED = ".attncodec-", ".tmp"  # the name of an unfinished file begins and ends with these
 STREAM = Path("-")  # this means stdin as an input and stdout as an output
+Data = bytes | Callable[[BinaryIO], object]
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write `data` beside `path` under a temporary name, then rename it.
+def write_atomic(path: Path, data: Data) -> None:
+    """Write `data`, or what a function writes into a file, beside `path` under a temporary name, then rename it.
 
     Readers never see half a file, and neither an error nor Ctrl-C leaves one behind. If `path` is not a regular file (a
     device, a pipe), it is written to directly.
     """
     path = path.resolve()  # a link stays a link
     if path.exists() and not path.is_file():
-        path.write_bytes(data)
+        with path.open("wb") as file:
+            _write(file, data)
         return
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=UNFINISHED[0], suffix=UNFINISHED[1])
@@ -30,7 +33,7 @@ def write_atomic(path: Path, data: bytes) -> None:
         raise OSError(error.errno, error.strerror, str(path)) from None
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            _write(file, data)
             file.flush()
             os.fsync(file.fileno())
         umask = os.umask(0)
@@ -42,6 +45,13 @@ def write_atomic(path: Path, data: bytes) -> None:
         if isinstance(error, OSError):
             raise OSError(error.errno, error.strerror, str(path)) from None
         raise
+
+
+def _write(file: BinaryIO, data: Data) -> None:
+    if callable(data):
+        data(file)
+    else:
+        file.write(data)
 
 
 def remove_unfinished(folder: Path) -> None:
@@ -76,10 +86,10 @@ def read_input(path: Path, error: type[AttncodecError] = ImageError) -> bytes:
         raise error(f"{path} cannot be read: {text}", "check the name, and that you may read it") from None
 
 
-def write_output(path: Path, data: bytes) -> None:
+def write_output(path: Path, data: Data) -> None:
     """Write `data` to `path`, or to stdout for `-`. Raises OutputError if the file cannot be written."""
     if path == STREAM:
-        sys.stdout.buffer.write(data)
+        _write(sys.stdout.buffer, data)
         sys.stdout.buffer.flush()
         return
     try:

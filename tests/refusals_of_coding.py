@@ -19,7 +19,7 @@ from refusals import (
 from attncodec.coding.encoder import PictureEncoder, Target
 from attncodec.coding.model_file import CENTRES, ERROR_WEIGHT, OFFSETS, read_model
 from attncodec.container import ALPHA, RESOLUTION, check_size
-from attncodec.pictures import encode_rgb
+from attncodec.pictures import Picture, encode_picture, encode_rgb
 
 ALPHA_IS = DAMAGED.format("its alpha is {} of ({}), not of (30, 20)")
 GAINS = "the model is damaged: its gains are out of range"
@@ -54,14 +54,19 @@ CODING: list[Row] = [
     ),
     (NO_QUALITY.format("2"), "it has only quality 1", lambda world: world.one_level().quality_index(2)),
     (
-        "a target must be a finite number, not inf bpp",
-        "such as --target-bpp 0.5",
+        "a target in bpp must be a finite number above 0, not inf",
+        "such as 0.5",
         lambda world: Target(bpp=float("inf")),
     ),
     (
-        "a target must be a finite number, not nan dB",
-        "such as --target-bpp 0.5",
-        lambda world: Target(psnr_db=float("nan")),
+        "a quality must be a finite number above 0, not 'x'",
+        "such as 4",
+        lambda world: Target("x"),  # type: ignore[arg-type]
+    ),
+    (
+        "a quality and a target in dB cannot be combined",
+        "give only one of them",
+        lambda world: Target(quality=4, psnr_db=34),
     ),
     (
         "20 bytes are too few for this picture",
@@ -98,7 +103,12 @@ CODING: list[Row] = [
         "",
         lambda world: world.with_extras(ALPHA, encode_rgb(photo(20, 31), ".webp")),
     ),
-    (DAMAGED.format("its alpha cannot be decoded: …"), "", lambda world: world.with_extras(ALPHA, b"nonsense")),
+    (DAMAGED.format("its alpha is neither PNG nor WebP"), "", lambda world: world.with_extras(ALPHA, b"nonsense")),
+    (
+        DAMAGED.format("its alpha cannot be decoded: …"),
+        "",
+        lambda world: world.with_extras(ALPHA, encode_picture(Picture(photo(20, 30), grey=True), ".png")[:60]),
+    ),
     *((GAINS, "", lambda world, n=name: world.integers(n, -122881)) for name in ("log2_gain", "log2_gain_z")),
     *((GAINS, "", lambda world, n=name: world.integers(n, 122881)) for name in ("log2_gain", "log2_gain_z")),
     *((GAINS, "", lambda world, v=value: world.integers("exp2", v)) for value in ((1 << 14) - 1, (1 << 15) + 1)),
@@ -143,7 +153,7 @@ CODING: list[Row] = [
 
 # These are the numbers next to those that rows above refuse.
 WITHIN: list[Callable[[World], object]] = [
-    lambda world: check_size(3125000, 64),
+    lambda world: check_size(3124992, 64),
     lambda world: check_size(1, 1),
     lambda world: convolve(32639, 1, 30),
     lambda world: convolve(-32639, 4227524),

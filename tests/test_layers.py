@@ -16,6 +16,7 @@ ROWS = [
     {"config"},
     {"config_file"},
     {"container"},
+    {"salvage"},
     {"pictures"},
     {"metrics"},
     {"networks"},

@@ -56,6 +56,7 @@ CONTAINER: list[Row] = [
     of_bytes(NOT_WORDS, "", version_0(b"yyyyy")),
     of_bytes("the file is truncated: it has 0 stripes of 1", "", version_1(*SIZE)),
     of_bytes(DAMAGED.format("it has 2 stripes of 1"), "", version_1(*SIZE, sections=ONE * 2)),
+    of_bytes("the file is truncated, or bytes follow its end", "", version_1(*SIZE, sections=ONE + b"\n")),
     of_bytes(
         DAMAGED.format("the checksum of its section of type 3 does not match"),
         "",

@@ -11,6 +11,7 @@ from attncodec.cli.options import (
     EffortOption,
     FastOption,
     ForceOption,
+    MaxPixelsOption,
     ModelOption,
     OutOption,
     ThreadsOption,
@@ -18,6 +19,7 @@ from attncodec.cli.options import (
     timings,
 )
 from attncodec.console import process_files
+from attncodec.container import MAX_PIXELS
 
 logger = logging.getLogger(__name__)
 
@@ -39,20 +41,21 @@ def compress(
     show_timings: TimingsOption = False,
     fast: FastOption = False,
     threads: ThreadsOption = None,
+    max_pixels: MaxPixelsOption = MAX_PIXELS,
     force: ForceOption = False,
 ) -> None:
     """Compress pictures into .atc files."""
-    from attncodec.api import compress_file, set_threads, target_of
+    from attncodec.api import Target, compress_file, set_threads
     from attncodec.coding.find_model import choose_model, load_model
     from attncodec.distributed import process_group_of_torchrun
     from attncodec.files import plan_outputs
     from attncodec.pictures import GPS_NOTE, SUFFIXES
 
-    wish, told = target_of(quality, target_bytes, target_bpp, target_psnr), set[str]()
+    wish, told = Target(quality, target_bytes, target_bpp, target_psnr), set[str]()
     set_threads(threads)
 
     def compress_one(source: Path, target: Path) -> str:
-        found = compress_file(sealed, source, target, wish, effort, verify, strip)
+        found = compress_file(sealed, source, target, wish, effort, verify, strip, max_pixels)
         for note in found.notes:
             if note != GPS_NOTE or note not in told:
                 logger.info("note: %s: %s", source, note)

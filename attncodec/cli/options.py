@@ -19,6 +19,9 @@ FastOption = Annotated[
 ]
 ThreadsOption = Annotated[int | None, typer.Option(help="Number of CPU threads; all cores by default.")]
 TimingsOption = Annotated[bool, typer.Option("--timings", help="Show how many seconds each part took.")]
+MaxPixelsOption = Annotated[
+    int, typer.Option(min=1, help="Refuse larger pictures; sides count as rounded up to multiples of 64.")
+]
 ForceOption = Annotated[bool, typer.Option("--force", "-f", help="Overwrite existing outputs.")]
 
 

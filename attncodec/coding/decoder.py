@@ -1,7 +1,8 @@
 """This module decodes one picture from a file: it reads and checks the latents, then runs the synthesis."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,12 +12,14 @@ from attncodec.coding.bottlenecks import DecodeBottleneck
 from attncodec.coding.extras import unpack_extras
 from attncodec.coding.sealed import SealedCodec
 from attncodec.coding.stripes import Send, StripeRows, send_all, stripe_rows
-from attncodec.container import Container, unpack
+from attncodec.container import MAX_PIXELS, Container, check_max_pixels, unpack
 from attncodec.errors import ContainerError
 from attncodec.networks.priors import SKIP_SCALE_INDEX
 from attncodec.networks.transforms import STRIDE
 from attncodec.pictures import RGB, Picture, Region, to_rgb
+from attncodec.pictures.region import as_region
 from attncodec.quality import quality_of_index
+from attncodec.salvage import unpack_damaged
 
 GREY = 128  # rows that are missing
 
@@ -115,6 +118,35 @@ class PictureDecoder:
                 return torch.zeros(1, sealed.header.config.latent_channels, part.stop - part.start, width)
 
         return send_if_whole if self.salvage else send
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A picture that was decoded, with which model, and the rows of it, each (first, last + 1), that were missing."""
+
+    picture: Picture
+    sealed: SealedCodec
+    missing_rows: tuple[tuple[int, int], ...]
+
+
+def decode_file(
+    data: bytes,
+    model_for: Callable[[Container], SealedCodec],
+    region: tuple[int, int, int, int] | None = None,
+    salvage: bool = False,
+    max_pixels: int = MAX_PIXELS,
+) -> Decoded:
+    """Decode the bytes of an .atc file, or a region (x, y, width, height) of it, or what is left of it.
+
+    Raises ContainerError if it is damaged or has more than `max_pixels`, both sides rounded up to multiples of 64, and
+    ConfigError for a region that is not within the picture.
+    """
+    limit = check_max_pixels(max_pixels)
+    container, notes = unpack_damaged(data, limit) if salvage else (unpack(data, limit), ())
+    decoder = PictureDecoder(model_for(container), container, salvage)
+    picture = decoder.decode_picture(None if region is None else as_region(region))
+    missing = tuple((part.start, part.stop) for part in decoder.missing)
+    return Decoded(replace(picture, notes=(*notes, *picture.notes)), decoder.sealed, missing)
 
 
 def decompress(sealed: SealedCodec, data: bytes) -> RGB:

@@ -19,6 +19,7 @@ from attncodec.coding.range_coder import SymbolWriter
 from attncodec.coding.refinement import REFINEMENT_SCHEDULES, Latents, refine
 from attncodec.coding.sealed import SealedCodec
 from attncodec.coding.stripes import PictureRows, Send, StripeRows, stripe_rows
+from attncodec.coding.target import Target as Target
 from attncodec.container import Container, Stripe, overhead_bytes, pack, stripe_units
 from attncodec.errors import CheckpointError, ConfigError
 from attncodec.metrics.psnr import mse_to_psnr_db, squared_error
@@ -32,25 +33,6 @@ from attncodec.quality import rd_lambda_at
 DEFAULT_QUALITY = 4.0
 WORD_BYTES = 4
 BPP_MAX = 1e6  # A target beyond this allows any file, and its bytes would overflow.
-
-
-@dataclass(frozen=True)
-class Target:
-    """A request for the quality, size or PSNR of a file.
-
-    At most one field is set. If none is, the quality is 4, or the highest of the model if that is lower.
-    """
-
-    quality: float | None = None
-    bytes: int | None = None
-    bpp: float | None = None
-    psnr_db: float | None = None
-
-    def __post_init__(self) -> None:
-        """Raise ConfigError if a target is not a finite number."""
-        for name, value in (("bpp", self.bpp), ("dB", self.psnr_db)):
-            if value is not None and not math.isfinite(value):
-                raise ConfigError(f"a target must be a finite number, not {value} {name}", "such as --target-bpp 0.5")
 
 
 Sink = TypeVar("Sink", SymbolWriter, BitCounter)

@@ -6,12 +6,13 @@ import warnings
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from attncodec.container import ALPHA, EXIF, ICC, RESOLUTION, XMP, Container
 from attncodec.errors import ContainerError
 from attncodec.pictures import RGB, Picture, Plane, Region
 from attncodec.pictures.metadata import Metadata, is_exif, usable_dpi
+from attncodec.pictures.opening import open_image
 from attncodec.pictures.reading import DAMAGE
 
 DPI = struct.Struct("<ff")
@@ -92,9 +93,11 @@ def _pack_alpha(alpha: Plane) -> bytes:
 
 def _unpack_alpha(body: bytes, size: tuple[int, int]) -> Plane:
     try:
-        with Image.open(io.BytesIO(body), formats=list(ALPHA_MODES)) as image:
+        with open_image(io.BytesIO(body), tuple(ALPHA_MODES)) as image:
             if image.size != size or image.mode != ALPHA_MODES[image.format or ""]:
                 raise ContainerError(f"the file is damaged: its alpha is {image.mode} of {image.size}, not of {size}")
             return np.array(image.getchannel(0), dtype=np.uint8)
-    except (*DAMAGE, Image.DecompressionBombError) as error:
+    except UnidentifiedImageError:
+        raise ContainerError("the file is damaged: its alpha is neither PNG nor WebP") from None
+    except DAMAGE as error:
         raise ContainerError(f"the file is damaged: its alpha cannot be decoded: {error}") from None

@@ -9,7 +9,6 @@ from tqdm import tqdm
 from attncodec.coding.sealed import SealedCodec
 from attncodec.distributed import SINGLE_PROCESS, Distributed
 from attncodec.environment import shows_progress
-from attncodec.errors import AttncodecError
 from attncodec.evaluation.records import Record, evaluate_picture
 
 
@@ -53,7 +52,7 @@ def evaluate_pictures(
         name = path.relative_to(folder).as_posix()
         try:
             return [r for quality in qualities for r in evaluate_picture(sealed, path, name, quality, effort)]
-        except (AttncodecError, OSError) as error:
+        except Exception as error:  # Libraries raise whatever they like, and the other pictures need not suffer.
             on_failure(path, error)
             return []
 

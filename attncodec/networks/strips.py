@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from attncodec.networks.transforms import STRIDE, AnalysisTransform, SynthesisTransform, normalise
 
 # A strip has about this many pixels. Smaller ones compute more rows twice, and larger ones need more memory.
-STRIP_AREA = 1 << 22
+STRIP_AREA = 1 << 21
 STRIP_UNIT = 128  # Strips start at multiples of this many rows, where the windows of most models begin.
 
 

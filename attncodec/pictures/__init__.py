@@ -14,7 +14,7 @@ from attncodec.pictures.reading import (
 )
 from attncodec.pictures.region import Region, parse_region
 from attncodec.pictures.tensors import pad_edges, to_rgb, to_tensor, to_uint8
-from attncodec.pictures.writing import check_suffix, encode_picture, encode_rgb, to_image
+from attncodec.pictures.writing import check_suffix, encode_picture, encode_rgb, save_picture, to_image
 
 __all__ = [
     "GPS_NOTE",
@@ -35,6 +35,7 @@ __all__ = [
     "picture_size",
     "read_picture",
     "read_rgb",
+    "save_picture",
     "stripped",
     "to_image",
     "to_rgb",

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from attncodec.container import check_size
+from attncodec.container import MAX_PIXELS, check_size
 from attncodec.errors import ImageError
 from attncodec.pictures.png_pixels import GREY, PALETTE, TRUE_COLOUR, Header, MadeFile, Part, inflated
 
@@ -66,7 +66,7 @@ class Chunks:
         yield _packed(b"IDAT", packer.flush()) + _packed(b"IEND", b"")
 
 
-def read_chunks(data: bytes) -> Chunks:
+def read_chunks(data: bytes, max_pixels: int = MAX_PIXELS) -> Chunks:
     """Sort the chunks of a PNG file. Text, time and frames are left out, and what is damaged or of no use with a note.
 
     Raises ImageError if a critical chunk is damaged or if the size is not within the limit.
@@ -82,7 +82,7 @@ def read_chunks(data: bytes) -> Chunks:
         elif kind in (*CRITICAL, *READ) and (kind != b"iTXt" or body[: len(XMP_KEY)] == XMP_KEY):
             found.setdefault(kind, bytes(body))
     header = Header.read(found.get(b"IHDR", b""))
-    check_size(header.width, header.height)
+    check_size(header.width, header.height, max_pixels)
     for kind in [kind for kind in found if not _is_valid(kind, found[kind], header)]:
         notes.append(f"its chunk {kind.decode()} is not valid and was left out")
         del found[kind]

@@ -16,12 +16,13 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from PIL.PngImagePlugin import PngImageFile
 
 from attncodec.container import MAX_PIXELS, check_size
-from attncodec.errors import ContainerError, ImageError
+from attncodec.errors import ContainerError, ImageError, is_out_of_memory
 from attncodec.files import STREAM, read_input
 from attncodec.pictures.colour import Colours, in_srgb, read_colours
 from attncodec.pictures.depth import DEEP, in_8_bits, is_deep
 from attncodec.pictures.jpeg import mend_cut
 from attncodec.pictures.metadata import GPS_NOTE, Metadata, orientation_of, read_metadata, xmp_aside
+from attncodec.pictures.opening import open_image
 from attncodec.pictures.picture import RGB, Picture
 from attncodec.pictures.png import SIGNATURE, chunks_of, read_chunks
 
@@ -29,7 +30,6 @@ from attncodec.pictures.png import SIGNATURE, chunks_of, read_chunks
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "DIB", "PPM", "GIF", "AVIF")
 # Pillow's decoders raise these on damaged data, and their texts say where.
 WRONG_VALUES = (SyntaxError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError)
-BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)  # warnings may be turned into errors
 DAMAGE = (OSError, EOFError, struct.error, zlib.error, *WRONG_VALUES)
 # Pillow's words on metadata that it can read in part.
 ON_METADATA = re.compile(r"\btag\b|exif|metadata|truncated file read", re.IGNORECASE)
@@ -45,13 +45,13 @@ def formats() -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
-def read_picture(path: str | os.PathLike[str]) -> Picture:
+def read_picture(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> Picture:
     """Read a picture file, or stdin for `-`, as `decode_picture` does.
 
     Raises ImageError, or AttncodecError if there is no file.
     """
     path = Path(path)
-    return decode_picture(read_input(path), "stdin" if path == STREAM else str(path))
+    return decode_picture(read_input(path), "stdin" if path == STREAM else str(path), max_pixels)
 
 
 def read_rgb(path: str | os.PathLike[str]) -> RGB:
@@ -75,16 +75,16 @@ def stripped(picture: Picture) -> Picture:
     return Picture(colours_in_srgb(picture), picture.alpha, picture.grey, notes=notes)
 
 
-def from_image(image: Image.Image) -> Picture:
+def from_image(image: Image.Image, max_pixels: int = MAX_PIXELS) -> Picture:
     """Convert a Pillow image of any mode, turned upright as its EXIF says.
 
     Raises ImageError if it has no pixels or too many, or if Pillow cannot load them.
     """
     try:
-        check_size(*image.size)
+        check_size(*image.size, max_pixels)
         if isinstance(image, PngImageFile) and image.fp is not None and image.tell() == 0:
             image.fp.seek(0)
-            read_chunks(image.fp.read()).check_pixels()  # Pillow makes missing ones black without a word.
+            read_chunks(image.fp.read(), max_pixels).check_pixels()  # Pillow makes missing ones black without a word.
         return _noting_damage(lambda: _from_image(image))
     except (ContainerError, ImageError) as error:
         raise ImageError(f"the image: {error}", error.hint) from None
@@ -92,21 +92,21 @@ def from_image(image: Image.Image) -> Picture:
         raise _unreadable("the image", error) from None
 
 
-def decode_picture(data: bytes, name: str) -> Picture:
+def decode_picture(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Picture:
     """Decode the bytes of a picture file, turned upright as its EXIF says; of an animation the first frame.
 
     The docstring of `colour.py` says what becomes of each kind of colours. Raises an ImageError with `name` if the
-    bytes are not a picture, are damaged, or hold more pixels than the limit.
+    bytes are not a picture, are damaged, or hold more pixels than `max_pixels`, sides rounded up to multiples of 64.
     """
     if not data:
         raise ImageError(f"{name} is empty")
     try:
         file = io.BytesIO(data)
         del data  # It is as large as a picture, and the file lets it go.
-        return _noting_damage(lambda: _decode(file))
+        return _noting_damage(lambda: _decode(file, max_pixels))
     except (ContainerError, ImageError) as error:
         raise ImageError(f"{name}: {error}", error.hint) from None
-    except (UnidentifiedImageError, *DAMAGE, *BOMBS) as error:
+    except (UnidentifiedImageError, *DAMAGE) as error:
         raise _unreadable(name, error) from None
 
 
@@ -126,12 +126,12 @@ def _from_image(image: Image.Image) -> Picture:
     return _with_metadata(colours, read_metadata(image), notes)
 
 
-def _decode(file: io.BytesIO) -> Picture:
+def _decode(file: io.BytesIO, max_pixels: int) -> Picture:
     """Decode a picture file, and close it when its pixels are there, because they need the room."""
-    png = read_chunks(file.getvalue()) if file.getvalue().startswith(SIGNATURE) else None
+    png = read_chunks(file.getvalue(), max_pixels) if file.getvalue().startswith(SIGNATURE) else None
     opened = png.for_pillow() if png else file
-    with Image.open(opened, formats=formats()) as image:
-        check_size(*image.size)
+    with open_image(opened, formats()) as image:
+        check_size(*image.size, max_pixels)
         notes = _frames_note(image, png.frames if png else getattr(image, "n_frames", 1))
         chunks = _named_colours(file.getvalue()) if image.format == "AVIF" and not image.info.get("icc_profile") else {}
         if png:
@@ -181,7 +181,7 @@ def _loaded_or_mended(image: ImageFile.ImageFile, file: io.BytesIO, notes: list[
         whole, missing = mended
         if missing:
             notes.append(f"it is cut short, and its last {missing} rows are made up in part or in whole")
-        return _loaded(Image.open(io.BytesIO(whole), formats=("JPEG",)), notes)
+        return _loaded(open_image(io.BytesIO(whole), ("JPEG",)), notes)
 
 
 def _loaded(image: Image.Image, notes: list[str]) -> Image.Image:
@@ -193,10 +193,10 @@ def _loaded(image: Image.Image, notes: list[str]) -> Image.Image:
 
 
 def _unreadable(name: str, error: Exception) -> ImageError:
+    if is_out_of_memory(error):
+        raise MemoryError from error
     if isinstance(error, UnidentifiedImageError):
         return ImageError(f"{name} is not a picture in a supported format")
-    if isinstance(error, BOMBS):  # Pillow has its own limit, and its errors start above ours
-        return ImageError(f"{name}: {error}", f"the area must be at most {MAX_PIXELS} pixels")
     return ImageError(f"{name} is damaged: {' '.join(str(error).split())}")
 
 
@@ -208,10 +208,10 @@ def picture_size(data: bytes, name: str) -> tuple[int, int]:
             if data.startswith(SIGNATURE):
                 header = read_chunks(data).header
                 return header.width, header.height
-            with Image.open(io.BytesIO(data), formats=formats()) as image:
+            with open_image(io.BytesIO(data), formats()) as image:
                 check_size(*image.size)
                 return image.size
     except (ContainerError, ImageError) as error:
         raise ImageError(f"{name}: {error}", error.hint) from None
-    except (UnidentifiedImageError, *DAMAGE, *BOMBS) as error:
+    except (UnidentifiedImageError, *DAMAGE) as error:
         raise _unreadable(name, error) from None

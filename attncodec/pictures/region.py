@@ -1,5 +1,7 @@
 """A region is a rectangle of whole pixels in a picture."""
 
+import reprlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -31,6 +33,13 @@ class Region(NamedTuple):
     def __str__(self) -> str:
         """Return the region as it is written on the command line."""
         return ",".join(map(str, self))
+
+
+def as_region(given: tuple[int, int, int, int]) -> Region:
+    """Convert (x, y, width, height) to a region. Raises ConfigError if they are no four numbers."""
+    if not isinstance(given, Sequence) or isinstance(given, str) or len(given) != len(Region._fields):
+        raise ConfigError(f"{reprlib.repr(given)} is no region", "give (x, y, width, height) in whole pixels")
+    return Region(*given)
 
 
 def parse_region(text: str) -> Region:

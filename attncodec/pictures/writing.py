@@ -4,7 +4,7 @@ import io
 import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageCms
@@ -73,16 +73,25 @@ def to_image(picture: Picture) -> Image.Image:
 
 
 def encode_picture(picture: Picture, suffix: str) -> bytes:
+    """Encode a picture as the bytes of a file, as `save_picture` does."""
+    file = io.BytesIO()
+    save_picture(picture, suffix, file)
+    return file.getvalue()
+
+
+def save_picture(picture: Picture, suffix: str, file: BinaryIO) -> None:
     """Encode a picture as a file with the given suffix; an empty one means PNG.
 
     What the format does not hold is left out, and `lost_in` says it. Raises ImageError if there is no such format, or
-    if it does not allow pictures of that size.
+    if it does not allow pictures of that size, and OSError if the file cannot be written.
     """
     made = _format_of(suffix)
     fitted, _ = _fit(picture, suffix)
     try:
-        return _encode(fitted, made)
+        _encode(fitted, made, file)
     except (*DAMAGE, AssertionError) as error:  # WebP and JPEG have a largest side.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         why = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"{picture.width} x {picture.height} pixels cannot be written as {made.kind}: {why}") from None
 
@@ -151,14 +160,13 @@ def _greys_in_srgb(rgb: RGB, icc: bytes) -> RGB:
         return rgb
 
 
-def _encode(picture: Picture, made: Format) -> bytes:
+def _encode(picture: Picture, made: Format, file: BinaryIO) -> None:
     """Encode a picture that fits a format."""
     if made is TIFF:
-        return encode_tiff(_pixels(picture), picture.icc, picture.exif, picture.xmp, picture.dpi)
+        file.write(encode_tiff(_pixels(picture), picture.icc, picture.exif, picture.xmp, picture.dpi))
+        return
     options = {**made.options, **info_of(picture.icc, picture.exif, picture.xmp, picture.dpi)}
     if made is PNG and picture.xmp is not None:
         options["pnginfo"] = PngInfo()
         options["pnginfo"].add_itxt("XML:com.adobe.xmp", picture.xmp.decode("utf-8", "replace"))
-    file = io.BytesIO()
     to_image(picture).save(file, made.kind, **options)
-    return file.getvalue()

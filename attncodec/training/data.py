@@ -17,7 +17,7 @@ from attncodec.errors import ConfigError, ImageError, TrainingError
 from attncodec.pictures import RGB
 from attncodec.training.device import to_device
 from attncodec.training.memory import MemoryBudget
-from attncodec.training.picture_set import Picture, cores
+from attncodec.training.picture_set import NO_ROOM, Picture, cores
 
 SYMMETRIES = 8  # The symmetries of a square are flips of rows and columns, and their exchange.
 REDUCTION_MIN = 0.5  # A reduced crop has at least this share of its side in the picture.
@@ -98,8 +98,8 @@ class Crops:
             number = min(int(np.searchsorted(self.share, rng.random(), side="right")), len(self.pieces) - 1)
             try:
                 piece = self._piece(number, side)
-            except ImageError as error:
-                self.problems.setdefault(self.pieces[number][0].name, str(error))
+            except (ImageError, MemoryError) as error:
+                self.problems.setdefault(self.pieces[number][0].name, str(error) or NO_ROOM)
                 continue
             # The crop has this side in the picture; if it is larger than `side`, the crop is reduced to `side`.
             wanted = side if rng.random() < 0.5 else round(side / rng.uniform(REDUCTION_MIN, 1))

@@ -25,6 +25,7 @@ from attncodec.training.memory import MemoryBudget
 # Of pictures with more pixels than this, a few fixed cuts are used, so that one picture cannot fill the memory.
 LARGE = 24_000_000
 CUT_SIDE, CUTS_MAX = 2048, 5
+NO_ROOM = "there is not enough memory to read it"
 HEAD_BYTES = 1 << 16  # These first bytes identify a picture in a shard, and usually hold its size.
 
 Box = tuple[slice, slice]  # rows, columns
@@ -171,8 +172,8 @@ def read_pictures(
             if not sharded and config.cache != "none":
                 return keep(Picture(source, sha256), decode_rgb(data, source.name))
             picture = Picture(source, sha256, size_of(source, data))
-        except ImageError as error:
-            return Picture(source, sha256, problem=str(error))
+        except (ImageError, MemoryError) as error:
+            return Picture(source, sha256, problem=str(error) or NO_ROOM)
         return picture if config.cache == "none" else keep(picture)
 
     def size_of(source: Source, data: bytes) -> tuple[int, int]:
@@ -191,7 +192,7 @@ def read_pictures(
         if memory_budget.take(3 * pixels):
             try:
                 rgb = picture.read() if rgb is None else rgb
-            except ImageError:  # The picture is damaged, and a crop of it will report that.
+            except (ImageError, MemoryError):  # A crop of the picture will report what is wrong.
                 return picture
             boxes = boxes_of(rgb.shape[0], rgb.shape[1], picture.sha256)  # EXIF may have turned the picture.
             pieces = (rgb,) if len(boxes) == 1 else tuple(rgb[box].copy() for box in boxes)

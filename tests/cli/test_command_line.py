@@ -68,7 +68,7 @@ def test_a_check_that_does_not_hold_is_exit_code_1(
     place: Path, cli: Cli, model_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     black = Picture(np.zeros((70, 50, 3), np.uint8))
-    monkeypatch.setattr("attncodec.api.PictureDecoder.decode_picture", lambda _: black)
+    monkeypatch.setattr("attncodec.coding.decoder.PictureDecoder.decode_picture", lambda *_: black)
     result = cli("compress", "img.png", "-m", model_file, "--verify", cwd=place)
     assert_refused(result, "decodes to a different picture", code=1)
 

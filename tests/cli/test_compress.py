@@ -1,14 +1,18 @@
 """Options of compress and decompress that change how, not what."""
 
+import io
 import warnings
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
+import torch
 from conftest import Cli, assert_refused, photo
 from PIL import Image
 
-from attncodec.pictures import Picture, encode_picture, read_rgb, reading
+from attncodec.coding.stripes import PictureRows
+from attncodec.pictures import Picture, read_rgb, reading, save_picture
 
 
 def test_effort_writes_a_file_that_verifies_and_that_any_decoder_reads(place: Path, cli: Cli, model_file: Path) -> None:
@@ -130,10 +134,10 @@ def test_an_error_of_a_library_ends_its_file_and_not_the_batch(
         Image.fromarray(photo(40, 30)).save(place / f"{name}.png")
     original = reading.decode_picture
 
-    def decode(data: bytes, name: str) -> Picture:
+    def decode(data: bytes, name: str, max_pixels: int) -> Picture:
         if name == "b.png":
             raise error
-        return original(data, name)
+        return original(data, name, max_pixels)
 
     monkeypatch.setattr(reading, "decode_picture", decode)
     result = cli("compress", "a.png", "b.png", "c.png", "-m", model_file, cwd=place)
@@ -148,14 +152,14 @@ def test_an_error_of_a_library_ends_its_file_and_not_the_batch(
 def test_a_warning_of_pillow_never_reaches_the_terminal(
     place: Path, cli: Cli, model_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def write(picture: Picture, suffix: str) -> bytes:
+    def write(picture: Picture, suffix: str, file: BinaryIO) -> None:
         Image.Exif().load(b"Exif\0\0II*\0\x08\0\0\0\x05\0")
-        return encode_picture(picture, suffix)
+        save_picture(picture, suffix, file)
 
     with pytest.warns(UserWarning, match="Corrupt EXIF"):
-        write(Picture(photo(8, 8)), ".png")
+        write(Picture(photo(8, 8)), ".png", io.BytesIO())
     assert cli("compress", "img.png", "-m", model_file, cwd=place).returncode == 0
-    monkeypatch.setattr("attncodec.api.encode_picture", write)
+    monkeypatch.setattr("attncodec.api.save_picture", write)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         result = cli("decompress", "img.atc", "-m", model_file, "-o", "out.png", cwd=place)
@@ -168,3 +172,42 @@ def test_metadata_that_does_not_fit_is_left_out_with_a_note(place: Path, cli: Cl
     result = cli("decompress", "img.atc", "-m", model_file, "-o", "out.jpg", cwd=place)
     assert result.returncode == 0 and b"note: out.jpg: its XMP of 70000 bytes" in result.stderr
     assert read_rgb(place / "out.jpg").shape == (40, 30, 3)
+
+
+NO_MEMORY = [
+    MemoryError(),
+    OSError(12, "Cannot allocate memory"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:134] data. DefaultCPUAllocator: not enough memory: you tried to ..."),
+]
+
+
+@pytest.mark.parametrize("error", NO_MEMORY)
+def test_a_picture_for_which_memory_is_too_small_is_named_and_the_others_go_on(
+    place: Path, cli: Cli, model_file: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    for name, width in (("a", 30), ("b", 31), ("c", 32)):
+        Image.fromarray(photo(40, width)).save(place / f"{name}.png")
+    original = PictureRows.rows
+
+    def rows(self: PictureRows, span: slice) -> torch.Tensor:
+        if self.rgb.shape[1] == 31:
+            raise error
+        return original(self, span)
+
+    monkeypatch.setattr(PictureRows, "rows", rows)
+    result = cli("compress", "a.png", "b.png", "c.png", "-m", model_file, cwd=place)
+    assert_refused(result, "error: b.png: there is not enough memory", "1 of 3 files failed", code=1)
+    assert (place / "a.atc").exists() and (place / "c.atc").exists() and not (place / "b.atc").exists()
+    assert_refused(cli("compress", "b.png", "-m", model_file, cwd=place), "error: b.png: there is not enough memory")
+    result = cli("eval", ".", "-m", model_file, "-q", "1", "--out", "report", cwd=place)
+    assert result.returncode == 1 and b"b.png: there is not enough memory" in result.stderr
+
+
+def test_a_picture_of_more_pixels_than_the_limit_is_refused(place: Path, cli: Cli, model_file: Path) -> None:
+    size = 128 * 128  # 70 x 50 pixels, in units of 64
+    result = cli("compress", "img.png", "-m", model_file, "--max-pixels", 8191, cwd=place)
+    assert_refused(result, "img.png: 50 x 70 pixels are too many", "the limit is 8191")
+    assert cli("compress", "img.png", "-m", model_file, "--max-pixels", 8192, cwd=place).returncode == 0
+    assert_refused(cli("decompress", "img.atc", "-m", model_file, "--max-pixels", 8191, cwd=place), "too many")
+    assert_refused(cli("compress", "img.png", "-m", model_file, "--max-pixels", 0, cwd=place), "max-pixels")
+    assert cli("decompress", "img.atc", "-m", model_file, "--max-pixels", size, cwd=place).returncode == 0
