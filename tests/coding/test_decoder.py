@@ -97,7 +97,7 @@ def test_stripes_swapped_are_noticed(sealed: SealedCodec, low_stripes: None) -> 
 
 @pytest.mark.parametrize("kind", ["gated", "kernel"])
 def test_a_region_is_that_part_of_the_picture(kind: str, low_stripes: None) -> None:
-    attention = AttentionConfig(kind=kind, strides=[8, 16], window=4, heads=2)
+    attention = AttentionConfig(kind=kind, strides=(8, 16), window=4, heads=2)
     sealed = seal(make_codec(ModelConfig(**{**TINY.model_dump(), "attention": attention})), {})
     container = PictureEncoder(sealed, photo(700, 500)).encode(Target())
     whole = PictureDecoder(sealed, container).decode().astype(int)
