@@ -67,7 +67,7 @@ class PictureEncoder:
         self.units = stripe_units(rgb.shape[1], rgb.shape[0])
         self.rows = stripe_rows(rgb.shape[0], self.units)
         self.latents = self.unrefined = Latents(sealed.analyse_rows(PictureRows(rgb), rgb.shape[1]))
-        if not all(math.isfinite(bound) for bound in torch.aminmax(self.latents.y)):
+        if not all(math.isfinite(bound) for bound in torch.aminmax(self.latents.y.permute(0, 2, 3, 1))):
             raise CheckpointError("the model is damaged: its analysis gives values that are not finite")
         self.latents_sha256 = ""
 
