@@ -31,13 +31,19 @@ from attncodec.errors import AttncodecError
     ],
 )
 def test_an_argument_of_the_wrong_type_is_named(tmp_path: Path, arguments: dict[str, Any], message: str) -> None:
-    given = {"config": "tiny", "overrides": [f"data.train={tmp_path}"], "out": tmp_path / "run", **arguments}
+    given: dict[str, Any] = {
+        "config": "tiny",
+        "overrides": [f"data.train={tmp_path}"],
+        "out": tmp_path / "run",
+        **arguments,
+    }
     with pytest.raises(AttncodecError, match=message):
         attncodec.train(**given)
     assert not (tmp_path / "run").exists()
 
 
 def test_a_config_needs_a_run_folder_and_takes_no_overrides(tmp_path: Path) -> None:
-    for arguments in ({}, {"out": tmp_path / "run", "overrides": ["train.seed=1"]}):
+    wrong: list[dict[str, Any]] = [{}, {"out": tmp_path / "run", "overrides": ["train.seed=1"]}]
+    for arguments in wrong:
         with pytest.raises(AttncodecError, match="a Config needs a run folder"):
             attncodec.train(Config(), **arguments)

@@ -181,7 +181,7 @@ def test_matrices_that_a_cpu_kept_are_not_used_again_after_a_gpu(monkeypatch: py
 class Counting(torch.optim.SGD):
     """Keep a number in the state, which a checkpoint could not hold."""
 
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> Any:
         for group in self.param_groups:
             for parameter in group["params"]:
                 self.state[parameter]["steps"] = self.state[parameter].get("steps", 0) + 1
