@@ -18,7 +18,7 @@ from attncodec.coding.extras import pack_extras
 from attncodec.coding.range_coder import SymbolWriter
 from attncodec.coding.refinement import REFINEMENT_SCHEDULES, Latents, refine
 from attncodec.coding.sealed import SealedCodec
-from attncodec.coding.stripes import PictureRows, Send, StripeRows, stripe_rows
+from attncodec.coding.stripes import PictureRows, Send, StripeRows, stripe_rows, z_rows
 from attncodec.coding.target import Target as Target
 from attncodec.container import Container, Stripe, overhead_bytes, pack, stripe_units
 from attncodec.errors import CheckpointError, ConfigError
@@ -26,6 +26,7 @@ from attncodec.metrics.psnr import mse_to_psnr_db, squared_error
 from attncodec.networks.bottleneck import Bottleneck, RoundBottleneck
 from attncodec.networks.priors import SKIP_SCALE_INDEX
 from attncodec.networks.strips import Rows
+from attncodec.networks.transforms import STRIDE
 from attncodec.pictures import RGB, Picture, to_rgb, to_tensor
 from attncodec.pictures.colour import smooth_transparent
 from attncodec.quality import rd_lambda_at
@@ -141,9 +142,19 @@ class PictureEncoder:
         return 0.0 if target.bytes is None and target.bpp is None else -self.psnr_db(quality_index)
 
     def refine(self, quality_index: int) -> None:
-        """Refine the latents for a quality index. If that gives no better file, nothing changes."""
+        """Refine the latents of each stripe for a quality index. Where that gives nothing better, they stay."""
+        skip_below = self._send(quality_index, BitCounter).bottlenecks[0].skip_below
+        y, z, parts, better = self.latents.y.clone(), self.latents.z, list[Tensor](), False
         with self.sealed.stopwatch.part("refinement"):
-            self.latents = refine(self.sealed, to_tensor(self.rgb), self.latents, quality_index, self.effort, self.rows)
+            for part in self.rows:
+                x = to_tensor(self.rgb[STRIDE * part.start : STRIDE * part.stop])
+                before = Latents(y[..., part, :], None if z is None else z[..., z_rows(part), :], skip_below)
+                after = refine(self.sealed, x, before, quality_index, self.effort)
+                y[..., part, :] = after.y
+                parts.append(self.sealed.codec.hyper_analysis(after.y) if after.z is None else after.z)
+                better |= after is not before
+        if better:
+            self.latents = Latents(y, torch.cat(parts, dim=2), skip_below)
 
     def loss(self, quality_index: int) -> float:
         """Compute bpp + lambda 255^2 MSE of the real file and the decoded 8-bit picture."""

@@ -25,6 +25,11 @@ def stripe_rows(height: int, units: int) -> list[slice]:
     return list(spans(-(-height // STRIDE), units * UNIT // STRIDE))
 
 
+def z_rows(part: slice) -> slice:
+    """Return the rows of z that belong to a stripe with these rows of y."""
+    return slice(part.start // HYPER_STRIDE, -(-part.stop // HYPER_STRIDE))
+
+
 def stripe_sender(
     codec: HyperpriorCodec,
     bottleneck_of: Callable[[int], Bottleneck],
@@ -45,7 +50,7 @@ def stripe_sender(
     def send(number: int) -> Tensor:
         part = rows[number]
         y_part = None if y_of is None else y_of(part)
-        z_part = None if z is None else z[..., part.start // HYPER_STRIDE : -(-part.stop // HYPER_STRIDE), :]
+        z_part = None if z is None else z[..., z_rows(part), :]
         return codec.transmit(bottleneck_of(number), at, y_part, z_part, (part.stop - part.start, width))
 
     return send

@@ -20,6 +20,7 @@
 """
 
 import io
+import math
 import struct
 from dataclasses import dataclass
 
@@ -32,6 +33,7 @@ from attncodec.pictures.metadata import ON_ITS_SIDE, stored
 from attncodec.pictures.picture import RGB, Plane
 
 SRGB = ImageCms.createProfile("sRGB")
+BAND = 256  # rows, a power of two
 SPACES = {"RGB": "RGB ", "L": "GRAY", "CMYK": "CMYK", "LAB": "Lab "}  # ICC's names
 SRGB_GAMMA, SRGB_PRIMARIES = 45455, (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
 OPAQUE = 255
@@ -100,27 +102,42 @@ def in_srgb(rgb: RGB, icc: bytes, grey: bool) -> RGB:
 def smooth_transparent(rgb: RGB, alpha: Plane) -> RGB:
     """Replace colours that nobody sees by smooth ones, which cost hardly a bit: means of the visible ones around them.
 
-    Means are taken over blocks of 2 x 2, 4 x 4 and so on until a block has a visible pixel.
+    Means are taken over blocks of 2 x 2, 4 x 4 and so on until a block has a visible pixel. The smaller blocks are
+    those of a band of rows at a time, because sums in floats take far more memory than the picture.
     """
-    seen = (alpha > 0).astype(np.float32)
-    if seen.all() or not seen.any():
-        return rgb if seen.any() else np.full_like(rgb, 128)
-    levels = [(rgb * seen[..., None], seen)]
-    while min(levels[-1][1].shape) > 1 or max(levels[-1][1].shape) > 1:
-        levels.append((_halved(levels[-1][0]), _halved(levels[-1][1][..., None])[..., 0]))
-    mean = levels[-1][0] / levels[-1][1][..., None]
-    for total, weight in reversed(levels[:-1]):
-        finer = np.repeat(np.repeat(mean, 2, axis=0), 2, axis=1)[: weight.shape[0], : weight.shape[1]]
-        mean = np.where(weight[..., None] > 0, total / np.maximum(weight[..., None], 1e-9), finer)
-    filled: RGB = np.where(alpha[..., None] > 0, rgb, mean.round().clip(0, 255)).astype(np.uint8)
+    if alpha.all() or not alpha.any():
+        return rgb if alpha.all() else np.full_like(rgb, 128)
+    bands = [slice(row, row + BAND) for row in range(0, len(rgb), BAND)]
+    coarse = [_block_sums(rgb[band], alpha[band])[-1] for band in bands]
+    blocks = _halvings(np.concatenate(coarse), math.ceil(math.log2(max(len(bands), coarse[0].shape[1]))))
+    means, filled = _block_means(blocks[:-1], blocks[-1][..., :3] / blocks[-1][..., 3:]), rgb.copy()
+    for row, band in enumerate(bands):
+        mean = _block_means(_block_sums(rgb[band], alpha[band])[:-1], means[row : row + 1])
+        np.copyto(filled[band], mean.round().clip(0, 255).astype(np.uint8), where=alpha[band, :, None] == 0)
     return filled
 
 
-def _halved(x: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Sum blocks of 2 x 2 of (H, W, C)."""
-    x = np.pad(x, ((0, x.shape[0] % 2), (0, x.shape[1] % 2), (0, 0)))
-    summed: NDArray[np.float32] = x[0::2, 0::2] + x[1::2, 0::2] + x[0::2, 1::2] + x[1::2, 1::2]
-    return summed
+def _block_sums(rgb: RGB, alpha: Plane) -> list[NDArray[np.float32]]:
+    """Sum the visible pixels of blocks of 1 to BAND pixels a side: (h, w, 4), the last for their number."""
+    seen = (alpha > 0).astype(np.float32)[..., None]
+    return _halvings(np.concatenate([rgb * seen, seen], axis=2), int(math.log2(BAND)))
+
+
+def _halvings(sums: NDArray[np.float32], count: int) -> list[NDArray[np.float32]]:
+    """Sum blocks of 2 x 2, so many times. Returns the sums given and those of each time."""
+    found = [sums]
+    for _ in range(count):
+        x = np.pad(found[-1], ((0, found[-1].shape[0] % 2), (0, found[-1].shape[1] % 2), (0, 0)))
+        found.append(x[0::2, 0::2] + x[1::2, 0::2] + x[0::2, 1::2] + x[1::2, 1::2])
+    return found
+
+
+def _block_means(blocks: list[NDArray[np.float32]], mean: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the means of the smallest blocks. A block without a visible pixel has that of the block it lies in."""
+    for sums in reversed(blocks):
+        finer = np.repeat(np.repeat(mean, 2, axis=0), 2, axis=1)[: sums.shape[0], : sums.shape[1]]
+        mean = np.where(sums[..., 3:] > 0, sums[..., :3] / np.maximum(sums[..., 3:], 1e-9), finer)
+    return mean
 
 
 def _split_alpha(image: Image.Image) -> tuple[Plane | None, Image.Image]:

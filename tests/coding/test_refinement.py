@@ -3,16 +3,17 @@ import pytest
 import torch
 from conftest import TINY, make_codec, photo
 
+from attncodec.coding import encoder as encoder_module
 from attncodec.coding.decoder import PictureDecoder
 from attncodec.coding.encoder import PictureEncoder, Target, compress
 from attncodec.coding.refinement import REFINEMENT_SCHEDULES, Latents, PassThroughBottleneck, refine
 from attncodec.coding.sealed import SealedCodec
 from attncodec.coding.sealing import seal
+from attncodec.coding.stripes import stripe_rows
 from attncodec.container import pack
 from attncodec.pictures import to_tensor
 
 RGB = photo(96, 128, 3)
-ONE_STRIPE = [slice(0, 6)]  # the rows of y of all pictures here
 
 
 def loss_at(sealed: SealedCodec, effort: int) -> float:
@@ -49,11 +50,11 @@ def test_a_target_is_met_after_refinement_too(sealed: SealedCodec) -> None:
 def test_refinement_repeats_and_keeps_what_it_began_with_where_nothing_is_better(sealed: SealedCodec) -> None:
     x = to_tensor(RGB)
     start = Latents(sealed.analyse(x))
-    one, other = (refine(sealed, x, start, 128, 2, ONE_STRIPE) for _ in range(2))
+    one, other = (refine(sealed, x, start, 128, 2) for _ in range(2))
     assert torch.equal(one.y, other.y) and not torch.equal(one.y, start.y)
     grey = to_tensor(np.full((64, 64, 3), 128, np.uint8))
     start = Latents(sealed.analyse(grey))
-    kept = refine(sealed, grey, start, 64, 1, ONE_STRIPE)
+    kept = refine(sealed, grey, start, 64, 1)
     assert kept.y.shape == start.y.shape and bool(torch.isfinite(kept.y).all())
 
 
@@ -112,3 +113,26 @@ def test_overshoot_beyond_black_and_white_is_no_error(sealed: SealedCodec) -> No
         encoder = PictureEncoder(sealed, rgb, effort=2)
         encoder.refine(quality_index)
         assert encoder.loss(quality_index) <= before
+
+
+def test_each_stripe_is_refined_alone_and_only_if_that_helps(
+    sealed: SealedCodec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = PictureEncoder(sealed, photo(150, 40), effort=1)
+    encoder.units, encoder.rows = 1, stripe_rows(150, 1)
+    sizes, original = list[tuple[int, ...]](), encoder_module.refine
+
+    def every_second(sealed: SealedCodec, x: torch.Tensor, latents: Latents, *rest: int) -> Latents:
+        sizes.append(tuple(x.shape))
+        return original(sealed, x, latents, *rest) if len(sizes) == 2 else latents
+
+    monkeypatch.setattr(encoder_module, "refine", every_second)
+    before = encoder.latents
+    encoder.refine(128)
+    assert sizes == [(1, 3, 64, 40), (1, 3, 64, 40), (1, 3, 22, 40)]
+    changed = (encoder.latents.y != before.y).any(dim=(0, 1, 3))
+    assert changed.any() and not changed[:4].any() and not changed[8:].any()
+    monkeypatch.setattr(encoder_module, "refine", lambda sealed, x, latents, *rest: latents)
+    unchanged = encoder.latents
+    encoder.refine(128)
+    assert encoder.latents is unchanged

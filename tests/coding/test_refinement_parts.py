@@ -142,7 +142,7 @@ def test_the_gradient_of_the_context_is_that_of_the_float_copy(
     sealed: SealedCodec, y_hat: torch.Tensor, in_float32: None
 ) -> None:
     z = torch.randn(1, 16, 1, 1, generator=torch.Generator().manual_seed(0))
-    found = _context_gradient(sealed, y_hat, z, AT, SKIP_SCALE_INDEX, [slice(0, 3)])
+    found = _context_gradient(sealed, y_hat, z, AT, SKIP_SCALE_INDEX)
     bottleneck, known = PassThroughBottleneck(SKIP_SCALE_INDEX), y_hat.clone().requires_grad_()
     sealed.dequantised.transmit(bottleneck, torch.tensor([AT]), known, z)
     assert torch.allclose(found, torch.autograd.grad(bottleneck.bits, known)[0], rtol=1e-4, atol=1e-5)
@@ -164,11 +164,11 @@ def test_z_and_what_is_skipped_stay_as_they_were_while_targets_move(
     rgb = photo(96, 128, 3)
     encoder = PictureEncoder(sealed, rgb)
     decided = 0 if skip_below == 0 else SKIP_SCALE_INDEX
-    found = refine(sealed, to_tensor(rgb), Latents(encoder.latents.y, None, skip_below), AT, 2, encoder.rows)
+    found = refine(sealed, to_tensor(rgb), Latents(encoder.latents.y, None, skip_below), AT, 2)
     assert len(sent) == 9 and all(torch.equal(z, sent[0][0]) for z, _, _ in sent)
     assert {skip for _, skip, _ in sent} == {decided}
     assert found.skip_below == decided and found.z is not None
     with torch.inference_mode():
         assert torch.equal(found.z, sealed.codec.hyper_analysis(encoder.latents.y))
-    again = refine(sealed, to_tensor(rgb), Latents(encoder.latents.y, 2 * found.z, skip_below), AT, 1, encoder.rows)
+    again = refine(sealed, to_tensor(rgb), Latents(encoder.latents.y, 2 * found.z, skip_below), AT, 1)
     assert torch.equal(sent[-1][0], 2 * sent[0][0]) and again.skip_below in (decided, skip_below)
