@@ -220,6 +220,35 @@ def stripes() -> str:
     return f"\n{markdown(header, rows)}\n{source('stripes.json')}\n"
 
 
+def large() -> str:
+    """Memory, speed and regions on large pictures, for each model."""
+    report = load("large.json")
+    rows = [
+        [
+            f"{model['name']}, {row['width'] * row['height'] / 1e6:.0f} MP",
+            *(f"{row[f'{way}_mp_s']:.2f}" for way in ("encode", "decode")),
+            *(f"{row[f'{command}_peak_gib']:.2f}" for command in ("compress", "decompress")),
+            f"{100 * model['region']['share_median']:.1f} %" if row is model["sizes"][-1] else "",
+        ]
+        for model in report["models"]
+        for row in model["sizes"]
+    ]
+    grown = "; ".join(
+        f"{model['name']} {model['compress_bytes_per_pixel']:.1f} to compress and "
+        f"{model['decompress_bytes_per_pixel']:.1f} to decompress"
+        for model in report["models"]
+    )
+    strips = report["models"][0]["strips"]
+    header = ["model, pixels", "MP/s to encode", "MP/s to decode", "GiB, compress", "GiB, decompress", "region"]
+    return (
+        "\n"
+        + markdown(header, rows)
+        + f"\nBytes that memory grows by with each pixel: {grown}. On 12 megapixels in {strips['strips']} strips, "
+        f"{strips['latents_differ']:.0%} of the integer latents differ from those of a single strip, and the PSNR is "
+        f"{strips['psnr_db']:.3f} dB with both.\n\n{source('large.json')}\n"
+    )
+
+
 def browser() -> str:
     """Return how many odd files are read as a browser shows them."""
     found = load("browser.json")
@@ -235,6 +264,7 @@ def browser() -> str:
 
 
 FIGURES: dict[str, Callable[[], str]] = {
+    "large": large,
     "shipped": shipped_curve,
     "summary": summary,
     "quickstart": quickstart,
