@@ -86,8 +86,8 @@ class Codec:
         """Decode the bytes of an .atc file to a Pillow image of mode L, LA, RGB or RGBA, with its metadata in `info`.
 
         `region`, as (x, y, width, height), decodes those pixels alone, and takes little more time than they need. If
-        `salvage`, what is left of a damaged file is decoded: rows that are missing are grey, and `info` has them as
-        `missing_rows`, a list of (first, last + 1).
+        `salvage`, what is left of a damaged file is decoded. `info` then has `missing_rows`, which are grey, and
+        `coarse_rows`, which lack details because the file ends within them: lists of (first, last + 1).
 
         Raises ContainerError if the file is damaged, if another model wrote it, or if it has more than `max_pixels`,
         both sides rounded up to multiples of 64, and ConfigError for a region that is not within the picture.
@@ -95,7 +95,7 @@ class Codec:
         found = decode_file(_as_bytes(data), lambda container: self.sealed, region, salvage, max_pixels)
         image = to_image(found.picture)
         if salvage:
-            image.info["missing_rows"] = list(found.missing_rows)
+            image.info |= {"missing_rows": list(found.missing_rows), "coarse_rows": list(found.coarse_rows)}
         return image
 
 
@@ -236,7 +236,8 @@ def _equal(ours: Picture, theirs: Picture) -> bool:
 class Decompressed:
     """The result of decompressing an .atc file, and the model that wrote the file.
 
-    `missing_rows`, each (first, last + 1), are grey because a part of the file is damaged or lost.
+    If a part of the file is damaged or lost, `missing_rows`, each (first, last + 1), are grey, and `coarse_rows` lack
+    details.
     """
 
     width: int
@@ -244,6 +245,7 @@ class Decompressed:
     sealed: SealedCodec
     notes: tuple[str, ...] = ()
     missing_rows: tuple[tuple[int, int], ...] = ()
+    coarse_rows: tuple[tuple[int, int], ...] = ()
 
 
 def decompress_file(
@@ -269,7 +271,8 @@ def decompress_file(
     picture, suffix = found.picture, ".png" if out == STREAM else out.suffix
     write_output(out, lambda file: save_picture(picture, suffix, file))
     notes = (*picture.notes, *lost_in(picture, suffix))
-    return Decompressed(picture.width, picture.height, found.sealed, notes, found.missing_rows)
+    damage = (found.missing_rows, found.coarse_rows)
+    return Decompressed(picture.width, picture.height, found.sealed, notes, *damage)
 
 
 def latents_sha256(data: Bytes, models: ModelCache | Codec | SealedCodec) -> str:

@@ -70,12 +70,13 @@ WORD_BYTES = 4
 class Stripe:
     """The entropy-coded latents of a stripe, and the CRC-32 of what they decode to, without that of its place.
 
-    There are no latents in a stripe that is lost (salvage.py).
+    There are no latents in a stripe that is lost, and the last ones are not there in one that is `cut` (salvage.py).
     """
 
     latents: bytes
     latents_crc: int
     skip: bool
+    cut: bool = False
 
 
 @dataclass(frozen=True)

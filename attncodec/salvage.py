@@ -32,7 +32,8 @@ def unpack_damaged(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[Container
     """Parse as much of a file as can be found. Returns it, and notes that say what was left out besides stripes.
 
     The stripes before the damage are numbered from the first, and those behind it from the last. Those that are not
-    found have no latents. Whether one that is found is whole is known when it is decoded.
+    found have no latents, and one at whose middle the file ends is `cut`. Whether another one that is found is whole is
+    known when it is decoded.
 
     Raises ContainerError if the fixed part of the file is damaged, or if no stripe is found.
     """
@@ -46,6 +47,9 @@ def unpack_damaged(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[Container
         front, end = _sections(data, reader.at)
         back = _sections_to_the_end(data, end)
         stripes = _numbered(_stripes(front), _stripes(back), stripe_count(header))
+        cut = None if back else _cut_stripe(data, end)
+        if cut and LOST in stripes:
+            stripes = tuple(cut if number == stripes.index(LOST) else stripe for number, stripe in enumerate(stripes))
         if all(stripe is LOST for stripe in stripes):
             raise
     extras, notes = dict[int, bytes](), list[str]()
@@ -91,6 +95,18 @@ def _sections_to_the_end(data: bytes, start: int) -> list[Section]:
             seen.add(at)
             at = _end_of_section(data, at)
     return []
+
+
+def _cut_stripe(data: bytes, start: int) -> Stripe | None:
+    """Return the stripe that starts at a place, if the file ends within it."""
+    reader = Reader(data, start)
+    try:
+        (kind,), _, crc = reader.take(1), reader.varint(), reader.crc()
+    except ContainerError:
+        return None
+    rest = data[reader.at :]
+    latents = rest[: len(rest) // WORD_BYTES * WORD_BYTES]
+    return Stripe(latents, crc, kind == SKIPPING_STRIPE, cut=True) if kind in STRIPES and latents else None
 
 
 def _end_of_section(data: bytes, start: int) -> int | None:

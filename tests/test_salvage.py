@@ -1,5 +1,6 @@
 import contextlib
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -28,8 +29,15 @@ def test_a_whole_file_is_what_it_always_was() -> None:
 def test_a_file_that_is_cut_keeps_the_stripes_before_the_cut(count: int) -> None:
     for end in (STARTS[count], STARTS[count] - 3, STARTS[count] + 600):
         container, notes = unpack_damaged(DATA[:end])
-        assert lost_in(container) == list(range(count, 6)) and not notes
+        whole = replace(container, stripes=tuple(LOST if stripe.cut else stripe for stripe in container.stripes))
+        assert lost_in(whole) == list(range(count, 6)) and not notes
         assert container.extras == WHOLE.extras
+
+
+def test_the_stripe_in_whose_middle_a_file_ends_has_its_first_latents() -> None:
+    (found,) = [stripe for stripe in unpack_damaged(DATA[: STARTS[2] + 602])[0].stripes if stripe.cut]
+    assert found == replace(STRIPES[2], latents=STRIPES[2].latents[:600], latents_crc=found.latents_crc, cut=True)
+    assert not any(stripe.cut for stripe in unpack_damaged(DATA[: STARTS[2] + 3])[0].stripes)
 
 
 @pytest.mark.parametrize("number", range(6))

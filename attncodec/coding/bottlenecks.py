@@ -14,6 +14,7 @@ from torch import Tensor
 from attncodec.coding.range_coder import SymbolReader, SymbolWriter
 from attncodec.coding.stopwatch import Stopwatch
 from attncodec.coding.tables import Symbols, TableIndex, TableSet, side_index
+from attncodec.errors import ContainerError
 from attncodec.networks.bottleneck import Elements, Rounding
 from attncodec.networks.priors import SKIP_SCALE_INDEX, FactorisedPrior, SideInfo, clamp_symbols
 
@@ -119,17 +120,20 @@ class DecodeBottleneck:
         data: bytes,
         stopwatch: Stopwatch | None = None,
         sha256: "hashlib._Hash | None" = None,
+        cut: bool = False,
     ) -> None:
-        """Start to read `data`. `sha256` takes the latents of all stripes of a picture."""
+        """Start to read `data`, whose end is lost if `cut`. `sha256` takes the latents of all stripes of a picture."""
         self.z_tables, self.y_tables, self.skip_below = z_tables, y_tables, skip_below
         self.stopwatch = stopwatch or Stopwatch()
-        self.reader = SymbolReader(data)
+        self.reader = SymbolReader(data, cut)
         self.latents = LatentsDigest(sha256)
 
     def send_z(self, prior: FactorisedPrior | None, z: Tensor | None, side: SideInfo) -> Tensor:
         """See `Bottleneck`."""
         with self.stopwatch.part(CODER):
             flat = self.reader.get(self.z_tables, side_index(self.z_tables, side))
+        if self.reader.cut and self.reader.left_bits <= 0:
+            raise ContainerError("the file ends where nothing can be seen yet")
         self.latents.add(flat)
         return torch.from_numpy(flat.astype(np.float32)).reshape(side.shape)
 

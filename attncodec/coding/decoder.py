@@ -29,7 +29,8 @@ class PictureDecoder:
 
     `latents_sha256` is the SHA-256, in hex, of the integer latents as int16 in coding order. It is the same on every
     machine, and is set once the latents are decoded. `missing` has the rows of the picture, for each stripe that was
-    damaged or lost, that are grey in what was decoded.
+    damaged or lost, that are grey in what was decoded. `coarse` has those of a stripe that was cut: what was sent first
+    is there, and details are not.
     """
 
     def __init__(self, sealed: SealedCodec, container: Container, salvage: bool = False) -> None:
@@ -47,14 +48,15 @@ class PictureDecoder:
             raise ContainerError(f"this model has no quality {quality_of_index(container.quality_index):g}")
         self.sealed, self.container, self.salvage = sealed, container, salvage
         self.latents_sha256 = ""
-        self.missing = list[slice]()
+        self.missing, self.coarse = list[slice](), list[slice]()
 
     def decode(self, region: Region | None = None) -> RGB:
         """Decode the picture, or a region of it, to (H, W, 3) uint8. Only the stripes that it depends on are read.
 
         Raises ContainerError as `read_latents` does, and ConfigError for a region that is not within the picture.
         """
-        container, rows, self.missing = self.container, self._stripes(), []
+        container, rows = self.container, self._stripes()
+        self.missing, self.coarse = [], []
         size = (container.height, container.width)
         if region is not None:
             region.check(container.width, container.height)
@@ -93,14 +95,21 @@ class PictureDecoder:
                 stripe.latents,
                 sealed.stopwatch,
                 sha256,
+                stripe.cut,
             )
             for stripe in container.stripes
         ]
         width = -(-container.width // STRIDE)
         send_stripe = sealed.stripe_sender(bottlenecks.__getitem__, container.quality_index, rows, width=width)
 
+        def pixels(number: int) -> slice:
+            return slice(STRIDE * rows[number].start, min(STRIDE * rows[number].stop, container.height))
+
         def send(number: int) -> Tensor:
             y_hat, bottleneck = send_stripe(number), bottlenecks[number]
+            if container.stripes[number].cut:
+                self.coarse.append(pixels(number))
+                return y_hat
             bottleneck.reader.finish()
             if bottleneck.latents.crc != container.stripes[number].latents_crc:
                 raise ContainerError(
@@ -114,7 +123,7 @@ class PictureDecoder:
                 return send(number)
             except ContainerError:
                 part = rows[number]
-                self.missing.append(slice(STRIDE * part.start, min(STRIDE * part.stop, container.height)))
+                self.missing.append(pixels(number))
                 return torch.zeros(1, sealed.header.config.latent_channels, part.stop - part.start, width)
 
         return send_if_whole if self.salvage else send
@@ -122,11 +131,15 @@ class PictureDecoder:
 
 @dataclass(frozen=True)
 class Decoded:
-    """A picture that was decoded, with which model, and the rows of it, each (first, last + 1), that were missing."""
+    """A picture that was decoded, with which model, and rows of it, each (first, last + 1), that are not as they were.
+
+    `missing_rows` are grey, and `coarse_rows` lack details.
+    """
 
     picture: Picture
     sealed: SealedCodec
     missing_rows: tuple[tuple[int, int], ...]
+    coarse_rows: tuple[tuple[int, int], ...]
 
 
 def decode_file(
@@ -145,8 +158,8 @@ def decode_file(
     container, notes = unpack_damaged(data, limit) if salvage else (unpack(data, limit), ())
     decoder = PictureDecoder(model_for(container), container, salvage)
     picture = decoder.decode_picture(None if region is None else as_region(region))
-    missing = tuple((part.start, part.stop) for part in decoder.missing)
-    return Decoded(replace(picture, notes=(*notes, *picture.notes)), decoder.sealed, missing)
+    missing, coarse = (tuple((part.start, part.stop) for part in parts) for parts in (decoder.missing, decoder.coarse))
+    return Decoded(replace(picture, notes=(*notes, *picture.notes)), decoder.sealed, missing, coarse)
 
 
 def decompress(sealed: SealedCodec, data: bytes) -> RGB:

@@ -19,6 +19,8 @@ from attncodec.coding.tables import ESCAPE_BITS, PRECISION, Symbols, TableIndex,
 from attncodec.errors import ContainerError
 from attncodec.networks.priors import SYMBOL_LIMIT
 
+UNSURE_BITS = 64
+Runs = list[tuple[int, slice]]
 UNIFORM = [None, *(constriction.stream.model.Uniform(1 << bits) for bits in range(1, ESCAPE_BITS))]
 MAGNITUDE = categorical((1 << PRECISION - 1) >> np.minimum(np.arange(ESCAPE_BITS), ESCAPE_BITS - 2))
 
@@ -59,18 +61,43 @@ class SymbolWriter:
 class SymbolReader:
     """Reads symbols from a stream, in the order in which they were written.
 
-    Raises ContainerError if the data is not a valid stream.
+    Raises ContainerError if the data is not a valid stream. If `cut`, the end of the stream is lost: symbols that were
+    in it are 0.
     """
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, cut: bool = False) -> None:
         if len(data) % 4:
             raise ContainerError("the file is damaged: the length of its latents is not a multiple of 4 bytes")
+        # The decoder holds two words more than it has decoded, so the last ones of a cut stream are not trusted.
+        self.cut, self.left_bits = cut, 8.0 * len(data) - UNSURE_BITS
         self.decoder = constriction.stream.queue.RangeDecoder(np.frombuffer(data, "<u4").astype(np.uint32))
 
     def get(self, tables: TableSet, index: TableIndex) -> Symbols:
         """Read symbols (n,) in raster order. `index` (n,) selects the table of each."""
         order, runs = tables.walk(index)
-        index = index[order]
+        raster = np.empty(index.size, np.int32)
+        raster[order] = (self._before_the_cut if self.cut else self._in_order)(tables, index[order], runs)
+        return raster
+
+    def _before_the_cut(self, tables: TableSet, index: TableIndex, runs: Runs) -> Symbols:
+        """Read symbols in coding order. Those that are lost are 0."""
+        if self.left_bits <= 0:
+            return np.zeros(index.size, np.int32)
+        try:
+            symbols = self._in_order(tables, index, runs)
+        except ContainerError:
+            self.left_bits = 0
+            return np.zeros(index.size, np.int32)
+        bits = np.cumsum(tables.bits(symbols, index))
+        lost = bits > self.left_bits
+        if lost.any():  # Escapes follow all other symbols of the group.
+            entries = symbols - tables.lows[index]
+            symbols[lost | (entries < 0) | (entries >= tables.escapes[index])] = 0
+        self.left_bits -= float(bits[-1]) if bits.size else 0.0
+        return symbols
+
+    def _in_order(self, tables: TableSet, index: TableIndex, runs: Runs) -> Symbols:
+        """Read symbols in coding order."""
         entries = np.empty(index.size, dtype=np.int32)
         try:
             for table, run in runs:
@@ -83,9 +110,7 @@ class SymbolReader:
             raise ContainerError("the file is damaged: its entropy-coded data is invalid") from None
         if symbols.size and np.abs(symbols).max() > SYMBOL_LIMIT:
             raise ContainerError("the file is damaged: a symbol is out of range")
-        raster = np.empty_like(symbols)
-        raster[order] = symbols
-        return raster
+        return symbols
 
     def _escapes(self, tables: TableSet, index: TableIndex) -> NDArray[np.int64]:
         below = self.decoder.decode(UNIFORM[1], index.size).astype(bool)

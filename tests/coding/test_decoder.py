@@ -6,13 +6,17 @@ import pytest
 from conftest import TINY, make_codec, photo
 
 from attncodec.coding import encoder as encoder_module
-from attncodec.coding.decoder import PictureDecoder, decompress
+from attncodec.coding.decoder import PictureDecoder, decode_file, decompress
 from attncodec.coding.encoder import PictureEncoder, Target, compress
+from attncodec.coding.range_coder import SymbolReader, SymbolWriter
 from attncodec.coding.sealed import SealedCodec
 from attncodec.coding.sealing import seal
+from attncodec.coding.tables import TableSet, gaussian_tables
 from attncodec.config import AttentionConfig, ModelConfig
 from attncodec.container import pack, unpack
 from attncodec.errors import ConfigError, ContainerError
+from attncodec.metrics.psnr import psnr_db
+from attncodec.networks.priors import SCALES_PER_OCTAVE, UNIT_SCALE_INDEX
 from attncodec.pictures import Region
 
 
@@ -140,3 +144,40 @@ def test_salvage_keeps_every_row_but_those_near_a_damaged_stripe(sealed: SealedC
     assert (found[:248] == whole[:248]).all() and (found[712:760] == whole[712:760]).all()
     part = decoder.decode(Region(0, 500, 60, 100))
     assert decoder.missing == [slice(448, 512)] and (part[:12] == 128).all() and (part[12:] != 128).any()
+
+
+def test_a_picture_whose_file_is_cut_has_what_was_sent_before_the_cut(sealed: SealedCodec) -> None:
+    rgb = photo(200, 300)
+    data = compress(sealed, rgb)
+    quality_db = [psnr_db(rgb, decode_file(data, lambda container: sealed).picture.rgb) or 99.0]
+    for share in (0.95, 0.8, 0.6):
+        found = decode_file(data[: int(share * len(data))], lambda container: sealed, salvage=True)
+        assert found.coarse_rows == ((0, 200),) and not found.missing_rows
+        quality_db.append(psnr_db(rgb, found.picture.rgb) or 99.0)
+    grey_db = psnr_db(rgb, np.full_like(rgb, 128)) or 99.0
+    assert quality_db == sorted(quality_db, reverse=True) and quality_db[1] > quality_db[0] - 8
+    assert quality_db[-1] > grey_db
+    nothing = decode_file(data[:60], lambda container: sealed, salvage=True)
+    assert nothing.missing_rows == ((0, 200),) and (nothing.picture.rgb == 128).all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_before_a_cut_symbols_are_those_that_were_written_and_behind_it_zero(seed: int) -> None:
+    rng, tables = np.random.default_rng(seed), TableSet(gaussian_tables())
+    groups = []
+    for size in (40, 300, 5, 800, 300):
+        index = rng.integers(0, 200, size).astype(np.uint8)
+        scale = 2 ** ((index.astype(float) - UNIT_SCALE_INDEX) / SCALES_PER_OCTAVE)
+        groups.append((np.rint(rng.laplace(0, 1 + scale)).clip(-9999, 9999).astype(np.int32), index))
+    writer = SymbolWriter()
+    for symbols, index in groups:
+        writer.put(tables, symbols, index)
+    data = writer.finish()
+    for words in rng.integers(1, len(data) // 4, 40):
+        reader, ended = SymbolReader(data[: 4 * int(words)], cut=True), False
+        for symbols, index in groups:
+            found = reader.get(tables, index)
+            assert ((found == symbols) | (found == 0)).all()
+            assert not ended or not found.any()
+            ended = ended or reader.left_bits <= 0
+        assert ended
