@@ -222,11 +222,8 @@ class Reader:
     def take(self, count: int) -> bytes:
         """Take bytes."""
         if count > len(self.data) - self.at:
-            raise (
-                ContainerError("the file is truncated, or bytes follow its end")
-                if self.whole
-                else _truncated(self.data)
-            )
+            error = ContainerError("the file is truncated, or bytes follow its end")
+            raise error if self.whole else _truncated(self.data)
         self.at += count
         return self.data[self.at - count : self.at]
 
