@@ -111,12 +111,16 @@ def check_effort(effort: int) -> None:
         raise ConfigError(f"an effort must be an integer, not {reprlib.repr(effort)}", "choose one from 0 to 3")
 
 
-def load(model: str | os.PathLike[str] | None = None, fast: bool = False) -> Codec:
+def load(model: str | os.PathLike[str] | None = None, fast: bool = False, device: str = "cpu") -> Codec:
     """Load a model from a file, a run folder, or the name of a shipped model, or else load the default one.
 
-    If `fast`, the transforms run in bfloat16. Raises CheckpointError if there is no such model or it is damaged.
+    If `fast`, the transforms run in bfloat16. They run on `device`: cpu, cuda, or auto, which is cuda where there is
+    one. Raises CheckpointError if there is no such model or it is damaged, and ConfigError for another device.
     """
-    return Codec(load_model(choose_model(None if model is None else as_path(model, "model")), fast))
+    from attncodec.training.device import resolve_device
+
+    path = choose_model(None if model is None else as_path(model, "model"))
+    return Codec(load_model(path, fast, resolve_device(device)))
 
 
 def train(

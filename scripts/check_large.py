@@ -18,6 +18,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -35,7 +37,7 @@ from attncodec.container import Container, pack, unpack
 from attncodec.environment import versions
 from attncodec.files import write_atomic
 from attncodec.metrics.psnr import psnr_db
-from attncodec.networks import strips
+from attncodec.networks.strips import STRIP_AREA, strip_spans
 from attncodec.pictures import RGB, Region, find_pictures, picture_size, read_rgb
 
 PEAK_GIB, GROWTH_BYTES, SPEED_MP_S, REGION_SHARE = 2.0, 8.0, 1.8, 0.05
@@ -103,12 +105,17 @@ def measure_regions(codec: SealedCodec, container: Container, whole_s: float) ->
     return {"side": REGION, "share_median": median(shares), "share_max": max(shares)}
 
 
+def call_with(area: int, run: Callable[[int], Any]) -> Any:
+    """Stand in for SealedCodec.in_memory."""
+    return run(area)
+
+
 def compare_strips(codec: SealedCodec, rgb: RGB) -> dict[str, float]:
     """Compare strips with a single one: the share of integer latents of y that differ, and the PSNR of both."""
     found, quality_index = [], codec.quality_index(QUALITY)
-    count = len(list(strips.strip_spans(codec.codec.analysis, slice(0, rgb.shape[0]), rgb.shape[1])))
-    for area in (strips.STRIP_AREA, rgb.shape[0] * rgb.shape[1]):
-        with patch.object(strips, "STRIP_AREA", area):
+    count = len(list(strip_spans(codec.codec.analysis, slice(0, rgb.shape[0]), rgb.shape[1], STRIP_AREA)))
+    for area in (STRIP_AREA, rgb.shape[0] * rgb.shape[1]):
+        with patch.object(codec, "in_memory", partial(call_with, area)):
             encoder = PictureEncoder(codec, rgb)
             decoder = PictureDecoder(codec, encoder.write(quality_index))
             found.append((encoder.latents.y, decoder.read_latents().round(), psnr_db(rgb, decoder.decode()) or 99.0))

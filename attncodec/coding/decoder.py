@@ -55,14 +55,17 @@ class PictureDecoder:
 
         Raises ContainerError as `read_latents` does, and ConfigError for a region that is not within the picture.
         """
+        if region is not None:
+            region.check(self.container.width, self.container.height)
+        return self.sealed.in_memory(lambda area: self._decode(region, area))
+
+    def _decode(self, region: Region | None, area: int) -> RGB:
         container, rows = self.container, self._stripes()
         self.missing, self.coarse = [], []
         size = (container.height, container.width)
-        if region is not None:
-            region.check(container.width, container.height)
         rgb = np.empty((*(size if region is None else (region.height, region.width)), 3), np.uint8)
         y_hat = StripeRows(self._sender(rows), rows)
-        for strip, x in self.sealed.synthesise_rows(y_hat, container.quality_index, size, region):
+        for strip, x in self.sealed.synthesise_rows(y_hat, container.quality_index, size, region, area):
             rgb[strip] = to_rgb(x, container.grey)
         top = 0 if region is None else region.y
         for part in self.missing:

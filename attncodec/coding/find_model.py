@@ -4,8 +4,10 @@ import contextlib
 import os
 from pathlib import Path
 
+import torch
+
 from attncodec.coding.model_file import read_header
-from attncodec.coding.sealed import SealedCodec, load_sealed
+from attncodec.coding.sealed import CPU, SealedCodec, load_sealed
 from attncodec.coding.shipped import FOLDER, shipped
 from attncodec.container import Container
 from attncodec.errors import CheckpointError
@@ -18,10 +20,11 @@ RUNS_PATTERN = "runs/*/model.safetensors"
 RETIRED = {bytes.fromhex("03e0c2589e47e682"): ("the shipped model of format 3", "2b2ed70")}
 
 
-def load_model(path: Path, fast: bool = False) -> SealedCodec:
-    """Load a model file. `fast` runs the transforms in bfloat16. Raises CheckpointError."""
+def load_model(path: Path, fast: bool = False, device: torch.device = CPU) -> SealedCodec:
+    """Load a model file. `fast` runs the transforms in bfloat16, and `device` is where. Raises CheckpointError."""
     sealed = load_sealed(path)
     sealed.fast = fast
+    sealed.run_on(device)
     return sealed
 
 
@@ -83,9 +86,9 @@ def _has_id(path: Path, decoder_id: bytes) -> bool:
 class ModelCache:
     """Loads the models that files were written with, each of them once."""
 
-    def __init__(self, model: str | os.PathLike[str] | None, fast: bool = False) -> None:
-        """Search `model`, a file or folder, as well. `fast` runs the transforms in bfloat16."""
-        self.model, self.fast = None if model is None else as_path(model, "model"), fast
+    def __init__(self, model: str | os.PathLike[str] | None, fast: bool = False, device: torch.device = CPU) -> None:
+        """Search `model`, a file or folder, as well. `fast` and `device` are those of `load_model`."""
+        self.model, self.fast, self.device = None if model is None else as_path(model, "model"), fast, device
         self.loaded: dict[bytes, SealedCodec] = {}
 
     def model_for(self, container: Container) -> SealedCodec:
@@ -95,7 +98,7 @@ class ModelCache:
             *others, last = find_models(decoder_id, self.model)
             for path in others:
                 with contextlib.suppress(CheckpointError):  # This copy is damaged, but there is another one.
-                    self.loaded.setdefault(decoder_id, load_model(path, self.fast))
+                    self.loaded.setdefault(decoder_id, load_model(path, self.fast, self.device))
             if decoder_id not in self.loaded:
-                self.loaded[decoder_id] = load_model(last, self.fast)
+                self.loaded[decoder_id] = load_model(last, self.fast, self.device)
         return self.loaded[decoder_id]

@@ -173,11 +173,11 @@ class _Decoded:
     def __init__(self, sealed: SealedCodec, x: Tensor, y_hat: Tensor, quality_index: int, gradients: bool) -> None:
         self.worth = rd_lambda_at(sealed.header.config.rd_lambdas, quality_index) * 255**2 / 3
         self.y_hat = y_hat.clone().requires_grad_(gradients)  # A tensor of inference mode has no gradients.
-        bf16 = torch.autocast("cpu", torch.bfloat16, enabled=has_bf16(x.device))
-        with torch.set_grad_enabled(gradients), bf16:
-            size = (x.shape[-2], x.shape[-1])
-            self.x_hat = sealed.codec.decode(self.y_hat, torch.tensor([quality_index]), size).float()
-        self.error = self.x_hat.detach().clamp(0, 1) - x  # Pixels are clamped, so overshoot is no error.
+        with torch.set_grad_enabled(gradients), sealed.precision(has_bf16(sealed.device)):
+            self.x_hat = sealed.decode(self.y_hat, quality_index, (x.shape[-2], x.shape[-1])).float()
+        self.error = self.x_hat.detach().clamp(0, 1) - x.to(
+            sealed.device
+        )  # Pixels are clamped, so overshoot is no error.
         self.error_bits = self.worth * self.error.square().sum()
 
     def gradient(self) -> Tensor:
@@ -190,7 +190,7 @@ class _Decoded:
 
         One random direction is enough (Hutchinson 1990).
         """
-        signs = torch.randint(0, 2, self.x_hat.shape, generator=torch.Generator().manual_seed(0)) * 2.0 - 1
+        signs = torch.randint(0, 2, self.x_hat.shape, generator=torch.Generator().manual_seed(0)).to(self.x_hat) * 2 - 1
         (direction,) = torch.autograd.grad(self.x_hat, self.y_hat, signs, retain_graph=True)
         return self.worth * direction.square().mean((0, 2, 3))[:, None, None]
 

@@ -1,8 +1,11 @@
 """A sealed codec is an exported trained codec with fixed integers and tables. Encoder and decoder use it."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -23,12 +26,13 @@ from attncodec.coding.model_file import (
 from attncodec.coding.stopwatch import Stopwatch
 from attncodec.coding.stripes import Send, stripe_sender
 from attncodec.coding.tables import TablePrior, TableSet, table_bits
-from attncodec.errors import ConfigError
+from attncodec.errors import ConfigError, is_out_of_memory
 from attncodec.files import write_atomic
 from attncodec.networks.bottleneck import DEFAULT_ERROR_WEIGHT, Bottleneck, Rounding
 from attncodec.networks.hyperprior import HyperpriorCodec
 from attncodec.networks.priors import MagnitudeTable
 from attncodec.networks.strips import (
+    STRIP_AREA,
     AnalysedRows,
     MappedRows,
     Rows,
@@ -41,17 +45,21 @@ from attncodec.networks.transforms import STRIDE
 from attncodec.pictures import Region
 from attncodec.quality import index_of_quality, interpolate, quality_indices, rd_lambda_at
 
+logger = logging.getLogger(__name__)
+CPU = torch.device("cpu")
+Result = TypeVar("Result")
+
 
 class SealedCodec:
     """Holds the networks and tables of a model file. `seal` (sealing.py) and `load_sealed` create it.
 
-    `fast` runs the networks of the transforms in bfloat16. The latents that are read from a file do not depend on it,
-    and pixels hardly do.
+    `fast` runs the networks of the transforms in bfloat16, and `device` is where they run; the integer networks stay on
+    the CPU. The latents that are read from a file do not depend on either, and pixels hardly do.
     """
 
     def __init__(self, header: ModelHeader, tensors: dict[str, Tensor]) -> None:
         self.header = header
-        self.fast = False
+        self.fast, self.device = False, CPU
         self.stopwatch = Stopwatch()
         self.tensors = tensors
         self.z_tables, self.y_tables = (TableSet(tables_of(tensors, latent)) for latent in "zy")
@@ -81,25 +89,62 @@ class SealedCodec:
             raise ConfigError(f"this model has no quality {quality:g}", hint)
         return index
 
+    def run_on(self, device: torch.device) -> None:
+        """Run the transforms on a device."""
+        self.device = device
+        self.codec.analysis.to(device)
+        self.codec.synthesis.to(device)
+
     @torch.inference_mode()
     def analyse(self, x: Tensor) -> Tensor:
-        """Map x (B, 3, H, W) in [0, 1] to latents (B, M, h, w)."""
-        with self.stopwatch.part("transform"), self._precision():
-            return self.codec.analyse(x)
+        """Map x (B, 3, H, W) in [0, 1] to latents (B, M, h, w) on the CPU."""
+        with self.stopwatch.part("transform"), self.precision(self.fast):
+            return self.codec.analyse(x.to(self.device)).cpu()
 
     def analyse_rows(self, x: Rows, width: int) -> Tensor:
-        """Map the rows of a picture of some width in pixels, in [0, 1], to its latents (1, M, h, w)."""
-        analysis = self.codec.analysis
-        latents = AnalysedRows(analysis, x)
-        with torch.inference_mode(), self.stopwatch.part("transform"), self._precision():
-            strips = strip_spans(analysis, slice(0, x.height), width)
-            parts = (latents.rows(slice(strip.start // STRIDE, strip.stop // STRIDE)) for strip in strips)
-            return collect(parts, latents.height)
+        """Map the rows of a picture of some width in pixels, in [0, 1], to its latents (1, M, h, w) on the CPU."""
+
+        def analyse(area: int) -> Tensor:
+            analysis = self.codec.analysis
+            latents = AnalysedRows(analysis, MappedRows(lambda rows: rows.to(self.device), x))
+            strips = strip_spans(analysis, slice(0, x.height), width, area)
+            with torch.inference_mode(), self.stopwatch.part("transform"), self.precision(self.fast):
+                parts = (latents.rows(slice(strip.start // STRIDE, strip.stop // STRIDE)).cpu() for strip in strips)
+                return collect(parts, latents.height)
+
+        return self.in_memory(analyse)
+
+    def in_memory(self, run: Callable[[int], Result]) -> Result:
+        """Call a function with the area of strips: the usual one or, on a GPU whose memory ends, a smaller one.
+
+        If even small strips do not fit, the transforms run on the CPU from then on, which a note says.
+        """
+        for area in (STRIP_AREA, STRIP_AREA // 4, STRIP_AREA // 16):
+            try:
+                return run(area)
+            except RuntimeError as error:
+                if self.device == CPU or not is_out_of_memory(error):
+                    raise
+                torch.cuda.empty_cache()
+        logger.warning("note: the memory of the GPU does not suffice, so the transforms run on the CPU")
+        self.run_on(CPU)
+        return run(STRIP_AREA)
+
+    def decode(self, y_hat: Tensor, quality_index: int, size: tuple[int, int]) -> Tensor:
+        """Map y_hat (1, M, h, w), in quantiser steps, to x_hat (1, 3, *size) on the device, with gradients."""
+        y = self.codec.remove_gain(y_hat.float(), torch.tensor([quality_index]))
+        x_hat: Tensor = self.codec.synthesis(y.to(self.device))
+        return x_hat[..., : size[0], : size[1]]
 
     def synthesise_rows(
-        self, y_hat: Rows, quality_index: int, size: tuple[int, int], region: Region | None = None
+        self,
+        y_hat: Rows,
+        quality_index: int,
+        size: tuple[int, int],
+        region: Region | None = None,
+        area: int = STRIP_AREA,
     ) -> Iterator[tuple[slice, Tensor]]:
-        """Map y_hat, in quantiser steps, to a picture of `size`, or to a region of it.
+        """Map y_hat, in quantiser steps, to a picture of `size`, or to a region of it, in strips of about an `area`.
 
         Yields a strip after the other, each as its rows of the region and x_hat (1, 3, rows, width of the region),
         about in [0, 1].
@@ -110,12 +155,12 @@ class SealedCodec:
         left = wanted.x - STRIDE * columns.start
 
         def latents(y: Tensor) -> Tensor:
-            return self.codec.remove_gain(y[..., columns].float(), at)
+            return self.codec.remove_gain(y[..., columns].float(), at).to(self.device)
 
         x_hat = SynthesisedRows(synthesis, MappedRows(latents, y_hat))
         first, last = wanted.y // STRIDE * STRIDE, -(-(wanted.y + wanted.height) // STRIDE) * STRIDE
-        for strip in strip_spans(synthesis, slice(first, last), STRIDE * (columns.stop - columns.start)):
-            with torch.inference_mode(), self.stopwatch.part("transform"), self._precision():
+        for strip in strip_spans(synthesis, slice(first, last), STRIDE * (columns.stop - columns.start), area):
+            with torch.inference_mode(), self.stopwatch.part("transform"), self.precision(self.fast):
                 x = x_hat.rows(strip)[..., left : left + wanted.width]
             start, stop = max(strip.start, wanted.y), min(strip.stop, wanted.y + wanted.height)
             yield slice(start - wanted.y, stop - wanted.y), x[..., start - strip.start : stop - strip.start, :]
@@ -139,8 +184,11 @@ class SealedCodec:
 
         return send
 
-    def _precision(self) -> torch.autocast:
-        return torch.autocast("cpu", torch.bfloat16, enabled=self.fast)
+    def precision(self, bf16: bool) -> AbstractContextManager[object]:
+        """Return a context in which networks run in bfloat16 or, if not `bf16`, in float32 and not in TF32."""
+        if self.device.type == "cuda" and not bf16:
+            return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=bf16)
 
     @cached_property
     def dequantised(self) -> HyperpriorCodec:

@@ -168,10 +168,15 @@ def chain(layers: Iterable[nn.Module], source: Rows) -> Rows:
     return source
 
 
-def strip_spans(transform: AnalysisTransform | SynthesisTransform, rows: slice, width: int) -> Iterator[slice]:
-    """Cut rows of a picture into strips for a transform. It is one strip if a layer sees the whole picture."""
+def strip_spans(
+    transform: AnalysisTransform | SynthesisTransform, rows: slice, width: int, area: int
+) -> Iterator[slice]:
+    """Cut rows of a picture into strips of about an `area` for a transform.
+
+    It is one strip if a layer sees the whole picture.
+    """
     bounded = all(reach_of(layer) is not None for layer in transform.network)
-    height = max(STRIP_UNIT, STRIP_AREA // width // STRIP_UNIT * STRIP_UNIT) if bounded else rows.stop - rows.start
+    height = max(STRIP_UNIT, area // width // STRIP_UNIT * STRIP_UNIT) if bounded else rows.stop - rows.start
     return (slice(rows.start + span.start, rows.start + span.stop) for span in spans(rows.stop - rows.start, height))
 
 

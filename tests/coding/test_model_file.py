@@ -174,8 +174,7 @@ def test_a_field_in_the_wrong_section_is_refused_though_the_digests_hold(
     meta = json.loads(json.dumps(golden.header.meta))
     other = "decoder" if section == "encoder" else "encoder"
     meta[section][field] = meta[other][field]
-    meta["decoder_id"] = model_file._decoder_id(meta, golden.tensors)
-    meta["file_sha256"] = model_file._file_sha256(meta, golden.tensors)
+    meta |= model_file.digests(meta, golden.tensors)
     (tmp_path / "m.safetensors").write_bytes(to_bytes(golden.tensors, meta))
     with pytest.raises(CheckpointError, match="wrong section"):
         load_sealed(tmp_path / "m.safetensors")

@@ -13,10 +13,11 @@ import torch
 from conftest import CROPS, make_codec, photo
 from safetensors.torch import save_file
 
+from attncodec.coding import sealed as sealed_module
 from attncodec.coding.decoder import PictureDecoder, decompress
 from attncodec.coding.encoder import PictureEncoder, compress
 from attncodec.coding.model_file import CENTRES, ERROR_WEIGHT, read_header
-from attncodec.coding.sealed import SealedCodec, load_sealed
+from attncodec.coding.sealed import CPU, SealedCodec, load_sealed
 from attncodec.coding.sealing import seal
 from attncodec.container import unpack
 from attncodec.errors import CheckpointError
@@ -214,3 +215,42 @@ def test_the_time_of_each_part_is_measured(sealed: SealedCodec) -> None:
 def test_a_model_has_the_qualities_of_its_levels(sealed: SealedCodec) -> None:
     assert sealed.quality_indices == range(64, 193)
     assert [sealed.quality_index(quality) for quality in (1, 1.51, 3, 3.007)] == [64, 97, 192, 192]
+
+
+@pytest.mark.parametrize("fits", [1 << 19, 1 << 17, 0])
+def test_a_gpu_whose_memory_ends_gets_smaller_strips_and_then_the_cpu_takes_over(
+    fits: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    sealed = seal(make_codec(), {})
+    rgb = photo(300, 200)
+    data = compress(sealed, rgb)
+    whole = PictureDecoder(sealed, unpack(data)).decode()
+    sealed.run_on(torch.device("cpu", 0))  # it stands for a GPU, as it is not CPU, and computes as one
+    asked, original = list[int](), sealed_module.strip_spans
+
+    def spans(transform: Any, rows: slice, width: int, area: int) -> Any:
+        asked.append(area)
+        if area > fits and sealed.device != CPU:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return original(transform, rows, width, area)
+
+    monkeypatch.setattr(sealed_module, "strip_spans", spans)
+    with caplog.at_level("INFO", logger="attncodec"):
+        assert (PictureDecoder(sealed, unpack(data)).decode() == whole).all()
+    assert asked == [1 << 21, 1 << 19, 1 << 17, 1 << 21][: {1 << 19: 2, 1 << 17: 3, 0: 4}[fits]]
+    assert (sealed.device == CPU) == (not fits) == ("run on the CPU" in caplog.text)
+    assert compress(sealed, rgb) == data
+
+
+def test_an_error_that_is_not_of_memory_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    sealed = seal(make_codec(), {})
+    sealed.run_on(torch.device("cpu", 0))
+    calls = list[int]()
+
+    def run(area: int) -> None:
+        calls.append(area)
+        raise RuntimeError("a size does not fit")
+
+    with pytest.raises(RuntimeError, match="does not fit"):
+        sealed.in_memory(run)
+    assert len(calls) == 1

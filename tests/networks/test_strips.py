@@ -4,9 +4,9 @@ from conftest import TINY
 from torch import Tensor, nn
 
 from attncodec.config import AttentionConfig, ModelConfig
-from attncodec.networks import strips as strips_module
 from attncodec.networks.attention import ATTENTION
 from attncodec.networks.strips import (
+    STRIP_AREA,
     AnalysedRows,
     LayerRows,
     RecentRows,
@@ -110,15 +110,19 @@ def test_a_layer_that_says_no_reach_sees_the_whole_picture() -> None:
     found = torch.cat([rows.rows(span) for span in spans(40, 7)], dim=2)
     assert torch.allclose(found, Mean()(x))
     analysis, _ = transforms("none", (16,))
-    assert len(list(strip_spans(analysis, slice(0, 1024), 1 << 16))) == 8
+    assert len(list(strip_spans(analysis, slice(0, 1024), 1 << 16, STRIP_AREA))) == 8
     analysis.network.append(Mean())
-    assert list(strip_spans(analysis, slice(0, 1024), 1 << 16)) == [slice(0, 1024)]
+    assert list(strip_spans(analysis, slice(0, 1024), 1 << 16, STRIP_AREA)) == [slice(0, 1024)]
 
 
 def test_strips_begin_where_windows_do_and_have_about_one_area() -> None:
     analysis, _ = transforms("none", (16,))
-    assert list(strip_spans(analysis, slice(0, 300), 100)) == [slice(0, 300)]
-    assert list(strip_spans(analysis, slice(0, 300), 1 << 20)) == [slice(0, 128), slice(128, 256), slice(256, 300)]
+    assert list(strip_spans(analysis, slice(0, 300), 100, STRIP_AREA)) == [slice(0, 300)]
+    assert list(strip_spans(analysis, slice(0, 300), 1 << 20, STRIP_AREA)) == [
+        slice(0, 128),
+        slice(128, 256),
+        slice(256, 300),
+    ]
     for width in (3000, 12_288):
-        whole, *_ = strip_spans(analysis, slice(0, 10_000), width)
-        assert whole.stop % 128 == 0 and strips_module.STRIP_AREA / 2 < whole.stop * width <= strips_module.STRIP_AREA
+        whole, *_ = strip_spans(analysis, slice(0, 10_000), width, STRIP_AREA)
+        assert whole.stop % 128 == 0 and STRIP_AREA / 2 < whole.stop * width <= STRIP_AREA
