@@ -13,24 +13,20 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, cast
+from typing import NoReturn, TextIO, cast
 
 import typer
 
 from attncodec.errors import AttncodecError, CheckError, NoMemoryError, RankZeroFailedError, is_out_of_memory
 
-if TYPE_CHECKING:
-    from attncodec.distributed import Distributed  # it imports torch, and --help should answer at once
-
 # This is the ClickException of the click that Typer uses, its own copy or an installed one. It is two classes above
 # BadParameter.
 USAGE_ERROR = cast(type[Exception], typer.BadParameter.__mro__[2])
 DONE, FAILURES, REFUSED, INTERRUPTED, UNREAD = 0, 1, 2, 130, 141
-EXPECTED = (AttncodecError, OSError, MemoryError)
+EXPECTED = (AttncodecError, OSError, MemoryError, ImportError)
 DEBUG = "--debug"
 REST = "--"  # what follows it are names of files
+CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {ord("\n"): "\\n"}
 
 
 class StderrHandler(logging.Handler):
@@ -38,12 +34,7 @@ class StderrHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one message."""
-        if "tqdm" in sys.modules:  # otherwise there is no bar, and we save its import
-            from tqdm import tqdm
-
-            tqdm.write(record.getMessage(), file=sys.stderr)
-        else:
-            say(record.getMessage())
+        say(record.getMessage())
 
 
 def log_to_stderr() -> None:
@@ -68,8 +59,7 @@ def run(app: typer.Typer) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # file names need not be valid text
-    # Pillow warns of metadata, which gives notes, and of large pictures, for which we have a limit of our own.
-    warnings.filterwarnings("ignore", module=r"PIL\.")
+    ignore_warnings_of_pillow()
     log_to_stderr()
     try:
         if "" in arguments:  # A path that is empty would mean the current folder.
@@ -108,6 +98,11 @@ def run(app: typer.Typer) -> NoReturn:
     sys.exit(code)
 
 
+def ignore_warnings_of_pillow() -> None:
+    """Pillow warns of metadata, which gives notes, and of large pictures, for which we have a limit of our own."""
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
 def split_arguments() -> tuple[list[str], list[str]]:
     """Return the arguments before the first `--`, and those from there on."""
     arguments = sys.argv[1:]
@@ -133,6 +128,9 @@ def as_user_error(error: BaseException, where: str = "") -> AttncodecError:
         named = f"{error.filename}: " if error.filename else ""
         hint = "check that there is free space, and that you may read and write there"
         return AttncodecError(f"{named}{error.strerror or error}", hint)
+    if isinstance(error, ImportError):  # Such as libraries that find no memory to be loaded into.
+        hint = "check that there is enough memory, and that attncodec is installed whole"
+        return AttncodecError(f"{where}a part of the program cannot be loaded: {error}", hint)
     text = " ".join(f"{type(error).__name__}: {error}".split())
     return AttncodecError(f"{where}an unexpected {text}", "please report this, with what --debug shows")
 
@@ -146,42 +144,27 @@ def print_traceback() -> None:
 def say(text: str) -> None:
     """Print a line for the user on stderr, because stdout is for results. If nobody reads it, the work goes on."""
     with contextlib.suppress(OSError):
-        print(text, file=sys.stderr, flush=True)
+        print_beside_bar(text, sys.stderr)
+
+
+def print_beside_bar(text: str, file: TextIO) -> None:
+    """Print a line without garbling a progress bar."""
+    if "tqdm" in sys.modules:  # otherwise there is no bar, and we save its import
+        from tqdm import tqdm
+
+        tqdm.write(text, file=file)
+        file.flush()
+    else:
+        print(text, file=file, flush=True)
+
+
+def one_line(text: str) -> str:
+    """Escape control characters, because names of files may have line breaks, and words for the terminal."""
+    return text.translate(CONTROL)
 
 
 def fail(error: AttncodecError, name: str = "") -> int:
     """Print the `error:` and `hint:` lines and return the exit code."""
-    say(f"error: {name + ': ' if name and name not in str(error) else ''}{error}")
-    say(f"hint: {error.hint}")
+    say(one_line(f"error: {name + ': ' if name and name not in str(error) else ''}{error}"))
+    say(one_line(f"hint: {error.hint}"))
     return FAILURES if isinstance(error, CheckError) else REFUSED
-
-
-def process_files(
-    inputs: Sequence[Path], outputs: Sequence[Path], run: Callable[[Path, Path], str], distributed: "Distributed"
-) -> None:
-    """Call `run` for each file, and print its summary or its error.
-
-    If a file fails, the others are still processed. The exit code is then 1, or 2 if all files fail. If there is only
-    one file and one process, the error is raised. Each of several processes takes its share of the files, and all wait
-    for the last one.
-    """
-    failed = 0
-    to_stdout = any(str(target) == "-" for target in outputs)
-    for source, target in distributed.shard(list(zip(inputs, outputs, strict=True))):
-        try:
-            summary = run(source, target)
-        except Exception as error:  # Libraries raise whatever they like, and the other files need not suffer.
-            if len(inputs) == 1 and distributed.size == 1:
-                if isinstance(error, EXPECTED) and not is_out_of_memory(error):
-                    raise
-                raise as_user_error(error, f"{source}: ") from error
-            failed += 1
-            print_traceback()
-            fail(as_user_error(error), str(source))
-        else:
-            print(f"{source} -> {target}  {summary}", file=sys.stderr if to_stdout else sys.stdout)
-    failed = distributed.sum(failed)
-    if failed:
-        if distributed.is_rank0:
-            say(f"{failed} of {len(inputs)} files failed")
-        raise typer.Exit(FAILURES if failed < len(inputs) else REFUSED)

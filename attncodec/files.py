@@ -1,18 +1,30 @@
-"""This module writes files whole or not at all, and chooses the names of outputs."""
+"""Files and streams are read here, and written whole or not at all."""
 
 import os
+import platform
+import re
 import reprlib
+import secrets
 import sys
 import tempfile
+import time
+import unicodedata
+import zlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from attncodec.errors import AttncodecError, ConfigError, ImageError, OutputError
 
 UNFINISHED = ".attncodec-", ".tmp"  # the name of an unfinished file begins and ends with these
+MACHINE = f"{zlib.crc32(platform.node().encode()):08x}"  # between them stand its machine and its process
+OWNER = re.compile(r"\.attncodec-([0-9a-f]{8})-(\d+)-")
+ABANDONED_S = 86_400.0  # a file of an unknown process is not removed before this age
 STREAM = Path("-")  # this means stdin as an input and stdout as an output
+DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/(\d{1,9})")
+NAMED_DESCRIPTORS = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
 Data = bytes | Callable[[BinaryIO], object]
 
 
@@ -27,21 +39,16 @@ def write_atomic(path: Path, data: Data) -> None:
         with path.open("wb") as file:
             _write(file, data)
         return
+    unfinished = path.parent / f"{UNFINISHED[0]}{MACHINE}-{os.getpid()}-{secrets.token_hex(4)}{UNFINISHED[1]}"
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=UNFINISHED[0], suffix=UNFINISHED[1])
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from None
-    try:
-        with os.fdopen(handle, "wb") as file:
+        with unfinished.open("xb") as file:
             _write(file, data)
             file.flush()
             os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)  # mkstemp's 0600 would make every output private
-        os.replace(name, path)
+        os.replace(unfinished, path)
     except BaseException as error:
-        Path(name).unlink(missing_ok=True)
+        with suppress(OSError):
+            unfinished.unlink()
         if isinstance(error, OSError):
             raise OSError(error.errno, error.strerror, str(path)) from None
         raise
@@ -55,9 +62,44 @@ def _write(file: BinaryIO, data: Data) -> None:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove the half-written files that a killed process left behind."""
+    """Remove the half-written files that killed processes left behind, and none that a process is writing."""
     for path in folder.glob("*".join(UNFINISHED)):
-        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            if not _has_writer(path):
+                path.unlink()
+
+
+def _has_writer(path: Path) -> bool:
+    owner = OWNER.match(path.name)
+    if owner is None:
+        return False  # an older build wrote it
+    if time.time() - path.stat().st_mtime > ABANDONED_S:
+        return False
+    # Windows cannot ask so: there the signal 0 is Ctrl-C.
+    if owner[1] != MACHINE or os.name == "nt":
+        return True
+    try:
+        os.kill(int(owner[2]), 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        pass  # It belongs to another user, or has a number that no process has.
+    return True
+
+
+def descriptor_of(path: Path, standard: int) -> int | None:
+    """Return the descriptor that a name stands for: `standard` for `-`, 1 for /dev/stdout, 3 for /dev/fd/3, or None."""
+    if path == STREAM:
+        return standard
+    match = DESCRIPTOR.fullmatch(str(path))
+    return int(match[1]) if match else NAMED_DESCRIPTORS.get(str(path))
+
+
+def is_stream(path: Path) -> bool:
+    """Say whether a path is `-`, a descriptor, a named pipe or a device: it is written as it is, and never replaced."""
+    if descriptor_of(path, 0) is not None:
+        return True
+    return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
 
 
 def as_path(given: str | os.PathLike[str], what: str) -> Path:
@@ -69,13 +111,17 @@ def as_path(given: str | os.PathLike[str], what: str) -> Path:
 
 
 def read_input(path: Path, error: type[AttncodecError] = ImageError) -> bytes:
-    """Read the bytes of `path`, or of stdin for `-`.
+    """Read the bytes of `path`, or of stdin for `-`; /dev/fd/3 is what the program that started this one has opened.
 
     Raises `error` if there is no such file, if it is a folder, or if it cannot be read.
     """
-    if path == STREAM:
+    descriptor = descriptor_of(path, 0)
+    if descriptor == 0:
         return sys.stdin.buffer.read()
     try:
+        if descriptor is not None:
+            with open(descriptor, "rb", closefd=False) as file:
+                return file.read()
         if path.is_dir():
             raise error(f"{path} is a folder, not a file", f"name the files in it, for example {path}/*")
         return path.read_bytes()
@@ -88,12 +134,17 @@ def read_input(path: Path, error: type[AttncodecError] = ImageError) -> bytes:
 
 def write_output(path: Path, data: Data) -> None:
     """Write `data` to `path`, or to stdout for `-`. Raises OutputError if the file cannot be written."""
-    if path == STREAM:
+    descriptor = descriptor_of(path, 1)
+    if descriptor == 1:
         _write(sys.stdout.buffer, data)
         sys.stdout.buffer.flush()
         return
     try:
-        write_atomic(path, data)
+        if descriptor is None:
+            write_atomic(path, data)
+        else:
+            with open(descriptor, "wb", closefd=False) as file:
+                _write(file, data)
     except OSError as reason:
         raise OutputError(f"{path} cannot be written: {reason.strerror}") from None
 
@@ -106,91 +157,42 @@ def make_folder(path: Path) -> None:
         raise ConfigError(f"{path} is a file or lies in one, but a folder is needed", "give -o a folder") from None
 
 
-def find_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
-    """Find the files under `folder` with one of the suffixes, in upper or lower case, in order of relative names."""
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
-    return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+def check_writable(
+    outputs: Iterable[Path], force: bool, hint: str = "use --force to overwrite it, or -o to write elsewhere"
+) -> None:
+    """Raise ConfigError if two outputs are the same file, or if one is a folder or exists without `force`.
 
-
-def plan_outputs(
-    inputs: Sequence[Path], out: str | None, kinds: Collection[str], suffix: str, force: bool
-) -> tuple[list[Path], list[Path], list[str]]:
-    """Return the files to read, one output for each, and notes for the user.
-
-    No file is written, but the folders under `out` are created.
-
-    All files of the given kinds under a folder among the inputs are read, at any depth. An output lies beside its
-    input, or in the folder `out`, in the same subfolders as in the input folder. Inputs that would share an output keep
-    their own suffix in its name. If the output of a decoding already exists, it gets the name `x.decoded.png` instead,
-    so that a round trip keeps the original.
-
-    Raises ConfigError if a folder has no such files, if two inputs still share an output, or if an output exists and
-    `force` is not set.
+    `hint` says what to do about one that exists. Raises OutputError if the folder of one may not be written to.
     """
-    files, places = _expand(inputs, kinds)
-    path = None if out is None else Path(out)
-    if path == STREAM and len(files) > 1:
-        raise ConfigError("several inputs cannot share stdout", "give one input, or give -o a folder")
-    if path is None:
-        outputs, notes = _outputs_in([None if file == STREAM else file.parent for file in files], files, suffix)
-    elif path != STREAM and (path.is_dir() or str(out).endswith("/") or len(files) > 1 or files != [*inputs]):
-        folders = [path / place for place in places]
-        for folder in folders:
-            make_folder(folder)
-        outputs, notes = _outputs_in(folders, files, suffix)
-    else:
-        outputs, notes = [path], []
-    check_writable(outputs, force)
-    written = {output.resolve() for output in outputs if output != STREAM}
-    for source in files:
-        if source != STREAM and source.resolve() in written:
-            raise ConfigError(f"{source} would be overwritten by its own output", "give -o another name")
-    return files, outputs, notes
-
-
-def _expand(inputs: Sequence[Path], kinds: Collection[str]) -> tuple[list[Path], list[Path]]:
-    """Find the files to read, and the subfolder of each within the given folder."""
-    if not inputs:
-        raise ConfigError("no input given", "name one or more files, or - for stdin")
-    files, places = list[Path](), list[Path]()
-    for given in inputs:
-        found = find_files(given, kinds) if given.is_dir() else [given]
-        if not found:
-            raise ConfigError(f"there are no files to read in {given}", "file names must end in " + " ".join(kinds))
-        files += found
-        places += [path.relative_to(given).parent for path in found]
-    return files, places
-
-
-def _outputs_in(folders: Sequence[Path | None], files: Sequence[Path], suffix: str) -> tuple[list[Path], list[str]]:
-    """Return the output of each file, in its folder (None stands for stdout), and notes for the user."""
-    stems = ["stdin" if path == STREAM else path.stem for path in files]
-    short = [folder / (stem + suffix) if folder else STREAM for folder, stem in zip(folders, stems, strict=True)]
-    counts = Counter(short)
-    notes = []
-    outputs = []
-    for folder, path, output in zip(folders, files, short, strict=True):
-        if folder and counts[output] > 1 and path != STREAM:
-            output = folder / (path.name + suffix)
-            notes.append(f"{path} shares its name with another input, so its output is {output}")
-        if suffix != ".atc" and output != STREAM and output.exists():
-            output = output.with_name(f"{output.stem}.decoded{suffix}")
-        outputs.append(output)
-    return outputs, notes
-
-
-def check_writable(outputs: Iterable[Path], force: bool) -> None:
-    """Raise ConfigError if two outputs are the same file, or if one is a folder or exists without `force`."""
-    counts = Counter(output.resolve() for output in outputs if output != STREAM)
-    for output, count in counts.items():
+    files = [output for output in outputs if not is_stream(output)]
+    for place, count in Counter(places_of(files)).items():
         if count > 1:
-            raise ConfigError(f"{count} inputs would be written to {output}", "process them one at a time, with -o")
-    for output in outputs:
-        if output == STREAM:
-            continue
-        if output.is_dir():
+            raise ConfigError(f"{count} inputs would be written to {place}", "process them one at a time, with -o")
+    for output in files:
+        if os.path.isdir(output):  # os.path raises nothing for a name that no file can have
             raise ConfigError(f"{output} is a folder", "give -o the name of a file")
-        if not output.parent.is_dir():
-            raise ConfigError(f"{output.parent} does not exist", "create that folder first")
-        if output.is_file() and not force:
-            raise ConfigError(f"{output} already exists", "use --force to overwrite it, or -o to write elsewhere")
+        if os.path.isfile(output) and not force:
+            raise ConfigError(f"{output} already exists", hint)
+    for folder in sorted({output.parent for output in files}):
+        if not os.path.isdir(folder):
+            raise ConfigError(f"{folder} does not exist", "create that folder first")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise OutputError(f"{folder} cannot be written to: Permission denied, or a read-only disk")
+
+
+def places_of(outputs: Sequence[Path]) -> list[str]:
+    """Return a name for each output, equal for two that are one file: through links, or where case does not count."""
+    places = [str(output.resolve()) for output in outputs]
+    folded = [unicodedata.normalize("NFC", place).casefold() for place in places]
+    counts = [Counter(folded), Counter(places)]
+    return [
+        one if counts[0][one] > counts[1][place] and _ignores_case(output.resolve().parent) else place
+        for output, place, one in zip(outputs, places, folded, strict=True)
+    ]
+
+
+def _ignores_case(folder: Path) -> bool:
+    """Say whether two names that differ only in case are one file in a folder."""
+    with suppress(OSError), tempfile.NamedTemporaryFile(dir=folder, prefix=UNFINISHED[0], suffix=UNFINISHED[1]) as file:
+        return os.path.exists(folder / Path(file.name).name.swapcase())
+    return False

@@ -12,7 +12,18 @@ LINES_MAX, FUNCTION_LINES_MAX = 300, 60
 # A module or folder of the package may import itself and those in the rows above it.
 ROWS = [
     {"errors", "version"},
-    {"budget", "files", "quality", "distributed", "environment", "registry", "configs"},
+    {
+        "batches",
+        "budget",
+        "files",
+        "finding",
+        "quality",
+        "distributed",
+        "environment",
+        "registry",
+        "configs",
+        "folder_lock",
+    },
     {"config"},
     {"config_file"},
     {"container"},

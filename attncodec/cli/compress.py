@@ -2,8 +2,9 @@
 
 import logging
 import math
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,15 +12,22 @@ from attncodec.cli.options import (
     EffortOption,
     FastOption,
     ForceOption,
+    JobsOption,
     MaxPixelsOption,
     ModelOption,
     OutOption,
+    SkipOption,
     ThreadsOption,
     TimingsOption,
+    check_existing,
     timings,
 )
-from attncodec.console import process_files
-from attncodec.container import MAX_PIXELS
+from attncodec.container import MAX_PIXELS, unpack
+from attncodec.errors import AttncodecError
+
+if TYPE_CHECKING:
+    from attncodec.api import Target
+    from attncodec.cli.pool import Done, Run
 
 logger = logging.getLogger(__name__)
 
@@ -43,36 +51,69 @@ def compress(
     threads: ThreadsOption = None,
     max_pixels: MaxPixelsOption = MAX_PIXELS,
     force: ForceOption = False,
+    skip_existing: SkipOption = False,
+    jobs: JobsOption = 1,
 ) -> None:
     """Compress pictures into .atc files."""
-    from attncodec.api import Target, compress_file, set_threads
-    from attncodec.coding.find_model import choose_model, load_model
+    from attncodec.api import Target, set_threads
+    from attncodec.batches import plan_outputs
+    from attncodec.cli.processing import process_files
+    from attncodec.coding.find_model import choose_model
     from attncodec.distributed import process_group_of_torchrun
-    from attncodec.files import plan_outputs
-    from attncodec.pictures import GPS_NOTE, SUFFIXES
+    from attncodec.pictures import SUFFIXES
 
-    wish, told = Target(quality, target_bytes, target_bpp, target_psnr), set[str]()
+    check_existing(force, skip_existing)
+    wish = Target(quality, target_bytes, target_bpp, target_psnr)
     set_threads(threads)
+    is_whole = partial(_is_whole, max_pixels=max_pixels) if skip_existing else None
+    with process_group_of_torchrun() as distributed:
+        batch = distributed.run_on_rank0(lambda: plan_outputs(inputs, out, SUFFIXES, ".atc", force, is_whole))
+        chosen = distributed.run_on_rank0(lambda: choose_model(model))
+        if distributed.is_rank0:
+            for text in [*([f"model: {chosen}"] if model is None else []), *(f"note: {note}" for note in batch.notes)]:
+                logger.info(text)
+        start = partial(_compressor, chosen, fast, wish, effort, verify, strip, max_pixels, latents, show_timings)
+        process_files(batch, start, jobs, distributed)
 
-    def compress_one(source: Path, target: Path) -> str:
+
+def _is_whole(path: Path, max_pixels: int) -> bool:
+    """Say whether a file is an .atc file of which nothing is missing."""
+    from attncodec.files import read_input
+
+    try:
+        unpack(read_input(path), max_pixels)
+    except AttncodecError:
+        return False
+    return True
+
+
+def _compressor(
+    model: Path,
+    fast: bool,
+    wish: "Target",
+    effort: int,
+    verify: bool,
+    strip: bool,
+    max_pixels: int,
+    latents: bool,
+    show_timings: bool,
+) -> "Run":
+    """Load the model, and return the function that compresses a file."""
+    from attncodec.api import compress_file
+    from attncodec.cli.pool import Done
+    from attncodec.coding.find_model import load_model
+
+    sealed = load_model(model, fast)
+    if wish.quality is not None:
+        sealed.quality_index(wish.quality)  # a wrong one is refused before a picture is read
+
+    def run(source: Path, target: Path) -> "Done":
         found = compress_file(sealed, source, target, wish, effort, verify, strip, max_pixels)
-        for note in found.notes:
-            if note != GPS_NOTE or note not in told:
-                logger.info("note: %s: %s", source, note)
-            told.add(note)
         summary = f"{found.latents_sha256}  " if latents else ""
         summary += f"{found.bytes} bytes  {found.bpp:.4f} bpp"
         if found.psnr_db is not None:
             summary += "  verified, " + ("lossless" if math.isinf(found.psnr_db) else f"{found.psnr_db:.2f} dB")
-        return summary + (timings(sealed.stopwatch.take()) if show_timings else "")
+        summary += timings(sealed.stopwatch.take()) if show_timings else ""
+        return Done(summary, source, found.notes)
 
-    with process_group_of_torchrun() as distributed:
-        files, outputs, notes = distributed.run_on_rank0(lambda: plan_outputs(inputs, out, SUFFIXES, ".atc", force))
-        chosen = distributed.run_on_rank0(lambda: choose_model(model))
-        sealed = load_model(chosen, fast)
-        if quality is not None:
-            sealed.quality_index(quality)  # a wrong one is refused once, before a picture is read
-        if distributed.is_rank0:
-            for text in [*([f"model: {chosen}"] if model is None else []), *(f"note: {note}" for note in notes)]:
-                logger.info(text)
-        process_files(files, outputs, compress_one, distributed)
+    return run

@@ -1,8 +1,9 @@
 """The command `attncodec decompress`."""
 
 import logging
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,14 +11,20 @@ from attncodec.cli.options import (
     DecoderOption,
     FastOption,
     ForceOption,
+    JobsOption,
     MaxPixelsOption,
     OutOption,
+    SkipOption,
     ThreadsOption,
     TimingsOption,
+    check_existing,
     timings,
 )
-from attncodec.console import FAILURES, process_files
 from attncodec.container import MAX_PIXELS
+
+if TYPE_CHECKING:
+    from attncodec.cli.pool import Done, Run
+    from attncodec.pictures import Region
 
 logger = logging.getLogger(__name__)
 
@@ -35,34 +42,44 @@ def decompress(
     threads: ThreadsOption = None,
     max_pixels: MaxPixelsOption = MAX_PIXELS,
     force: ForceOption = False,
+    skip_existing: SkipOption = False,
+    jobs: JobsOption = 1,
 ) -> None:
     """Decompress .atc files into pictures, as PNG unless -o has another suffix."""
-    from attncodec.api import decompress_file, set_threads
-    from attncodec.coding.find_model import ModelCache
+    from attncodec.api import set_threads
+    from attncodec.batches import plan_outputs
+    from attncodec.cli.processing import process_files
     from attncodec.distributed import process_group_of_torchrun
-    from attncodec.files import plan_outputs
-    from attncodec.pictures import check_suffix, parse_region
+    from attncodec.pictures import check_suffix, is_picture, parse_region
 
+    check_existing(force, skip_existing)
     set_threads(threads)
-    models, part = ModelCache(model, fast), None if region is None else parse_region(region)
-    damaged = 0
+    part, is_whole = None if region is None else parse_region(region), is_picture if skip_existing else None
+    with process_group_of_torchrun() as distributed:
+        batch = distributed.run_on_rank0(lambda: plan_outputs(inputs, out, (".atc",), ".png", force, is_whole))
+        for _, output in batch.pairs:
+            check_suffix(output)
+        for note in batch.notes if distributed.is_rank0 else []:
+            logger.info("note: %s", note)
+        start = partial(_decompressor, model, fast, part, salvage, max_pixels, show_timings)
+        process_files(batch, start, jobs, distributed)
 
-    def decompress_one(source: Path, target: Path) -> str:
-        nonlocal damaged
+
+def _decompressor(
+    model: Path | None, fast: bool, part: "Region | None", salvage: bool, max_pixels: int, show_timings: bool
+) -> "Run":
+    """Return the function that decompresses a file. It loads each model that it needs once."""
+    from attncodec.api import decompress_file
+    from attncodec.cli.pool import Done
+    from attncodec.coding.find_model import ModelCache
+
+    models = ModelCache(model, fast)
+
+    def run(source: Path, target: Path) -> "Done":
         found = decompress_file(models, source, target, part, salvage, max_pixels)
         missing = [f"rows {first} to {end - 1} are missing" for first, end in found.missing_rows]
-        damaged += bool(missing)
-        for note in (*missing, *found.notes):
-            logger.info("note: %s: %s", target, note)
+        missing += [f"rows {first} to {end - 1} lack details" for first, end in found.coarse_rows]
         times = timings(found.sealed.stopwatch.take()) if show_timings else ""
-        return f"{found.width} x {found.height}{times}"
+        return Done(f"{found.width} x {found.height}{times}", target, (*missing, *found.notes), not missing)
 
-    with process_group_of_torchrun() as distributed:
-        files, outputs, notes = distributed.run_on_rank0(lambda: plan_outputs(inputs, out, (".atc",), ".png", force))
-        for output in outputs:
-            check_suffix(output)
-        for note in notes if distributed.is_rank0 else []:
-            logger.info("note: %s", note)
-        process_files(files, outputs, decompress_one, distributed)
-        if damaged:
-            raise typer.Exit(FAILURES)
+    return run

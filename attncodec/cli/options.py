@@ -1,18 +1,37 @@
 """Several commands share these options."""
 
+import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
+from attncodec.errors import ConfigError
+
+Given = TypeVar("Given", str, Path)
+
+
+def at_home(given: Given | None) -> Given | None:
+    """Return a path with `~` at its start replaced, which a shell leaves as it is in quotes and behind `--out=`."""
+    return given if given is None else type(given)(os.path.expanduser(given))
+
+
 ModelOption = Annotated[
     Path | None,
-    typer.Option("--model", "-m", help="Model file, run folder, or name of a shipped model; default: the shipped one."),
+    typer.Option(
+        "--model",
+        "-m",
+        callback=at_home,
+        help="Model file, run folder, or name of a shipped model; default: the shipped one.",
+    ),
 ]
 DecoderOption = Annotated[
-    Path | None, typer.Option("--model", "-m", help="Model file, or folder of model files, to search as well.")
+    Path | None,
+    typer.Option("--model", "-m", callback=at_home, help="Model file, or folder of model files, to search as well."),
 ]
-OutOption = Annotated[str | None, typer.Option("--out", "-o", help="Output file, folder, or - for stdout.")]
+OutOption = Annotated[
+    str | None, typer.Option("--out", "-o", callback=at_home, help="Output file, folder, or - for stdout.")
+]
 EffortOption = Annotated[int, typer.Option(min=0, max=3, help="Refine the latents: 1 takes a second, 3 ten seconds.")]
 FastOption = Annotated[
     bool, typer.Option("--fast", help="Run the transforms in bfloat16; pixels differ by at most 3 of 255.")
@@ -23,6 +42,19 @@ MaxPixelsOption = Annotated[
     int, typer.Option(min=1, help="Refuse larger pictures; sides count as rounded up to multiples of 64.")
 ]
 ForceOption = Annotated[bool, typer.Option("--force", "-f", help="Overwrite existing outputs.")]
+SkipOption = Annotated[
+    bool,
+    typer.Option("--skip-existing", help="Keep outputs that are whole and newer than their input; write the others."),
+]
+JobsOption = Annotated[
+    int, typer.Option("--jobs", min=1, max=1024, help="Files at a time, each in a process of its own; 1 by default.")
+]
+
+
+def check_existing(force: bool, skip_existing: bool) -> None:
+    """Raise ConfigError if existing outputs are to be both overwritten and skipped."""
+    if force and skip_existing:
+        raise ConfigError("--force and --skip-existing cannot be combined", "give one of them")
 
 
 def timings(seconds: dict[str, float]) -> str:

@@ -1,6 +1,6 @@
 """Pictures between files, 8 bits and floats."""
 
-from attncodec.pictures.folders import SUFFIXES, find_pictures
+from attncodec.pictures.folders import SUFFIXES, find_pictures, is_picture
 from attncodec.pictures.metadata import GPS_NOTE
 from attncodec.pictures.picture import RGB, Picture, Plane
 from attncodec.pictures.reading import (
@@ -30,6 +30,7 @@ __all__ = [
     "encode_rgb",
     "find_pictures",
     "from_image",
+    "is_picture",
     "pad_edges",
     "parse_region",
     "picture_size",
