@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from attncodec.container import MAX_PIXELS
-from attncodec.errors import ImageError
+from attncodec.container import MAX_PIXELS, check_size
+from attncodec.errors import ContainerError, ImageError
 from attncodec.pictures.picture import Picture
 from attncodec.pictures.reading import decode_picture, from_image, read_picture
 
@@ -20,7 +20,7 @@ TAKEN = "give a path, the bytes of a picture file or an open one, a Pillow image
 def as_picture(source: Source, max_pixels: int = MAX_PIXELS) -> Picture:
     """Convert what a program gives to a picture. Raises ImageError if it is none, or if it has too many pixels."""
     if isinstance(source, Picture):
-        return source
+        return _checked(source, max_pixels)
     if isinstance(source, Image.Image):
         return from_image(source, max_pixels)
     if isinstance(source, np.ndarray):
@@ -33,6 +33,14 @@ def as_picture(source: Source, max_pixels: int = MAX_PIXELS) -> Picture:
     if not isinstance(data, bytes):
         raise ImageError(f"{_article(source)} is not a picture", TAKEN)
     return decode_picture(data, "the open file", max_pixels)
+
+
+def _checked(picture: Picture, max_pixels: int) -> Picture:
+    try:
+        check_size(picture.width, picture.height, max_pixels)
+    except ContainerError as error:
+        raise ImageError(f"the picture: {error}", error.hint) from None
+    return picture
 
 
 def _from_array(array: NDArray[np.uint8], max_pixels: int) -> Picture:
