@@ -131,6 +131,12 @@ def _messages_as_they_were() -> Iterator[None]:
     logger.handlers[:] = handlers
 
 
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep figures of classic codecs among the files of this run, and not in the cache of whoever runs it."""
+    monkeypatch.setenv("ATTNCODEC_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
     """Return a folder with a photograph in it."""

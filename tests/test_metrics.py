@@ -7,9 +7,9 @@ from conftest import photo
 
 from attncodec.errors import ConfigError
 from attncodec.metrics import METRICS, Metric, figures
-from attncodec.metrics.ms_ssim import ms_ssim
-from attncodec.metrics.psnr import psnr_db, psnr_for_means_db
-from attncodec.metrics.rate import bd_rate, bpp
+from attncodec.metrics.ms_ssim import ms_ssim, ms_ssim_to_db
+from attncodec.metrics.psnr import psnr_db, psnr_for_means_db, psnr_yuv_db
+from attncodec.metrics.rate import bd_quality, bd_rate, bd_rate_percent, bpp, rising
 from attncodec.metrics.rd_loss import level_weight, rd_loss
 
 
@@ -26,6 +26,35 @@ def test_psnr_agrees_with_scikit_image() -> None:
     skimage = pytest.importorskip("skimage.metrics")
     a, b = photo(33, 21, 1), photo(33, 21, 2)
     assert psnr_db(a, b) == pytest.approx(skimage.peak_signal_noise_ratio(a, b, data_range=255), abs=1e-9)
+
+
+def test_psnr_agrees_with_numpy_in_float64() -> None:
+    a, b = photo(133, 70, 1), photo(133, 70, 2)
+    mse = np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2)
+    assert psnr_db(a, b) == pytest.approx(10 * np.log10(255**2 / mse), abs=1e-6)
+
+
+def test_psnr_yuv_is_that_of_planes_of_bt_709_weighed_6_1_1() -> None:
+    a, b = photo(133, 70, 1), photo(133, 70, 2)
+    planes = []
+    for rgb in (a.astype(np.float64), b.astype(np.float64)):
+        y = rgb @ (0.2126, 0.7152, 0.0722)
+        planes.append((y, (rgb[..., 2] - y) / 1.8556, (rgb[..., 0] - y) / 1.5748))
+    y_db, cb_db, cr_db = (10 * np.log10(255**2 / np.mean((p - q) ** 2)) for p, q in zip(*planes, strict=True))
+    assert psnr_yuv_db(a, b) == pytest.approx((6 * y_db + cb_db + cr_db) / 8, abs=1e-6)
+
+
+def test_grey_pictures_have_no_psnr_yuv_because_their_colours_are_equal() -> None:
+    a, b = (np.repeat(photo(20, 20, seed)[..., :1], 3, axis=2) for seed in (1, 2))
+    assert psnr_db(a, b) is not None and psnr_yuv_db(a, b) is None
+
+
+def test_ms_ssim_is_that_of_its_package_and_0_9_is_10_db() -> None:
+    reference = pytest.importorskip("pytorch_msssim")
+    a, b = photo(170, 180, 1), photo(170, 180, 2)
+    x, y = (torch.from_numpy(rgb.astype(np.float32)).permute(2, 0, 1)[None] for rgb in (a, b))
+    assert ms_ssim(a, b) == pytest.approx(float(reference.ms_ssim(x, y, data_range=255)), abs=1e-5)
+    assert ms_ssim_to_db(0.9) == pytest.approx(10) and ms_ssim_to_db(1.0) is None
 
 
 def test_ms_ssim_needs_161_pixels_a_side_and_is_1_for_equal_pictures() -> None:
@@ -87,6 +116,36 @@ def test_bd_rate_agrees_with_the_reference_software() -> None:
     )
 
 
+def test_bd_rate_and_bd_psnr_agree_with_the_package_bjontegaard() -> None:
+    package = pytest.importorskip("bjontegaard")
+    reference = [(0.11, 27.1), (0.24, 29.6), (0.52, 32.4), (0.98, 35.2), (2.0, 38.0)]
+    curve = [(0.1, 27.4), (0.23, 30.2), (0.5, 32.8), (1.05, 35.9)]
+    options = {"method": "pchip", "require_matching_points": False, "min_overlap": 0}
+    arguments = (*zip(*reference, strict=True), *zip(*curve, strict=True))
+    assert bd_rate_percent(reference, curve).value == pytest.approx(package.bd_rate(*arguments, **options), abs=0.01)
+    assert bd_quality(reference, curve).value == pytest.approx(package.bd_psnr(*arguments, **options), abs=0.01)
+
+
+def test_bd_psnr_of_a_curve_half_a_decibel_higher_is_half_a_decibel() -> None:
+    curve = [(0.2, 28.0), (0.5, 31.0), (0.9, 33.5), (1.6, 36.0)]
+    found = bd_quality(curve, [(rate, quality + 0.5) for rate, quality in curve])
+    assert found.value == pytest.approx(0.5) and (found.low, found.high) == pytest.approx((0.2, 1.6))
+
+
+def test_there_is_no_bd_rate_of_three_points_or_of_a_fifth_of_the_range_and_the_reason_is_given() -> None:
+    curve = [(0.1 * 2**number, 28.0 + 2 * number) for number in range(6)]
+    assert bd_rate_percent(curve, curve[:3]).reason == "the curve has 3 points, and 4 are needed"
+    assert bd_rate_percent(curve[:1], curve).reason == "the reference has 1 point, and 4 are needed"
+    higher = [(rate, quality + 8.0) for rate, quality in curve]
+    found = bd_rate_percent(curve, higher)
+    assert found.value is None and found.reason == "20% of the range is shared, and 25% is needed"
+    assert bd_rate_percent(curve, curve).value == pytest.approx(0)
+
+
+def test_points_that_another_beats_do_not_count() -> None:
+    assert rising([(0.5, 31.0), (0.2, 28.0), (0.6, 30.0), (0.2, 27.0)]) == [(0.2, 28.0), (0.5, 31.0)]
+
+
 def test_for_means_equal_pictures_count_as_99_db_and_opposite_ones_as_0() -> None:
     black = np.zeros((2, 2, 3), np.uint8)
     assert psnr_for_means_db(black, black) == 99 and psnr_for_means_db(black, ~black) == 0
@@ -96,7 +155,9 @@ def test_figures_have_a_float_or_none_for_each_metric(monkeypatch: pytest.Monkey
     half: Any = np.float32(0.5)
     monkeypatch.setitem(METRICS, "half", Metric(lambda a, b: half, "half", ".1f"))
     found = figures(photo(9, 9), photo(9, 9))
-    assert found == {"psnr_db": None, "ms_ssim": None, "half": 0.5} and type(found["half"]) is float
+    assert (
+        found == {"psnr_db": None, "psnr_yuv_db": None, "ms_ssim": None, "half": 0.5} and type(found["half"]) is float
+    )
 
 
 @pytest.mark.parametrize(

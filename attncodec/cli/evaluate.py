@@ -2,66 +2,167 @@
 
 import json
 import logging
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from attncodec.cli.options import EffortOption, FastOption, ModelOption, ThreadsOption
+from attncodec.cli.options import EffortOption, FastOption, ThreadsOption, at_home
 from attncodec.console import FAILURES, as_user_error, fail, say
-from attncodec.errors import ImageError
+from attncodec.errors import ConfigError, ImageError
+
+if TYPE_CHECKING:
+    from attncodec.distributed import Distributed  # it imports torch, and --help should answer at once
+    from attncodec.evaluation.job import Job
+    from attncodec.evaluation.measure import Measured
 
 logger = logging.getLogger(__name__)
 
 
 def evaluate(
-    folder: Annotated[Path, typer.Argument(help="Folder of pictures, searched recursively.")],
+    folder: Annotated[Path | None, typer.Argument(help="Folder of pictures, searched recursively.")] = None,
     quality: Annotated[
         list[float] | None, typer.Option("--quality", "-q", help="Can be given several times; all levels by default.")
     ] = None,
-    model: ModelOption = None,
+    model: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="Model file, run folder, or name of a shipped model, the default; can be given several times.",
+        ),
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(help="Classic codecs: jpeg, webp, avif, jpegxl, or none; jpeg,webp by default. AVIF is slow."),
+    ] = None,
     effort: EffortOption = 0,
     fast: FastOption = False,
     threads: ThreadsOption = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for images.csv and run.json.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", callback=at_home, help="Folder of the results.")] = None,
+    per_picture: Annotated[bool, typer.Option("--per-picture", help="Show a row for each picture.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print only JSON on stdout.")] = False,
+    check: Annotated[
+        Path | None, typer.Option(callback=at_home, help="Repeat the run of a results.json, and say what differs.")
+    ] = None,
 ) -> None:
-    """Measure a model on a folder of pictures, by the files it writes, and compare it with JPEG and WebP."""
+    """Measure models on a folder of pictures, by the files they write, and compare them with classic codecs."""
     from attncodec.api import set_threads
-    from attncodec.coding.find_model import choose_model, load_model
     from attncodec.distributed import process_group_of_torchrun
-    from attncodec.evaluation import report
-    from attncodec.evaluation.evaluate import all_qualities, evaluate_pictures
-    from attncodec.files import make_folder
+    from attncodec.evaluation.check import read_results
+
+    set_threads(threads)
+    before = None
+    if check is not None:
+        before = read_results(check)
+        arguments = before["run"]["arguments"]
+        folder = folder or Path(arguments["folder"])
+        model, quality = [Path(path) for path in arguments["models"]], arguments["quality"]
+        against, effort, fast = ",".join(arguments["against"]) or "none", arguments["effort"], arguments["fast"]
+    if folder is None:
+        raise ConfigError("no folder of pictures is given", "name one: attncodec eval FOLDER")
+    with process_group_of_torchrun() as distributed:
+        job = _job(folder, model or [], quality, against, effort, fast, distributed)
+        if before is None:
+            failed = _measure(job, out, as_json, per_picture, distributed)
+        else:
+            failed = _check(job, before, distributed)
+    if failed:
+        raise typer.Exit(FAILURES)
+
+
+def _job(
+    folder: Path,
+    models: Sequence[Path | None],
+    quality: list[float] | None,
+    against: str | None,
+    effort: int,
+    fast: bool,
+    distributed: "Distributed",
+) -> "Job":
+    """Decide what to measure; what is wrong is refused before anything is measured, and before models are loaded."""
+    from attncodec.coding.find_model import choose_model
+    from attncodec.evaluation.job import Job, chosen_against, load_models
     from attncodec.pictures import find_pictures
 
-    def tell(path: Path, error: Exception) -> None:
-        fail(as_user_error(error), str(path))
+    paths = find_pictures(folder)
+    kinds = chosen_against(against)
+    chosen = distributed.run_on_rank0(lambda: [choose_model(at_home(path)) for path in (models or [None])])
+    loaded = load_models(chosen, quality, fast)
+    for found in loaded:
+        logger.info("model: %s", found.path)
+    return Job(folder, paths, loaded, kinds, quality, effort, fast)
 
-    paths = find_pictures(folder)  # a wrong folder is refused before a model is loaded
-    set_threads(threads)
-    with process_group_of_torchrun() as distributed:
-        chosen = distributed.run_on_rank0(lambda: choose_model(model))
-        sealed = load_model(chosen, fast)
-        qualities = all_qualities(sealed, quality)  # wrong qualities are refused before anything is measured
-        target = out or Path("runs") / "eval" / f"{folder.resolve().name}-{sealed.header.decoder_id.hex()[:8]}"
-        make_folder(target)  # if this fails, it does so before the work
-        if distributed.is_rank0:
-            logger.info("model: %s", chosen)
-        found = evaluate_pictures(sealed, folder, paths, qualities, effort, distributed, tell)
 
-        def conclude() -> None:
-            if not found.records:
-                raise ImageError(f"none of the {found.pictures} pictures under {folder} could be measured")
-            if as_json:
-                print(json.dumps(report.as_json(sealed, chosen, found.records), allow_nan=False))
-            else:
-                print(report.table(found.records))
-            report.save(target, sealed, chosen, folder, found.records)
-            logger.info("written: %s/images.csv, %s/run.json", target, target)
-            if found.failed:
-                say(f"{found.failed} of {found.pictures} pictures failed")
+def _measure(job: "Job", out: Path | None, as_json: bool, per_picture: bool, distributed: "Distributed") -> bool:
+    """Measure all, write and print the results, and return whether a picture failed."""
+    from attncodec.evaluation import results, table
+    from attncodec.evaluation.measure import Measured, measure
+    from attncodec.evaluation.store import Store, user_cache
+    from attncodec.folder_lock import held
 
+    ids = [model.sealed.header.decoder_id.hex()[:8] for model in job.models]
+    target = out or Path("runs") / "eval" / "-".join([job.folder.resolve().name, *ids])
+    command, found = ["attncodec", *sys.argv[1:]], Measured()
+
+    def conclude(partial: bool = False) -> None:
+        made = results.make_results(job, found, command, partial)
+        logger.info("written: %s", ", ".join(f"{target}/{name}" for name in results.save(target, made)))
+        if not partial:
+            print(json.dumps(made, allow_nan=False) if as_json else table.text(made, per_picture))
+
+    with ExitStack() as stack:
+        stack.enter_context(held(target, distributed))  # if this fails, it does so before the work
+        try:
+            measure(job, found, Store(target / results.KEPT), user_cache(), distributed, _tell)
+        except KeyboardInterrupt:
+            if distributed.is_rank0 and found.records:
+                conclude(partial=True)
+                say("the same command goes on from here")
+            raise
+        distributed.run_on_rank0(lambda: _refuse_nothing(job, found))
+        if found.kept and distributed.is_rank0:
+            logger.info("%d files were measured before; without %s all are", found.kept, target / results.KEPT)
         distributed.run_on_rank0(conclude)
-    if found.failed:
-        raise typer.Exit(FAILURES)
+    return _some_failed(job, found, distributed)
+
+
+def _check(job: "Job", before: dict[str, object], distributed: "Distributed") -> bool:
+    """Measure all again, nothing from earlier runs, and return whether anything differs or failed."""
+    from attncodec.evaluation import check
+    from attncodec.evaluation.measure import Measured, measure
+    from attncodec.evaluation.results import make_results
+    from attncodec.evaluation.store import Store
+
+    found = Measured()
+    measure(job, found, Store(None), Store(None), distributed, _tell)
+
+    def conclude() -> list[str]:
+        _refuse_nothing(job, found)
+        now = make_results(job, found, [], partial=False)
+        for line in check.changed_versions(before, now):
+            logger.info("note: %s", line)
+        return check.differences(before, now)
+
+    lines = distributed.run_on_rank0(conclude)
+    if distributed.is_rank0:
+        print("\n".join(lines) or f"the same: {len(found.records)} files of {len(found.pictures)} pictures")
+    return bool(lines) or _some_failed(job, found, distributed)
+
+
+def _tell(path: Path, error: Exception) -> None:
+    fail(as_user_error(error), str(path))
+
+
+def _refuse_nothing(job: "Job", found: "Measured") -> None:
+    if not found.records:
+        raise ImageError(f"none of the {len(job.paths)} pictures under {job.folder} could be measured")
+
+
+def _some_failed(job: "Job", found: "Measured", distributed: "Distributed") -> bool:
+    if found.failed and distributed.is_rank0:
+        say(f"{len(found.failed)} of {len(job.paths)} pictures failed")
+    return bool(found.failed)

@@ -1,4 +1,4 @@
-"""This module measures a model and classic codecs on a folder of pictures, through real files."""
+"""This module measures a model on a folder of pictures, beside files of classic codecs that are at least as large."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from tqdm import tqdm
 from attncodec.coding.sealed import SealedCodec
 from attncodec.distributed import SINGLE_PROCESS, Distributed
 from attncodec.environment import shows_progress
+from attncodec.evaluation.job import all_qualities as all_qualities
 from attncodec.evaluation.records import Record, evaluate_picture
 
 
@@ -19,17 +20,6 @@ class Evaluation:
     records: list[Record]
     pictures: int
     failed: int
-
-
-def all_qualities(sealed: SealedCodec, wanted: Sequence[float] | None = None) -> list[float]:
-    """Return the qualities to measure, sorted. If none are given, these are the whole levels.
-
-    Raises ConfigError for a quality that the model does not have.
-    """
-    qualities = sorted(set(wanted or range(1, len(sealed.header.config.rd_lambdas) + 1)))
-    for quality in qualities:
-        sealed.quality_index(quality)
-    return qualities
 
 
 def evaluate_pictures(

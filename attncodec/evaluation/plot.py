@@ -4,15 +4,21 @@ import io
 from collections.abc import Mapping
 from pathlib import Path
 
-from attncodec.evaluation.classic.search import Curve
 from attncodec.files import write_atomic
+from attncodec.metrics.rate import Curve
 
 COLOURS = ("#d1495b", "#6c757d", "#2e86ab", "#3a7d44", "#8d6a9f", "#c98a2b")
 
+UNDATED = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
 
-def draw_rd(path: Path, curves: Mapping[str, Curve], title: str) -> None:
-    """Write a PNG of PSNR over bits per pixel. The first curve is the subject of the plot, and is drawn in front."""
-    from matplotlib.figure import Figure  # This import takes a second. pyplot would need a screen.
+
+def draw_rd(path: Path, curves: Mapping[str, Curve], title: str, published: Mapping[str, Curve] | None = None) -> None:
+    """Write a plot of PSNR over bits per pixel, in the format of the file's suffix.
+
+    The first curve is the subject of the plot, and is drawn in front. Published curves are dashed.
+    """
+    from matplotlib import rc_context  # These imports take a second. pyplot would need a screen.
+    from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 5), layout="constrained")
     axes = figure.subplots()
@@ -21,9 +27,13 @@ def draw_rd(path: Path, curves: Mapping[str, Curve], title: str) -> None:
         width, marker, zorder = (2.5, "o", 3) if number == 0 else (1.2, ".", 2)
         colour = COLOURS[number % len(COLOURS)]
         axes.plot(rates_bpp, qualities_db, label=name, color=colour, linewidth=width, marker=marker, zorder=zorder)
+    for number, (name, curve) in enumerate((published or {}).items()):
+        grey = f"{0.2 + 0.2 * number:.1f}"
+        axes.plot(*zip(*curve, strict=True), label=f"{name}, published", color=grey, linewidth=1, linestyle="--")
     axes.set(xlabel="bits per pixel", ylabel="PSNR, dB", title=title, xscale="log")
     axes.grid(alpha=0.3, which="both")
     axes.legend()
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=110, metadata={"Software": None})
+    file, kind = io.BytesIO(), path.suffix.removeprefix(".")
+    with rc_context({"svg.hashsalt": "attncodec"}):  # The same curves give the same bytes.
+        figure.savefig(file, format=kind, dpi=110, metadata=UNDATED[kind])
     write_atomic(path, file.getvalue())

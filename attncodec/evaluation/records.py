@@ -14,6 +14,7 @@ from attncodec.coding.sealed import SealedCodec
 from attncodec.container import pack
 from attncodec.evaluation.classic import CLASSIC, COMPARED
 from attncodec.evaluation.classic.search import smallest_file
+from attncodec.evaluation.memory import peak_mib, reset_peak
 from attncodec.metrics import METRICS, figures
 from attncodec.metrics.contract import contract
 from attncodec.metrics.rate import bpp
@@ -24,8 +25,9 @@ from attncodec.pictures import RGB, read_rgb
 class Record:
     """Holds the figures of a picture in a codec. `bpp` counts the whole file, `bpp_est` the estimated bits of z and y.
 
-    `bpp_est` and the seconds are None for classic codecs. `figures` has a value for each of METRICS. It is None if the
-    metric is not defined: PSNR for equal pictures, MS-SSIM if a side is under 161 pixels.
+    `bpp_est`, the seconds and the memory are None for classic codecs, several of which run at once. `figures` has a
+    value for each of METRICS. It is None if the metric is not defined: PSNR for equal pictures, MS-SSIM if a side is
+    under 161 pixels.
     """
 
     codec: str
@@ -39,6 +41,8 @@ class Record:
     figures: dict[str, float | None]
     encode_s: float | None
     decode_s: float | None
+    peak_mib: float | None = None  # of the resident memory of the process
+    variant: str = ""  # of a classic codec
 
     def row(self) -> dict[str, Any]:
         """Return all values by the name of their column, those of the metrics among the others."""
@@ -52,11 +56,28 @@ MEANS = ("bpp", "bpp_est", *METRICS, "encode_s", "decode_s")
 
 
 def evaluate_picture(sealed: SealedCodec, path: Path, name: str, quality: float, effort: int = 0) -> list[Record]:
-    """Measure a picture with the model, then with each classic codec at no fewer bytes.
+    """Measure a picture with the model, then with each of COMPARED at no fewer bytes.
 
     Raises ImageError for the picture, and ConfigError for a metric or a classic codec that breaks its contract.
     """
     rgb = read_rgb(path)
+    records = [measure_model(sealed, "attncodec", rgb, name, quality, effort)]
+    for kind in COMPARED:
+        with contract(f"the classic codec {kind!r}"):
+            classic = smallest_file(CLASSIC[kind], rgb, records[0].bytes)
+        if classic is not None:
+            found = figures(rgb, classic.decoded)
+            records.append(classic_record(kind, "", quality, rgb, name, len(classic.data), found))
+    return records
+
+
+def measure_model(sealed: SealedCodec, codec: str, rgb: RGB, name: str, quality: float, effort: int) -> Record:
+    """Write a picture into a real file, read it back, and measure it. `codec` is what the model is called.
+
+    Raises ConfigError for a metric that breaks its contract.
+    """
+    height, width = rgb.shape[:2]
+    knows_peak = reset_peak()
     with tempfile.TemporaryDirectory(prefix="attncodec-") as folder:
         file = Path(folder) / "picture.atc"
         start = time.perf_counter()
@@ -66,30 +87,8 @@ def evaluate_picture(sealed: SealedCodec, path: Path, name: str, quality: float,
         written = time.perf_counter()
         decoded = decompress(sealed, file.read_bytes())
         done = time.perf_counter()
+        peak = peak_mib() if knows_peak else None
         size = file.stat().st_size
-    estimate = encoder.reconstruct(container)[1] / (rgb.shape[0] * rgb.shape[1])
-    seconds = (written - start, done - written)
-    records = [_record("attncodec", name, quality, rgb, decoded, size, estimate, *seconds)]
-    for kind in COMPARED:
-        with contract(f"the classic codec {kind!r}"):
-            classic = smallest_file(CLASSIC[kind], rgb, size)
-        if classic is not None:
-            records.append(_record(kind, name, quality, rgb, classic.decoded, len(classic.data)))
-    return records
-
-
-def _record(
-    codec: str,
-    name: str,
-    quality: float,
-    rgb: RGB,
-    decoded: RGB,
-    size: int,
-    bpp_est: float | None = None,
-    encode_s: float | None = None,
-    decode_s: float | None = None,
-) -> Record:
-    height, width = rgb.shape[:2]
     return Record(
         codec,
         quality,
@@ -97,12 +96,22 @@ def _record(
         width,
         height,
         size,
-        bpp(size, width, height),
-        bpp_est,
-        figures(rgb, decoded),
-        encode_s,
-        decode_s,
+        bpp=bpp(size, width, height),
+        figures=figures(rgb, decoded),
+        encode_s=written - start,
+        decode_s=done - written,
+        peak_mib=peak,
+        bpp_est=encoder.reconstruct(container)[1] / (height * width),
     )
+
+
+def classic_record(
+    codec: str, variant: str, quality: float, rgb: RGB, name: str, size: int, found: dict[str, float | None]
+) -> Record:
+    """Make the record of a picture in a file of a classic codec, by the figures that were found."""
+    height, width = rgb.shape[:2]
+    rate_bpp = bpp(size, width, height)
+    return Record(codec, quality, name, width, height, size, rate_bpp, None, found, None, None, variant=variant)
 
 
 def summarise(records: Sequence[Record]) -> dict[str, Any]:
@@ -115,5 +124,5 @@ def summarise(records: Sequence[Record]) -> dict[str, Any]:
     for figure in MEANS:
         values = [value for row in rows if (value := row[figure]) is not None]
         point[figure] = statistics.fmean(values) if values else None
-    point["images"] = [{key: value for key, value in row.items() if key not in ("codec", "quality")} for row in rows]
+    point["images"] = [{key: row[key] for key in row if key not in ("codec", "variant", "quality")} for row in rows]
     return point

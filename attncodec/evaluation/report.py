@@ -1,4 +1,4 @@
-"""This module writes the results of an evaluation: a table to read, and images.csv and run.json for further work."""
+"""This module writes images.csv and run.json: a model beside classic codecs whose files are at least as large."""
 
 import csv
 import io
@@ -12,36 +12,12 @@ from attncodec.environment import versions
 from attncodec.evaluation.classic import COMPARED
 from attncodec.evaluation.records import Record, summarise
 from attncodec.files import write_atomic
-from attncodec.metrics import METRICS
-
-COLUMNS = (
-    ("bpp", "bpp", ".4f"),
-    ("bpp_est", "bpp_est", ".4f"),
-    *((name, metric.title, metric.form) for name, metric in METRICS.items()),
-    ("encode_s", "encode s", ".3f"),
-    ("decode_s", "decode s", ".3f"),
-)
 
 
 def points(records: Sequence[Record], codec: str) -> list[dict[str, Any]]:
     """Return the curve of a codec, with a point for each quality of the model."""
     qualities = sorted({record.quality for record in records})
     return [summarise([r for r in records if r.codec == codec and r.quality == quality]) for quality in qualities]
-
-
-def table(records: Sequence[Record]) -> str:
-    """Format a table. For each quality, it lists the pictures through the model, then the means of every codec."""
-    codecs = list(dict.fromkeys(record.codec for record in records))
-    curves = {codec: points(records, codec) for codec in codecs}
-    width = max(len(label) for label in [*(r.name for r in records), *(f"mean {codec}" for codec in codecs)])
-    lines = [" " * width + "   quality" + "".join(f"{title:>10}" for _, title, _ in COLUMNS)]
-    for number, ours in enumerate(curves["attncodec"]):
-        rows = [(image["name"], image) for image in ours["images"]]
-        rows += [(f"mean {codec}", curve[number]) for codec, curve in curves.items()]
-        for label, values in rows:
-            cells = ("-" if values[key] is None else format(values[key], form) for key, _, form in COLUMNS)
-            lines.append(f"{label:<{width}}{ours['quality']:>10g}" + "".join(f"{cell:>10}" for cell in cells))
-    return "\n".join(lines)
 
 
 def as_json(sealed: SealedCodec, model: Path, records: Sequence[Record]) -> dict[str, Any]:

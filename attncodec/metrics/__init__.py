@@ -1,4 +1,4 @@
-"""Metrics are pure functions with the unit in each name. The registry lists those that `attncodec eval` reports."""
+"""Metrics are pure functions with the unit in each name. METRICS lists those that `attncodec eval` reports."""
 
 import math
 from collections.abc import Callable
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from numbers import Real
 
 from attncodec.metrics.contract import BrokenContractError, contract
-from attncodec.metrics.ms_ssim import ms_ssim
-from attncodec.metrics.psnr import psnr_db
+from attncodec.metrics.ms_ssim import ms_ssim, ms_ssim_to_db
+from attncodec.metrics.psnr import psnr_db, psnr_yuv_db
 from attncodec.pictures import RGB
 
 
@@ -26,7 +26,27 @@ class Metric:
 
 METRICS = {
     "psnr_db": Metric(psnr_db, "PSNR dB", ".2f"),
+    "psnr_yuv_db": Metric(psnr_yuv_db, "YUV dB", ".2f"),
     "ms_ssim": Metric(ms_ssim, "MS-SSIM", ".4f"),
+}
+
+
+@dataclass(frozen=True)
+class CurveAxis:
+    """A quality in dB that curves rise to with the rate, so that they have BD-rates, and how it follows from a metric.
+
+    `in_db` maps a value of the metric, or a mean of values, to dB, or to None where that is infinite.
+    """
+
+    metric: str
+    title: str
+    in_db: Callable[[float], float | None] = float
+
+
+CURVE_AXES = {
+    "psnr_db": CurveAxis("psnr_db", "PSNR"),
+    "psnr_yuv_db": CurveAxis("psnr_yuv_db", "PSNR-YUV"),
+    "ms_ssim_db": CurveAxis("ms_ssim", "MS-SSIM", ms_ssim_to_db),
 }
 
 

@@ -1,5 +1,7 @@
 """The multi-scale structural similarity of Wang et al. 2003."""
 
+import math
+
 import torch
 
 from attncodec.pictures import RGB
@@ -18,3 +20,8 @@ def ms_ssim(a: RGB, b: RGB) -> float | None:
 
     x, y = (torch.from_numpy(rgb).permute(2, 0, 1)[None].float() for rgb in (a, b))
     return float(reference(x, y, data_range=255))
+
+
+def ms_ssim_to_db(similarity: float) -> float | None:
+    """Convert an MS-SSIM to dB, -10 log10(1 - MS-SSIM), or return None if it is 1."""
+    return -10 * math.log10(1 - similarity) if similarity < 1 else None

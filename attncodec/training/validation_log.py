@@ -5,9 +5,10 @@ import json
 from collections.abc import Callable, Sequence
 
 from attncodec.environment import has_package
-from attncodec.evaluation.classic.search import Curve, classic_curves
+from attncodec.evaluation.classic.search import classic_curves
 from attncodec.evaluation.plot import draw_rd
 from attncodec.files import write_atomic
+from attncodec.metrics.rate import Curve
 from attncodec.pictures import RGB
 from attncodec.training.checkpoint import writing
 from attncodec.training.run_folder import Recorder, RunFolder

@@ -42,7 +42,7 @@ def test_a_metric_that_fails_for_one_picture_is_one_line_and_the_others_are_meas
 
     shapes = [read_rgb(find_pictures(pictures)[0]).shape]
     monkeypatch.setitem(METRICS, "psnr_db", Metric(measure, "PSNR dB", ".2f"))
-    result = cli("eval", pictures, "--model", model_file, "-q", 1, cwd=pictures.parent)
+    result = cli("eval", pictures, "--model", model_file, "-q", 1, "--against", "webp", cwd=pictures.parent)
     lines = [line for line in result.stderr.decode().splitlines() if line.startswith("error: ")]
     assert result.returncode == 1 and len(lines) == 1
     assert "a.png: the metric 'psnr_db' returns nan" in lines[0] and "Traceback" not in result.stderr.decode()
@@ -66,13 +66,13 @@ class Silent(ClassicCodec):
 @pytest.mark.parametrize(
     ("broken", "what"),
     [
-        (Shrinking("PNG", (lambda quality: {},), 1000), "to \\(1, 1, 3\\) of uint8, which is not the same"),
-        (Text("PNG", (lambda quality: {},), 1000), "cannot decode what it encodes to"),
-        (Silent("PNG", (lambda quality: {},), 1000), "cannot decode what it encodes to"),
-        (ClassicCodec("PDF", (lambda quality: {},), 1000), "raises KeyError: 'PDF'"),
-        (ClassicCodec("NONE", (lambda quality: {},), 1000), "raises KeyError: 'NONE'"),
-        (ClassicCodec("PNG", (lambda quality: {"level": [][quality]},), 1000), "raises IndexError"),
-        (ClassicCodec("PNG", (lambda quality: {"level": int("x")},), 1000), "raises ValueError"),
+        (Shrinking("PNG", {"": lambda quality: {}}, 1000), "to \\(1, 1, 3\\) of uint8, which is not the same"),
+        (Text("PNG", {"": lambda quality: {}}, 1000), "cannot decode what it encodes to"),
+        (Silent("PNG", {"": lambda quality: {}}, 1000), "cannot decode what it encodes to"),
+        (ClassicCodec("PDF", {"": lambda quality: {}}, 1000), "raises KeyError: 'PDF'"),
+        (ClassicCodec("NONE", {"": lambda quality: {}}, 1000), "raises KeyError: 'NONE'"),
+        (ClassicCodec("PNG", {"": lambda quality: {"level": [][quality]}}, 1000), "raises IndexError"),
+        (ClassicCodec("PNG", {"": lambda quality: {"level": int("x")}}, 1000), "raises ValueError"),
     ],
 )
 def test_a_classic_codec_that_breaks_its_contract_is_named_with_the_picture(

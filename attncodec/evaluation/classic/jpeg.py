@@ -12,5 +12,9 @@ def options(quality: int, subsampling: str) -> dict[str, Any]:
 
 
 JPEG = ClassicCodec(
-    "JPEG", (partial(options, subsampling="4:2:0"), partial(options, subsampling="4:4:4")), 65_500, compared=True
+    "JPEG",
+    {subsampling: partial(options, subsampling=subsampling) for subsampling in ("4:2:0", "4:4:4")},
+    max_side=65_500,
+    feature="jpg",
+    compared=True,
 )

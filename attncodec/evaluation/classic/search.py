@@ -15,15 +15,13 @@ from attncodec.evaluation.classic import CLASSIC
 from attncodec.evaluation.classic.codec import ClassicCodec, Variant
 from attncodec.metrics.contract import BrokenContractError, contract
 from attncodec.metrics.psnr import psnr_db, psnr_for_means_db
-from attncodec.metrics.rate import bpp
+from attncodec.metrics.rate import Curve, bpp, rising
 from attncodec.pictures import RGB
 
 logger = logging.getLogger(__name__)
 
 QUALITIES = range(1, 101)
 CURVE_QUALITIES = (5, 20, 40, 60, 80, 92)
-
-Curve = list[tuple[float, float]]  # The points hold bpp and PSNR in dB, and both rise.
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ def smallest_file(codec: ClassicCodec, rgb: RGB, at_least_bytes: int) -> Classic
     highest quality, has fewer. Returns None if there is no file. Raises BrokenContractError, or what the codec raises,
     if the codec fails.
     """
-    files = [_smallest(codec, rgb, at_least_bytes, variant) for variant in codec.variants]
+    files = [_smallest(codec, rgb, at_least_bytes, variant) for variant in codec.variants.values()]
     return max((file for file in files if file), key=lambda file: _psnr_db(rgb, file.decoded), default=None)
 
 
@@ -70,10 +68,10 @@ def _smallest(codec: ClassicCodec, rgb: RGB, at_least_bytes: int, variant: Varia
         else:
             low = middle + 1
     data = encode(low)
-    return None if data is None else ClassicFile(data, low, _decode(codec, data, rgb))
+    return None if data is None else ClassicFile(data, low, decode_file(codec, data, rgb))
 
 
-def _decode(codec: ClassicCodec, data: bytes, rgb: RGB) -> RGB:
+def decode_file(codec: ClassicCodec, data: bytes, rgb: RGB) -> RGB:
     """Decode the file of a picture. Raises BrokenContractError if that does not give a picture of the same shape."""
     decoded = codec.decode(data) if isinstance(data, bytes) else None
     if not isinstance(decoded, np.ndarray):
@@ -101,7 +99,7 @@ def classic_curves(pictures: Sequence[RGB], stopped: Callable[[], bool] = lambda
             if points is None:
                 return None
             if points:
-                curves[codec.format] = _best(points)
+                curves[codec.format] = rising(points)
     return curves
 
 
@@ -111,7 +109,7 @@ def _points(
     """Measure the points of a codec, in any order, those that it cannot write left out. Returns None if stopped."""
     points = []
     for quality in CURVE_QUALITIES if codec.available else ():
-        for variant in codec.variants:
+        for variant in codec.variants.values():
             if stopped():
                 return None
             found = [point for point in pool.map(partial(_point, codec, quality, variant), pictures) if point]
@@ -124,13 +122,4 @@ def _point(codec: ClassicCodec, quality: int, variant: Variant, rgb: RGB) -> tup
     data = codec.encode(rgb, quality, variant)
     if data is None:
         return None
-    return bpp(len(data), rgb.shape[1], rgb.shape[0]), psnr_for_means_db(rgb, _decode(codec, data, rgb))
-
-
-def _best(points: Curve) -> Curve:
-    """Drop the points that another point beats in rate and quality."""
-    curve: Curve = []
-    for point in sorted(points):
-        if not curve or point[1] > curve[-1][1]:
-            curve.append(point)
-    return curve
+    return bpp(len(data), rgb.shape[1], rgb.shape[0]), psnr_for_means_db(rgb, decode_file(codec, data, rgb))

@@ -2,4 +2,10 @@
 
 from attncodec.evaluation.classic.codec import ClassicCodec
 
-WEBP = ClassicCodec("WEBP", (lambda quality: {"quality": quality, "method": 6},), 16_383, compared=True)
+WEBP = ClassicCodec(
+    "WEBP",
+    {"method 6": lambda quality: {"quality": quality, "method": 6}},
+    max_side=16_383,
+    feature="webp",
+    compared=True,
+)

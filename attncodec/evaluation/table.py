@@ -1,0 +1,134 @@
+"""This module shows the results of `attncodec eval`: a row a quality with the means of figures, and BD-rates below."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from attncodec.metrics import CURVE_AXES, METRICS
+
+NAMED_MAX = 3  # pictures that a line names
+FIGURES = (
+    ("bpp", "bpp", ".4f"),
+    ("bpp_est", "bpp_est", ".4f"),
+    *((name, metric.title, metric.form) for name, metric in METRICS.items()),
+    ("ms_ssim_db", "MS-SSIM dB", ".2f"),
+    ("encode_s", "encode s", ".3f"),
+    ("decode_s", "decode s", ".3f"),
+    ("peak_mib", "peak MiB", ".0f"),
+)
+Rows = list[list[str]]
+
+
+def text(results: dict[str, Any], per_picture: bool = False) -> str:
+    """Return what the terminal shows: the models, and how they compare with every other curve."""
+    lines = []
+    for model, about in results["models"].items():
+        rows = _picture_rows(results, model) if per_picture else _rows(results, [model])
+        lines += [_title(model, about), *_aligned([_header("picture" if per_picture else "codec"), *rows]), ""]
+    lines += [*_notes(results), ""]
+    rates = _bd_rows(results, list(results["models"]))
+    if len(rates) > 1:
+        lines += ["BD-rate; below zero, the codec needs fewer bits than the reference:", *_aligned(rates)]
+    return "\n".join(lines).rstrip()
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """Return the contents of table.md: all codecs, and all BD-rates of measured codecs."""
+    titles = [_title(model, about) for model, about in results["models"].items()]
+    parts = ["\n".join(titles), _in_markdown([_header("codec"), *_rows(results, list(results["points"]))])]
+    parts += ["\n".join(_notes(results))]
+    rates = _bd_rows(results, list(results["points"]))
+    if len(rates) > 1:
+        parts += ["BD-rate; below zero, the codec needs fewer bits than the reference:", _in_markdown(rates)]
+    return "\n\n".join(parts)
+
+
+def _title(model: str, about: dict[str, Any]) -> str:
+    kmac = about["kmac_per_pixel"]
+    return (
+        f"{model}: model {about['decoder_id']}, {kmac['encode']:.1f} kMAC/pixel to encode and {kmac['decode']:.1f} to "
+        f"decode, {about['parameters'] / 1e6:.1f} M parameters"
+    )
+
+
+def _header(first: str) -> list[str]:
+    return [first, "quality", *(title for _, title, _ in FIGURES)]
+
+
+def _rows(results: dict[str, Any], codecs: Sequence[str]) -> Rows:
+    return [_row(codec, point) for codec in codecs for point in results["points"].get(codec, [])]
+
+
+def _picture_rows(results: dict[str, Any], codec: str) -> Rows:
+    rows = [row for row in results["records"] if row["codec"] == codec]
+    in_db = CURVE_AXES["ms_ssim_db"].in_db
+    found = []
+    for row in sorted(rows, key=lambda row: row["quality"]):
+        similarity = row["ms_ssim"]
+        found.append(_row(row["name"], {**row, "ms_ssim_db": None if similarity is None else in_db(similarity)}))
+    return found
+
+
+def _row(label: str, values: dict[str, Any]) -> list[str]:
+    setting = f"{values['quality']:g} {values['variant']}".strip()
+    return [label, setting, *(_cell(values[name], form) for name, _, form in FIGURES)]
+
+
+def _cell(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _notes(results: dict[str, Any]) -> list[str]:
+    """Say over how many pictures the means are, and which pictures they leave out."""
+    count = len(results["pictures"])
+    lines = ["Partial: the evaluation was interrupted."] if results["partial"] else []
+    lines.append(f"Means over {count} picture{'' if count == 1 else 's'}; peak MiB is the highest.")
+    for axis, found in results["axes"].items():
+        if found["left_out"]:
+            lines.append(
+                f"{CURVE_AXES[axis].title} is over {found['pictures']} of them in all codecs: "
+                f"{_named(found['left_out'])} without, in some file."
+            )
+    return lines
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED_MAX} more" if len(names) > NAMED_MAX else ""
+    return ", ".join(names[:NAMED_MAX]) + more
+
+
+def _bd_rows(results: dict[str, Any], codecs: Sequence[str]) -> Rows:
+    """Return the BD-rates of some codecs against every other curve."""
+    rows = [["codec", "reference", "at equal", "BD-rate", "BD-PSNR", "range", "median", "worst picture"]]
+    for codec in codecs:
+        for axis, found in results["axes"].items():
+            pairs = [pair for pair in found["bd"] if pair["codec"] == codec]
+            rows += [[codec, _reference(results, pair), CURVE_AXES[axis].title, *_bd_cells(pair)] for pair in pairs]
+    return rows
+
+
+def _reference(results: dict[str, Any], pair: dict[str, Any]) -> str:
+    published = results["published"].get(pair["reference"])
+    return f"{published['title']}, published" if published else str(pair["reference"])
+
+
+def _bd_cells(pair: dict[str, Any]) -> list[str]:
+    if pair["bd_rate_percent"] is None:
+        return ["-", "-", pair["reason"], "-", "-"]
+    low, high = pair["range_db"]
+    change = "-" if pair["bd_psnr_db"] is None else f"{pair['bd_psnr_db']:+.2f} dB"
+    cells = [f"{pair['bd_rate_percent']:+.1f} %", change, f"{low:.1f} to {high:.1f} dB"]
+    pictures = pair.get("per_picture")
+    if not pictures or not pictures["pictures"]:
+        return [*cells, "-", "-"]
+    worst = f"{pictures['worst_percent']:+.1f} %, {pictures['worst_picture']}"
+    return [*cells, f"{pictures['median_percent']:+.1f} %", worst]
+
+
+def _aligned(rows: Rows) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _in_markdown(rows: Rows) -> str:
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([lines[0], "| --- | --- |" + " ---: |" * (len(rows[0]) - 2), *lines[1:]])

@@ -1,0 +1,131 @@
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from attncodec.coding.sealed import SealedCodec
+from attncodec.distributed import SINGLE_PROCESS
+from attncodec.evaluation import job as jobs
+from attncodec.evaluation import measure as measuring
+from attncodec.evaluation.classic import CLASSIC
+from attncodec.evaluation.classic.codec import ClassicCodec
+from attncodec.evaluation.job import Job, Model
+from attncodec.evaluation.measure import Measured, measure
+from attncodec.evaluation.store import Store
+from attncodec.metrics import METRICS, Metric
+from attncodec.pictures import find_pictures
+
+
+@pytest.fixture(autouse=True)
+def _small_grid(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "GRID", (30, 60))
+
+
+def job_of(sealed: SealedCodec, pictures: Path, *, qualities: Sequence[float] = (1.0, 2.0), effort: int = 0) -> Job:
+    paths = find_pictures(pictures)[:2]
+    return Job(pictures, paths, [Model("mine", Path("m"), sealed, qualities)], ["webp"], effort=effort)
+
+
+def run(job: Job, folder: Path) -> Measured:
+    found = Measured()
+    stores = (Store(folder / "records"), Store(folder / "cache"))
+    measure(job, found, *stores, SINGLE_PROCESS, lambda path, error: pytest.fail(str(error)))
+    return found
+
+
+def test_models_and_classic_codecs_are_measured_on_the_same_pictures(
+    sealed: SealedCodec, pictures: Path, tmp_path: Path
+) -> None:
+    found = run(job_of(sealed, pictures), tmp_path)
+    assert [(r.name, r.codec, r.quality) for r in found.records] == [
+        (name, codec, quality)
+        for name in ("a.png", "b.webp")
+        for codec, quality in (("mine", 1.0), ("mine", 2.0), ("webp", 30), ("webp", 60))
+    ]
+    assert all(r.bpp == 8 * r.bytes / (r.width * r.height) for r in found.records)
+    assert {name: file.height for name, file in found.pictures.items()} == {"a.png": 96, "b.webp": 112}
+
+
+def test_a_second_run_writes_no_file_again_and_a_changed_setting_does(
+    sealed: SealedCodec, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run(job_of(sealed, pictures), tmp_path)
+    written: list[Any] = []
+    real = measuring.measure_model
+    monkeypatch.setattr(measuring, "measure_model", lambda *a: written.append(a[4]) or real(*a))
+    monkeypatch.setattr(ClassicCodec, "encode", lambda *a: pytest.fail("a classic file is written again"))
+    again = run(job_of(sealed, pictures), tmp_path)
+    assert again.records == first.records and again.kept == 4 and not written
+    run(job_of(sealed, pictures, qualities=(1.0, 3.0)), tmp_path)
+    assert written == [3.0, 3.0]
+    run(job_of(sealed, pictures, effort=1), tmp_path)
+    assert written == [3.0, 3.0, 1.0, 2.0, 1.0, 2.0]
+
+
+def test_a_picture_that_changed_under_its_name_is_measured_again(
+    sealed: SealedCodec, pictures: Path, tmp_path: Path
+) -> None:
+    job = job_of(sealed, pictures)
+    first = run(job, tmp_path)
+    (pictures / "a.png").write_bytes((pictures / "c.png").read_bytes())
+    again = run(job, tmp_path)
+    assert again.kept == 2 and again.records[0].height != first.records[0].height
+
+
+def test_what_was_measured_before_an_interruption_is_kept(
+    sealed: SealedCodec, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, count = measuring.measure_model, 0
+
+    def interrupt(*arguments: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count == 4:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(measuring, "measure_model", interrupt)
+    job, found = job_of(sealed, pictures), Measured()
+    with pytest.raises(KeyboardInterrupt):
+        measure(job, found, Store(tmp_path / "records"), Store(None), SINGLE_PROCESS, lambda path, error: None)
+    assert [(record.name, record.quality) for record in found.records] == [("a.png", 1), ("a.png", 2), ("b.webp", 1)]
+    assert run(job, tmp_path).kept == 3
+
+
+def test_a_picture_that_fails_in_one_codec_is_in_no_mean(
+    sealed: SealedCodec, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode, told = ClassicCodec.decode, list[str]()
+
+    def fail(self: ClassicCodec, data: bytes) -> Any:
+        found = decode(self, data)
+        return None if found is None or found.shape[0] == 96 else found
+
+    monkeypatch.setattr(ClassicCodec, "decode", fail)
+    found = Measured()
+    measure(
+        job_of(sealed, pictures),
+        found,
+        Store(None),
+        Store(None),
+        SINGLE_PROCESS,
+        lambda path, error: told.append(path.name),
+    )
+    assert told == ["a.png"] and found.failed["a.png"] == "the classic codec 'webp' cannot decode what it encodes to"
+    assert {record.name for record in found.records} == {"b.webp"} == set(found.pictures)
+
+
+def test_a_new_metric_is_measured_although_the_others_are_kept(
+    sealed: SealedCodec, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(job_of(sealed, pictures), tmp_path)
+    monkeypatch.setitem(METRICS, "half", Metric(lambda a, b: 0.5, "half", ".1f"))
+    assert {record.figures["half"] for record in run(job_of(sealed, pictures), tmp_path).records} == {0.5}
+
+
+def test_a_format_that_cannot_be_written_gives_no_record(
+    sealed: SealedCodec, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(CLASSIC, "webp", ClassicCodec("WEBP", CLASSIC["webp"].variants, max_side=100))
+    assert {record.codec for record in run(job_of(sealed, pictures), tmp_path).records} == {"mine"}
