@@ -28,7 +28,7 @@ from attncodec.container import MAX_PIXELS, Container, check_max_pixels, pack, u
 from attncodec.describe import describe_file as describe_file
 from attncodec.describe import latents_of
 from attncodec.errors import CheckError, ConfigError, ContainerError
-from attncodec.files import STREAM, as_path, read_input, write_output
+from attncodec.files import STREAM, as_path, is_stream, read_input, write_output
 from attncodec.metrics.psnr import psnr_db
 from attncodec.metrics.rate import bpp
 from attncodec.pictures import Picture, check_suffix, read_picture, save_picture, stripped, to_image
@@ -212,7 +212,7 @@ def compress_file(
     write_output(out, data)
     quality_db = None
     if verify:
-        written = data if out == STREAM else read_input(out, CheckError)
+        written = data if is_stream(out) else read_input(out, CheckError)
         try:
             back = decode_file(written, lambda container: sealed, max_pixels=max_pixels).picture
         except ContainerError as error:

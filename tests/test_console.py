@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from attncodec.console import StderrHandler, as_user_error, log_to_stderr, say
+from attncodec.console import StderrHandler, as_user_error, fail, log_to_stderr, say
 from attncodec.errors import ConfigError
 
 
@@ -46,3 +46,15 @@ def test_what_a_library_raises_becomes_one_line_that_names_it() -> None:
     found = as_user_error(KeyError("a\nb"), "x.png: ")
     assert str(found).startswith("x.png: an unexpected KeyError") and "--debug" in found.hint
     assert "\n" not in str(as_user_error(RuntimeError("a\nb")))
+
+
+def test_a_name_with_line_breaks_or_words_for_the_terminal_stays_in_one_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fail(ConfigError("a\nb\x1b[2J\x9b.png does not exist", "x\ry"))
+    assert capsys.readouterr().err == "error: a\\nb\\x1b[2J\\x9b.png does not exist\nhint: x\\x0dy\n"
+
+
+def test_a_library_that_finds_no_memory_to_be_loaded_into_is_an_error_line() -> None:
+    found = as_user_error(ImportError("libtorch_cpu.so: failed to map segment from shared object"))
+    assert str(found).startswith("a part of the program cannot be loaded: libtorch") and "memory" in found.hint

@@ -1,12 +1,14 @@
 """Streams of the command line: pipes, a full disk, a stream that is closed, and a reader who leaves."""
 
 import os
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
-from conftest import assert_refused, attncodec
+from conftest import Cli, assert_refused, attncodec
 
 
 def test_pipes_work_from_end_to_end(place: Path, model_file: Path) -> None:
@@ -50,3 +52,38 @@ def test_a_reader_who_leaves_ends_the_command_quietly(place: Path, model_file: P
     with os.fdopen(write, "wb") as stdout:
         result = subprocess.run(command, cwd=place, stdout=stdout, stderr=subprocess.PIPE, timeout=60)
     assert result.returncode == 141 and result.stderr == b""
+
+
+BASH = shutil.which("bash")
+SUBSTITUTED = {
+    "compress <(cat img.png) -o out": None,
+    "compress <(cat img.png) > out": None,
+    "compress /dev/stdin < img.png > out": None,
+    "compress img.png -o /dev/stdout | cat > out": None,
+    "compress img.png -o >(cat > out)": None,
+    "compress img.png -o /dev/fd/3 3> out": None,
+    "compress img.png -o /dev/stdout >> out": None,
+    "compress img.png -o pipe --verify": "cat pipe > out",
+    "compress pipe > out": "cat img.png > pipe",
+}
+
+
+@pytest.mark.gate
+@pytest.mark.skipif(not BASH, reason="no bash here")
+@pytest.mark.parametrize("words", SUBSTITUTED)
+def test_streams_with_names_work_as_a_dash_does(place: Path, cli: Cli, model_file: Path, words: str) -> None:
+    os.mkfifo(place / "pipe")
+    assert BASH and cli("compress", "img.png", "-m", model_file, "-o", "expected", cwd=place).returncode == 0
+    beside = SUBSTITUTED[words]
+    other = subprocess.Popen([BASH, "-c", beside], cwd=place) if beside else None
+    line = f'"$0" -m attncodec {words.replace("compress", "compress -m " + str(model_file), 1)}'
+    result = subprocess.run([BASH, "-c", line, sys.executable], cwd=place, capture_output=True, timeout=60)
+    assert result.returncode == 0, result.stderr
+    if other:
+        other.wait(10)
+    deadline = time.monotonic() + 10  # bash does not wait for >(...)
+    expected = (place / "expected").read_bytes()
+    while not (place / "out").exists() or ((place / "out").read_bytes() != expected and time.monotonic() < deadline):
+        time.sleep(0.01)
+    assert (place / "out").read_bytes() == expected
+    assert sorted(os.listdir(place)) == ["expected", "img.png", "out", "pipe"]
