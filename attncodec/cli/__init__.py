@@ -5,6 +5,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from attncodec.cli.compare import compare
 from attncodec.cli.compress import compress
 from attncodec.cli.decompress import decompress
 from attncodec.cli.evaluate import evaluate
@@ -39,7 +40,7 @@ def _options(
         print(context.get_help())
 
 
-for command in (seal, compress, decompress, info):
+for command in (seal, compress, decompress, info, compare):
     app.command()(command)
 app.command(epilog=list_configs())(train)
 app.command(name="eval")(evaluate)

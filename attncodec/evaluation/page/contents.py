@@ -1,0 +1,106 @@
+"""What a page shows, as plain values."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attncodec.pictures import RGB
+
+Bits = NDArray[np.float32]  # (h, w), for each 16 x 16 pixels
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A rate-distortion curve of (rate_bpp, quality_db) points. Published curves are drawn lighter."""
+
+    name: str
+    points: Sequence[tuple[float, float]]
+    published: bool = False
+
+
+@dataclass(frozen=True)
+class Plot:
+    """The curves over one quality in dB, which is one choice of the plot's switch."""
+
+    title: str
+    curves: Sequence[Curve]
+
+
+@dataclass(frozen=True)
+class BdRow:
+    """How a codec compares with a reference. If there is no BD-rate, `reason` says why."""
+
+    codec: str
+    reference: str
+    quality: str
+    rate_percent: float | None
+    quality_db: float | None
+    median_percent: float | None
+    worst: str
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a codec costs: multiplications, parameters, seconds and memory. None is not known."""
+
+    codec: str
+    encode_kmac_per_pixel: float | None
+    decode_kmac_per_pixel: float | None
+    parameters: int | None
+    encode_s: float | None
+    decode_s: float | None
+    peak_mib: float | None
+
+
+@dataclass(frozen=True)
+class Version:
+    """A picture as a codec decodes it, (H, W, 3) uint8, and how many bytes its file has.
+
+    `figures` has the metrics of METRICS. If a browser shows files of `media_type`, then `data` is the file, and the
+    page holds it as it is. `bits` has the bits of y at each place of the latents.
+    """
+
+    codec: str
+    setting: str
+    rgb: RGB
+    file_bytes: int
+    figures: Mapping[str, float | None]
+    data: bytes = b""
+    media_type: str = ""
+    bits: Bits | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Versions of a picture of equal bytes or quality, ours first, and the square places where they differ most.
+
+    A place is (left, top, side) in pixels.
+    """
+
+    title: str
+    versions: Sequence[Version]
+    places: Sequence[tuple[int, int, int]]
+
+
+@dataclass(frozen=True)
+class PictureViews:
+    """A picture, (H, W, 3) uint8, and the comparisons that are made of it."""
+
+    name: str
+    rgb: RGB
+    comparisons: Sequence[Comparison]
+
+
+@dataclass(frozen=True)
+class Report:
+    """All of a page. Parts that are empty are left out of it. `facts` are sentences below the title."""
+
+    title: str
+    facts: Sequence[str]
+    pictures: Sequence[PictureViews]
+    plots: Sequence[Plot] = ()
+    bd: Sequence[BdRow] = ()
+    costs: Sequence[Cost] = ()

@@ -1,0 +1,104 @@
+"""This module builds the page from a Report.
+
+The template is jinja2's, which torch needs as well, so that it is always there. The plot is an SVG of our own: plotly
+inline takes 4.5 MB of a page that may have 15 MB, and what is needed, a log axis, values under the pointer and a switch
+of metrics, takes 200 lines (plot.js) that also answer to the keyboard.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+from attncodec.evaluation.page.contents import PictureViews, Plot, Report
+from attncodec.evaluation.page.embed import BUDGET_BYTES, LOSSLESS, Embedded, embed
+from attncodec.files import write_atomic
+from attncodec.metrics import METRICS
+from attncodec.metrics.rate import bpp
+
+TEMPLATE, PARTS = "template.html", ("page.css", "plot.js", "viewer.js")
+
+
+def write_page(report: Report, path: Path) -> None:
+    """Write the page into a file."""
+    write_atomic(path, render(report).encode(errors="replace"))
+
+
+def render(report: Report, budget_bytes: int = BUDGET_BYTES) -> str:
+    """Return the page as HTML. Its pictures take about `budget_bytes` at most."""
+    embedded = embed(report.pictures, budget_bytes)
+    data = {
+        "plots": _plots(report.plots),
+        "metrics": [metric.title for metric in METRICS.values()],
+        "pictures": [_picture(number, picture, embedded) for number, picture in enumerate(report.pictures)],
+    }
+    return _environment().get_template(TEMPLATE).render(report=report, data=data, shown=_shown(report, embedded))
+
+
+@cache
+def _environment() -> Environment:
+    def read(name: str) -> str:
+        return files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+    environment = Environment(
+        loader=FunctionLoader(read), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.globals["parts"] = {name: read(name) for name in PARTS}
+    environment.filters["figure"] = _figure
+    return environment
+
+
+def _figure(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _plots(plots: Sequence[Plot]) -> list[dict[str, Any]]:
+    """Return the plots for JSON. A curve has the same `style`, a number, in all of them."""
+    names = list(dict.fromkeys(curve.name for plot in plots for curve in plot.curves))
+    return [
+        {
+            "title": plot.title,
+            "curves": [{**vars(curve), "style": names.index(curve.name)} for curve in plot.curves if curve.points],
+        }
+        for plot in plots
+    ]
+
+
+def _picture(number: int, picture: PictureViews, embedded: Embedded) -> dict[str, Any]:
+    height, width = picture.rgb.shape[:2]
+    return {
+        "name": picture.name,
+        "width": width,
+        "height": height,
+        "src": embedded.uris[number, -1, -1],
+        "comparisons": [
+            {
+                "title": comparison.title,
+                "places": comparison.places,
+                "versions": [
+                    {
+                        "codec": version.codec,
+                        "setting": version.setting,
+                        "bytes": version.file_bytes,
+                        "bpp": f"{bpp(version.file_bytes, width, height):.3f}",
+                        "figures": [_figure(version.figures[name], metric.form) for name, metric in METRICS.items()],
+                        "src": embedded.uris[number, row, column],
+                        "bits": None if version.bits is None else version.bits.round().astype(int).tolist(),
+                    }
+                    for column, version in enumerate(comparison.versions)
+                ],
+            }
+            for row, comparison in enumerate(picture.comparisons)
+        ],
+    }
+
+
+def _shown(report: Report, embedded: Embedded) -> str:
+    """Say how pictures stand in the page, and what that costs."""
+    text = f"Pictures are held {embedded.kind}; files that browsers show are held as they are."
+    if embedded.kind != LOSSLESS:
+        text += f" What is seen of other versions has up to {embedded.loss_db:.2f} dB less PSNR than what was decoded."
+    return text + " Figures are of what was decoded." if report.pictures else ""

@@ -1,0 +1,172 @@
+"use strict";
+// The plot of curves: a small SVG of our own, drawn anew when its width, its metric or its curves change.
+
+const DATA = JSON.parse(document.getElementById("data").textContent);
+const byId = (id) => document.getElementById(id);
+
+/** Make an element with attributes and children; text becomes a text node, so that no name is ever read as HTML. */
+function make(name, attributes = {}, ...children) {
+  const inSvg = ["svg", "g", "path", "line", "text", "circle"].includes(name);
+  const element = inSvg ? document.createElementNS("http://www.w3.org/2000/svg", name) : document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  element.append(...children);
+  return element;
+}
+
+// Curves differ in colour, in dashes and in markers, so that colour alone never tells them apart.
+const COLOURS = 8;
+const DASHES = ["", "7 3", "2 3", "10 3 2 3", "5 5", "12 4", "1 4", "8 3 2 3 2 3"];
+const MARKERS = [
+  "M-4,0a4,4 0 1,0 8,0a4,4 0 1,0 -8,0Z",
+  "M-4,-4H4V4H-4Z",
+  "M0,-5L5,4H-5Z",
+  "M0,-5.5L5.5,0L0,5.5L-5.5,0Z",
+  "M0,5L5,-4H-5Z",
+  "M-1.5,-5H1.5V-1.5H5V1.5H1.5V5H-1.5V1.5H-5V-1.5H-1.5Z",
+  "M0,-5L5,-1L3,5H-3L-5,-1Z",
+];
+const LINE_OF = (style) => ({ stroke: `var(--c${style % COLOURS})`, "stroke-dasharray": DASHES[style % DASHES.length] });
+const MARKER_OF = (style) => ({ d: MARKERS[style % MARKERS.length], fill: `var(--c${style % COLOURS})`, class: "marker" });
+const MARGIN = { left: 46, right: 14, top: 24, bottom: 42 };
+const NEAR = 40; // pixels from the pointer to a point that it reads
+
+const plotState = { number: 0, hidden: new Set(), points: [], chosen: null };
+
+function shownCurves() {
+  return DATA.plots[plotState.number].curves.filter((curve) => !plotState.hidden.has(curve.name));
+}
+
+/** Return round numbers in a range: 1, 2 and 5 times powers of ten, all of them if `log`, else about five. */
+function ticks(low, high, log) {
+  const found = [];
+  if (log) {
+    for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power++)
+      for (const digit of [1, 2, 5]) found.push(digit * 10 ** power);
+  } else {
+    const rough = (high - low) / 5, power = 10 ** Math.floor(Math.log10(rough));
+    const step = power * [1, 2, 5, 10].find((digit) => digit * power >= rough);
+    for (let at = Math.ceil(low / step); at * step <= high; at++) found.push(at * step);
+  }
+  return found.filter((value) => value >= low && value <= high).map((value) => Number(value.toPrecision(6)));
+}
+
+/** Return a map from values between `low` and `high` to pixels. */
+function scale(low, high, from, to, of = (value) => value) {
+  const span = of(high) - of(low) || 1;
+  return (value) => from + ((of(value) - of(low)) / span) * (to - from);
+}
+
+function drawPlot() {
+  const box = byId("plot"), plot = DATA.plots[plotState.number], curves = shownCurves();
+  const width = box.clientWidth, height = Math.max(280, Math.min(460, width * 0.6));
+  const svg = make("svg", { viewBox: `0 0 ${width} ${height}`, height, "aria-hidden": "true" });
+  plotState.points = [];
+  const all = curves.flatMap((curve) => curve.points);
+  if (all.length) {
+    const [rates, values] = [0, 1].map((axis) => all.map((point) => point[axis]));
+    const rate = [Math.min(...rates) * 0.95, Math.max(...rates) * 1.05];
+    const value = [Math.min(...values) - 0.5, Math.max(...values) + 0.5];
+    const x = scale(...rate, MARGIN.left, width - MARGIN.right, Math.log);
+    const y = scale(...value, height - MARGIN.bottom, MARGIN.top);
+    drawAxes(svg, plot.title, width, height, x, y, ticks(...rate, true), ticks(...value, false));
+    // The first curves are the subject, so they are drawn last and lie on top.
+    curves.forEach((curve, row) => drawCurve(svg, curve, row, x, y));
+  }
+  svg.append(make("circle", { id: "plot-mark", r: 9, visibility: "hidden" }));
+  box.replaceChildren(svg);
+}
+
+function drawAxes(svg, title, width, height, x, y, rates, values) {
+  const bottom = height - MARGIN.bottom;
+  for (const rate of rates) {
+    svg.append(make("line", { class: "grid", x1: x(rate), x2: x(rate), y1: MARGIN.top, y2: bottom }));
+    svg.append(make("text", { x: x(rate), y: bottom + 18, "text-anchor": "middle" }, String(rate)));
+  }
+  for (const value of values) {
+    svg.append(make("line", { class: "grid", x1: MARGIN.left, x2: width - MARGIN.right, y1: y(value), y2: y(value) }));
+    svg.append(make("text", { x: MARGIN.left - 8, y: y(value) + 4, "text-anchor": "end" }, String(value)));
+  }
+  svg.append(make("text", { x: 4, y: 14 }, `${title}, dB`));
+  svg.append(make("text", { x: width - MARGIN.right, y: height - 6, "text-anchor": "end" }, "bits per pixel, log scale"));
+}
+
+function drawCurve(svg, curve, row, x, y) {
+  const at = curve.points.map(([rate, value]) => [x(rate), y(value)]);
+  const group = make("g", { class: curve.published ? "published" : "" });
+  group.append(make("path", { class: "curve", d: `M${at.map((point) => point.join(",")).join("L")}`, ...LINE_OF(curve.style) }));
+  at.forEach(([left, top], column) => {
+    if (!curve.published) group.append(make("path", { transform: `translate(${left},${top})`, ...MARKER_OF(curve.style) }));
+    plotState.points.push({ left, top, row, column, curve, values: curve.points[column] });
+  });
+  svg.prepend(group);
+  svg.prepend(...svg.querySelectorAll(".grid")); // The grid stays behind all curves.
+}
+
+/** Mark a point and tell its values; the output is a live region, so that screen readers say them too. */
+function choosePoint(point) {
+  plotState.chosen = point;
+  const mark = byId("plot-mark");
+  mark.setAttribute("visibility", point ? "visible" : "hidden");
+  if (!point) return;
+  mark.setAttribute("cx", point.left);
+  mark.setAttribute("cy", point.top);
+  const [rate, value] = point.values, title = DATA.plots[plotState.number].title;
+  byId("plot-value").textContent = `${point.curve.name}: ${rate.toFixed(3)} bits per pixel, ${title} ${value.toFixed(2)} dB`;
+}
+
+function nearestPoint(left, top, among = plotState.points) {
+  const distance = (point) => Math.hypot(point.left - left, point.top - top);
+  return among.reduce((best, point) => (!best || distance(point) < distance(best) ? point : best), null);
+}
+
+function readPointer(event) {
+  const box = byId("plot").getBoundingClientRect();
+  const left = event.clientX - box.left, top = event.clientY - box.top, point = nearestPoint(left, top);
+  if (point && Math.hypot(point.left - left, point.top - top) <= NEAR) choosePoint(point);
+}
+
+function readKey(event) {
+  const along = { ArrowLeft: -1, ArrowRight: 1 }[event.key] || 0, across = { ArrowUp: -1, ArrowDown: 1 }[event.key] || 0;
+  if (!plotState.points.length || !(along || across)) return;
+  event.preventDefault();
+  const now = plotState.chosen;
+  if (!now) return choosePoint(plotState.points[0]);
+  const rows = shownCurves().length, row = (now.row + across + rows) % rows;
+  const among = plotState.points.filter((point) => point.row === row);
+  const column = Math.max(0, Math.min(among.length - 1, now.column + along));
+  choosePoint(across ? nearestPoint(now.left, now.top, among) : among[column]);
+}
+
+function redrawPlot() {
+  drawPlot();
+  choosePoint(null);
+}
+
+function startPlot() {
+  DATA.plots.forEach((plot, number) => {
+    const input = make("input", { type: "radio", name: "plot-metric", value: number });
+    input.checked = number === 0;
+    input.addEventListener("change", () => { plotState.number = number; redrawPlot(); });
+    byId("plot-metric").append(make("label", {}, input, plot.title));
+  });
+  const curves = new Map(DATA.plots.flatMap((plot) => plot.curves).map((curve) => [curve.name, curve]));
+  for (const curve of curves.values()) {
+    const input = make("input", { type: "checkbox" });
+    input.checked = true;
+    input.addEventListener("change", () => {
+      plotState.hidden[input.checked ? "delete" : "add"](curve.name);
+      redrawPlot();
+    });
+    const sample = make("svg", { width: 34, height: 14, viewBox: "-17 -7 34 14", "aria-hidden": "true" },
+      make("path", { class: "curve", d: "M-17,0H17", ...LINE_OF(curve.style) }));
+    if (!curve.published) sample.append(make("path", MARKER_OF(curve.style)));
+    byId("plot-curves").append(make("label", {}, input, sample, curve.name));
+  }
+  byId("plot").addEventListener("pointermove", readPointer);
+  byId("plot").addEventListener("pointerdown", readPointer);
+  byId("plot").addEventListener("keydown", readKey);
+  new ResizeObserver(redrawPlot).observe(byId("plot"));
+  redrawPlot();
+}
+
+if (DATA.plots.length) startPlot();

@@ -1,0 +1,103 @@
+"""This module makes the versions of a picture that a page compares: ours, and classic codecs at equal bytes or PSNR."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from attncodec.coding.decoder import decompress
+from attncodec.coding.encoder import PictureEncoder, Target
+from attncodec.coding.sealed import SealedCodec
+from attncodec.container import pack
+from attncodec.evaluation.classic import CLASSIC
+from attncodec.evaluation.classic.codec import ClassicCodec, Variant
+from attncodec.evaluation.classic.search import QUALITIES, ClassicFile, decode_file, smallest_file
+from attncodec.evaluation.page.bits import bits_of_y
+from attncodec.evaluation.page.contents import Comparison, Version
+from attncodec.metrics import figures
+from attncodec.metrics.contract import contract
+from attncodec.metrics.psnr import psnr_for_means_db
+from attncodec.pictures import RGB
+from attncodec.quality import quality_of_index
+
+PLACES = 3
+SHOWN_BY_BROWSERS = {"JPEG": "image/jpeg", "WEBP": "image/webp", "AVIF": "image/avif"}
+
+
+def compare_picture(
+    sealed: SealedCodec, rgb: RGB, target: Target, kinds: Sequence[str], effort: int = 0, name: str = "attncodec"
+) -> Comparison:
+    """Encode a picture with a model and with classic codecs, and read all of the files.
+
+    If the target is a PSNR, each codec has its smallest file that reaches it. Else the classic codecs have the smallest
+    file with no fewer bytes than ours. A codec without such a file is left out. Raises as `PictureEncoder.encode` does,
+    and ConfigError for a classic codec that breaks its contract.
+    """
+    encoder = PictureEncoder(sealed, rgb, effort)
+    container = encoder.encode(target)
+    data = pack(container)
+    decoded, bits = decompress(sealed, data), bits_of_y(encoder, container)
+    setting = f"quality {quality_of_index(container.quality_index):g}"
+    versions = [Version(name, setting, decoded, len(data), figures(rgb, decoded), bits=bits)]
+    for kind in kinds:
+        codec = CLASSIC[kind]
+        with contract(f"the classic codec {kind!r}"):
+            if target.psnr_db is None:
+                found = smallest_file(codec, rgb, len(data))
+            else:
+                found = smallest_with_psnr(codec, rgb, target.psnr_db)
+        if found is not None:
+            versions.append(_classic_version(kind, codec, found, rgb))
+    wanted = setting if target.psnr_db is None else f"at least {target.psnr_db:g} dB"
+    return Comparison(f"{wanted}: {len(data):,} bytes", versions, places(rgb, [version.rgb for version in versions]))
+
+
+def _classic_version(kind: str, codec: ClassicCodec, found: ClassicFile, rgb: RGB) -> Version:
+    media_type = SHOWN_BY_BROWSERS.get(codec.format, "")
+    shown = found.data if media_type else b""
+    setting, measured = f"quality {found.quality}", figures(rgb, found.decoded)
+    return Version(kind, setting, found.decoded, len(found.data), measured, shown, media_type)
+
+
+def smallest_with_psnr(codec: ClassicCodec, rgb: RGB, at_least_db: float) -> ClassicFile | None:
+    """Find the smallest of the files, one a variant, of the lowest quality that reaches a PSNR; None if none does."""
+    files = [_lowest(codec, rgb, at_least_db, variant) for variant in codec.variants.values()]
+    return min((file for file in files if file), key=lambda file: len(file.data), default=None)
+
+
+def _lowest(codec: ClassicCodec, rgb: RGB, at_least_db: float, variant: Variant) -> ClassicFile | None:
+    best, low, high = None, QUALITIES[0], QUALITIES[-1]
+    while low <= high:
+        quality = (low + high) // 2
+        data = codec.encode(rgb, quality, variant)
+        if data is None:
+            return None
+        decoded = decode_file(codec, data, rgb)
+        if psnr_for_means_db(rgb, decoded) >= at_least_db:
+            best, high = ClassicFile(data, quality, decoded), quality - 1
+        else:
+            low = quality + 1
+    return best
+
+
+def places(rgb: RGB, versions: Sequence[RGB]) -> list[tuple[int, int, int]]:
+    """Find the squares, (left, top, side), in which the first version differs most from the others.
+
+    If it is the only one, these are the squares in which it differs most from the original.
+    """
+    first, others = versions[0].astype(np.int32), versions[1:] or [rgb]
+    error = sum(np.square(first - other).sum(axis=2, dtype=np.float64) for other in others)
+    assert isinstance(error, np.ndarray)
+    height, width = error.shape
+    side = min(height, width, max(32, min(height, width) // 6))
+    sums = np.pad(error.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    # All squares on a grid of quarters of a side compete, and those that meet a chosen one retire.
+    tops, lefts = (np.arange(0, length - side + 1, max(1, side // 4)) for length in (height, width))
+    squares = sums[np.ix_(tops + side, lefts + side)] - sums[np.ix_(tops, lefts + side)]
+    squares += sums[np.ix_(tops, lefts)] - sums[np.ix_(tops + side, lefts)]
+    found: list[tuple[int, int, int]] = []
+    while len(found) < PLACES and squares.max() > 0:
+        row, column = np.unravel_index(squares.argmax(), squares.shape)
+        top, left = tops[row], lefts[column]
+        found.append((int(left), int(top), side))
+        squares[np.ix_(abs(tops - top) < side, abs(lefts - left) < side)] = 0
+    return found
