@@ -86,9 +86,10 @@ def _job(
     """Decide what to measure; what is wrong is refused before anything is measured, and before models are loaded."""
     from attncodec.coding.find_model import choose_model
     from attncodec.evaluation.job import Job, chosen_against, load_models
+    from attncodec.evaluation.results import is_plot
     from attncodec.pictures import find_pictures
 
-    paths = find_pictures(folder)
+    paths = [path for path in find_pictures(folder) if not is_plot(path)]
     kinds = chosen_against(against)
     chosen = distributed.run_on_rank0(lambda: [choose_model(at_home(path)) for path in (models or [None])])
     loaded = load_models(chosen, quality, fast)

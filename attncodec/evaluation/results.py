@@ -41,6 +41,11 @@ PLOTS = ("rd.png", "rd.svg")
 DRAWN = ("vtm", "cheng2020-attn", "elic2022")  # of the published curves
 
 
+def is_plot(path: Path) -> bool:
+    """Return whether a picture is a plot of results, which lie under the folder that is measured."""
+    return path.name in PLOTS and path.with_name(RESULTS).exists()
+
+
 def make_results(job: Job, found: Measured, command: Sequence[str], partial: bool) -> dict[str, Any]:
     """Make the contents of results.json from what was measured."""
     records = Records(found.records)

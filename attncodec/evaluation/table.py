@@ -84,10 +84,9 @@ def _notes(results: dict[str, Any]) -> list[str]:
     lines.append(f"Means over {count} picture{'' if count == 1 else 's'}; peak MiB is the highest.")
     for axis, found in results["axes"].items():
         if found["left_out"]:
-            lines.append(
-                f"{CURVE_AXES[axis].title} is over {found['pictures']} of them in all codecs: "
-                f"{_named(found['left_out'])} without, in some file."
-            )
+            named = _named(found["left_out"])
+            title = CURVE_AXES[axis].title
+            lines.append(f"{title} and its BD-rates: over {found['pictures']}; in some file there is none for {named}.")
     return lines
 
 
@@ -101,7 +100,7 @@ def _bd_rows(results: dict[str, Any], codecs: Sequence[str]) -> Rows:
     rows = [["codec", "reference", "at equal", "BD-rate", "BD-PSNR", "range", "median", "worst picture"]]
     for codec in codecs:
         for axis, found in results["axes"].items():
-            pairs = [pair for pair in found["bd"] if pair["codec"] == codec]
+            pairs = [pair for pair in found["bd"] if pair["codec"] == codec and found["pictures"]]
             rows += [[codec, _reference(results, pair), CURVE_AXES[axis].title, *_bd_cells(pair)] for pair in pairs]
     return rows
 

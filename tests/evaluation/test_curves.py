@@ -15,7 +15,7 @@ def record(codec: str, quality: float, name: str, rate_bpp: float, psnr_db: floa
 
 
 def curve_of(codec: str, factor: float, names: Iterable[str] = ("a", "b")) -> list[Record]:
-    """Return four qualities, whose rate is a factor of that of the reference; the second picture costs twice as much."""
+    """Return four qualities at a factor of the rate of the reference; the second picture costs twice as much."""
     return [
         record(codec, quality, name, factor * 0.1 * 2**quality * (1 + number), 28.0 + 2 * quality)
         for quality in range(1, 5)
