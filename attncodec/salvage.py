@@ -22,7 +22,9 @@ from attncodec.container import (
 from attncodec.errors import ContainerError
 
 STRIPES = (STRIPE, SKIPPING_STRIPE)
-STRIPE_START = re.compile(b"[%c%c]" % STRIPES)
+# A type, and the lowest byte of a size that is a multiple of 4.
+STRIPE_START = re.compile(b"[%c%c][%b]" % (*STRIPES, re.escape(bytes(range(WORD_BYTES, 256, WORD_BYTES)))))
+SEARCHED = 1 << 18  # In 100 MB that are not hostile, 200,000 places look like the start of a stripe.
 LOST = Stripe(b"", 0, False)
 
 Section = tuple[int, int, bytes]  # type, checksum and body
@@ -89,7 +91,7 @@ def _sections_to_the_end(data: bytes, start: int) -> list[Section]:
     seen = set[int]()  # No section that starts here leads to the end; without this, hostile files would take hours.
     for match in STRIPE_START.finditer(data, start):
         at: int | None = match.start()
-        while at is not None and at not in seen:
+        while at is not None and at not in seen and len(seen) < SEARCHED:
             if at == len(data):
                 return _sections(data, match.start())[0]
             seen.add(at)

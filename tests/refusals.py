@@ -70,8 +70,7 @@ class World:
         """Write the model with other values in its JSON, and with the digests that they have."""
         meta, tensors = {**json.loads(json.dumps(self.sealed.header.meta)), **changes}, self.sealed.tensors
         if digests:
-            meta["decoder_id"] = model_file._decoder_id(meta, tensors)
-            meta["file_sha256"] = model_file._file_sha256(meta, tensors)
+            meta |= model_file.digests(meta, tensors)
         return self.file(to_bytes(tensors, meta))
 
     def decoder_with(self, **changes: Any) -> Path:

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from attncodec.coding.integer_context import CONTEXT, Z_FRACTION, integer_shapes
 from attncodec.coding.tables import Tables
-from attncodec.coding.tensor_file import canonical_json, read_meta, read_tensors, sha256_of, to_bytes
+from attncodec.coding.tensor_file import canonical_json, read_meta, read_tensors, sha256_of, shown, to_bytes
 from attncodec.config import ModelConfig
 from attncodec.config_file import build_config, flatten, nest
 from attncodec.errors import CheckpointError, ConfigError
@@ -108,9 +108,7 @@ def make_header(config: ModelConfig, tensors: dict[str, Tensor], training_info: 
         "encoder": {name: value for name, value in fields.items() if name in ENCODER_FIELDS},
         "training_info": training_info,
     }
-    meta["decoder_id"] = _decoder_id(meta, tensors)
-    meta["file_sha256"] = _file_sha256(meta, tensors)
-    return ModelHeader(meta)
+    return ModelHeader({**meta, **digests(meta, tensors)})
 
 
 def write_model(header: ModelHeader, tensors: dict[str, Tensor]) -> bytes:
@@ -130,7 +128,7 @@ def read_header(path: Path) -> ModelHeader:
             raise ValueError("training_info is not a section")
         _ = (header.config, header.decoder_id, header.file_sha256, header.training_info)
     except (ConfigError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{path} is damaged, or from a later build: {error}", "update attncodec") from None
+        raise CheckpointError(f"{path} is damaged, or from a later build: {shown(error)}", "update attncodec") from None
     return header
 
 
@@ -143,12 +141,9 @@ def read_model(path: Path) -> tuple[ModelHeader, dict[str, Tensor]]:
     try:
         expected = expected_tensors(header.config)
     except ConfigError as error:  # a part that this build does not have
-        raise CheckpointError(f"{path} is damaged, or of a later build: {error}", "update attncodec") from None
+        raise CheckpointError(f"{path} is damaged, or of a later build: {shown(error)}", "update attncodec") from None
     tensors = read_tensors(path, expected, optional_tensors(header.config))
-    if (
-        _file_sha256(header.meta, tensors) != header.file_sha256
-        or _decoder_id(header.meta, tensors) != header.meta["decoder_id"]
-    ):
+    if any(header.meta[name] != digest for name, digest in digests(header.meta, tensors).items()):
         raise CheckpointError(f"{path} is damaged: its checksum does not match", "copy it again, or seal it again")
     for name, (low, high) in MEASURED_RANGES.items():
         if name in tensors and not (low <= float(tensors[name].min()) and float(tensors[name].max()) <= high):
@@ -227,12 +222,10 @@ def table_tensors(tables: Tables, latent: str) -> dict[str, Tensor]:
     return {f"tables.{latent}.{field}": torch.from_numpy(getattr(tables, field)) for field in TABLE_FIELDS}
 
 
-def _decoder_id(meta: dict[str, Any], tensors: dict[str, Tensor]) -> str:
+def digests(meta: dict[str, Any], tensors: dict[str, Tensor]) -> dict[str, str]:
+    """Compute the two digests of a model file, by their names in its JSON."""
     parts = {name: tensor for name, tensor in tensors.items() if name.startswith(DECODER_PARTS)}
     preamble = f"{meta['format']}\n{canonical_json(meta['decoder'])}\n"
-    return sha256_of(parts, preamble).digest()[:DIGEST_BYTES].hex()
-
-
-def _file_sha256(meta: dict[str, Any], tensors: dict[str, Tensor]) -> str:
-    rest = {key: value for key, value in meta.items() if key != "file_sha256"}
-    return sha256_of(tensors, f"{canonical_json(rest)}\n").hexdigest()
+    found = {"decoder_id": sha256_of(parts, preamble).digest()[:DIGEST_BYTES].hex()}
+    rest = {key: value for key, value in {**meta, **found}.items() if key != "file_sha256"}
+    return {**found, "file_sha256": sha256_of(tensors, f"{canonical_json(rest)}\n").hexdigest()}

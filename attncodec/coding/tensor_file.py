@@ -19,6 +19,7 @@ from torch import Tensor
 from attncodec.errors import CheckpointError
 
 META_KEY = "attncodec"
+SHOWN_MAX = 200
 
 
 def to_bytes(tensors: dict[str, Tensor], meta: dict[str, Any]) -> bytes:
@@ -44,8 +45,15 @@ def read_meta(path: Path, form: str, hints: Mapping[str, str] | None = None) -> 
     meta = _read_json(path)
     found = meta.get("format", "unknown") if isinstance(meta, dict) else "damaged"
     if found != form:
-        raise CheckpointError(f"the format of {path} is {found}, not {form}", (hints or {}).get(str(found), ""))
+        raise CheckpointError(f"the format of {path} is {shown(found)}, not {form}", (hints or {}).get(str(found), ""))
     return dict(meta)
+
+
+def shown(said: object) -> str:
+    """Return what a file says as one line, not a long one, of characters that a terminal only shows."""
+    text = str(said)
+    short = text if len(text) <= SHOWN_MAX else f"{text[:SHOWN_MAX]}..."
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in short)
 
 
 def _read_json(path: Path) -> Any:
@@ -56,7 +64,7 @@ def _read_json(path: Path) -> Any:
             text = (file.metadata() or {}).get(META_KEY, "{}")
         return json.loads(text, parse_constant=_refuse, parse_float=_finite)
     except (safetensors.SafetensorError, OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is damaged, or not a safetensors file: {error}") from None
+        raise CheckpointError(f"{path} is damaged, or not a safetensors file: {shown(error)}") from None
 
 
 def _finite(text: str) -> float:
@@ -86,17 +94,18 @@ def read_tensors(
             allowed = {**(expected or {}), **(optional or {})}
             for name in sorted(names | set(expected)) if expected is not None else []:
                 if name not in names or name not in allowed:
-                    raise CheckpointError(f"{path}: tensor {name} is {'unknown' if name in names else 'missing'}")
+                    known = "unknown" if name in names else "missing"
+                    raise CheckpointError(f"{path}: tensor {shown(name)} is {known}")
                 piece, (shape, dtype) = file.get_slice(name), allowed[name]
                 found = list(piece.get_shape())
                 if piece.get_dtype() != dtype or (len(found) != 1 if shape is None else found != shape):
                     raise CheckpointError(f"{path}: tensor {name} is {piece.get_dtype()} {found}, not {dtype} {shape}")
             tensors = {name: file.get_tensor(name) for name in sorted(names)}
     except safetensors.SafetensorError as error:
-        raise CheckpointError(f"{path} is damaged: {error}") from None
+        raise CheckpointError(f"{path} is damaged: {shown(error)}") from None
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise CheckpointError(f"{path}: tensor {name} has values that are not finite")
+            raise CheckpointError(f"{path}: tensor {shown(name)} has values that are not finite")
     return tensors
 
 

@@ -5,10 +5,13 @@ import re
 import struct
 from collections import defaultdict
 from collections.abc import Iterator
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, JpegImagePlugin
+
+from attncodec.errors import ImageError
 
 END = b"\xff\xd9"
 # Ways in which the missing data may go on: libjpeg takes zeros for nothing.
@@ -17,6 +20,14 @@ ROWS = 32  # at most this many missing rows are taken for a file that was cut at
 MARKER = re.compile(rb"\xff([\xc0-\xcf\xd9-\xfe])")  # those that segments begin with, and that of the end
 START_OF_SCAN = b"\xda"
 COEFFICIENTS = 64
+SCANS_MAX = 100  # as libtiff has it; usual files have up to a dozen
+
+
+def check_scans(data: bytes, width: int, height: int) -> None:
+    """Raise ImageError if a JPEG has so many scans that it is hostile: one of 20 bytes may go through all pixels."""
+    scans = sum(1 for _ in islice(_scans(data), SCANS_MAX + 1))
+    if scans > SCANS_MAX:
+        raise ImageError(f"its {width} x {height} pixels are sent in more than {SCANS_MAX} scans")
 
 
 def mend_cut(data: bytes) -> tuple[bytes, int] | None:

@@ -37,7 +37,8 @@ STRUCTURE = (
 BROKEN_EXIF = (OSError, ValueError, LookupError, TypeError, AttributeError, SyntaxError, struct.error)
 XMP_ORIENTATION = re.compile(rb"(tiff:Orientation\s*(?:=\s*[\"']|>)\s*)[2-8]")
 EXTENSION = rb"xmpNote:HasExtendedXMP"
-XMP_EXTENSION = re.compile(rb"\s*(?:%s\s*=\s*(?:\"[^\"]*\"|'[^']*')|<%s>[^<]*</%s>)" % ((EXTENSION,) * 3))
+# It takes the space before it along; a search from within that space would take its length squared.
+XMP_EXTENSION = re.compile(rb"(?<!\s)\s*(?:%s\s*=\s*(?:\"[^\"]*\"|'[^']*')|<%s>[^<]*</%s>)" % ((EXTENSION,) * 3))
 XMP_KEYS = ("xmp", "XML:com.adobe.xmp")
 IPTC = 0x0404  # among the blocks of Photoshop in a JPEG
 DPI_MAX = 1e6

@@ -20,6 +20,7 @@ FOR_PILLOW = (b"PLTE", b"tRNS", b"pHYs", b"eXIf")
 KEY_SIZES = {GREY: range(2, 3), TRUE_COLOUR: range(6, 7), PALETTE: range(1, 257)}  # bytes of tRNS
 XMP_KEY = b"XML:com.adobe.xmp\0"
 MIB = 1 << 20
+DAMAGED_SHOWN = 8
 INFLATED_LIMIT = 16 * MIB  # a profile in a JPEG cannot be larger
 
 
@@ -71,16 +72,19 @@ def read_chunks(data: bytes, max_pixels: int = MAX_PIXELS) -> Chunks:
 
     Raises ImageError if a critical chunk is damaged or if the size is not within the limit.
     """
-    found, pixels, notes = dict[bytes, bytes](), list[Part](), list[str]()
+    found, pixels, damaged = dict[bytes, bytes](), list[Part](), list[bytes]()
     for kind, body, intact in _walk(data):
         if kind in CRITICAL and not intact:
             raise ImageError(f"its chunk {kind.decode()} is damaged")
         if not intact:
-            notes.append(f"its damaged chunk {_shown(kind)} was left out")
+            damaged.append(kind)
         elif kind == b"IDAT":
             pixels.append(body)
         elif kind in (*CRITICAL, *READ) and (kind != b"iTXt" or body[: len(XMP_KEY)] == XMP_KEY):
             found.setdefault(kind, bytes(body))
+    notes = [f"its damaged chunk {_shown(kind)} was left out" for kind in damaged[:DAMAGED_SHOWN]]
+    if len(damaged) > DAMAGED_SHOWN:
+        notes.append(f"so were {len(damaged) - DAMAGED_SHOWN} other damaged chunks")
     header = Header.read(found.get(b"IHDR", b""))
     check_size(header.width, header.height, max_pixels)
     for kind in [kind for kind in found if not _is_valid(kind, found[kind], header)]:

@@ -20,11 +20,12 @@ from attncodec.errors import ContainerError, ImageError, is_out_of_memory
 from attncodec.files import STREAM, read_input
 from attncodec.pictures.colour import Colours, in_srgb, read_colours
 from attncodec.pictures.depth import DEEP, in_8_bits, is_deep
-from attncodec.pictures.jpeg import mend_cut
+from attncodec.pictures.jpeg import check_scans, mend_cut
 from attncodec.pictures.metadata import GPS_NOTE, Metadata, orientation_of, read_metadata, xmp_aside
 from attncodec.pictures.opening import open_image
 from attncodec.pictures.picture import RGB, Picture
 from attncodec.pictures.png import SIGNATURE, chunks_of, read_chunks
+from attncodec.pictures.tiff_reading import check_tile, count_pages
 
 # Pillow passes none of these to another program. Those of several pictures from a camera, MPO, are opened as JPEG.
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "DIB", "PPM", "GIF", "AVIF")
@@ -33,6 +34,8 @@ WRONG_VALUES = (SyntaxError, ValueError, LookupError, TypeError, AttributeError,
 DAMAGE = (OSError, EOFError, struct.error, zlib.error, *WRONG_VALUES)
 # Pillow's words on metadata that it can read in part.
 ON_METADATA = re.compile(r"\btag\b|exif|metadata|truncated file read", re.IGNORECASE)
+# What Pillow does not ask of a file before it decodes the pixels, by format.
+CHECKS: dict[str, Callable[[bytes, int, int], None]] = {"JPEG": check_scans, "MPO": check_scans, "TIFF": check_tile}
 NCLX = re.compile(rb"colrnclx(.{4})", re.DOTALL)
 METADATA_NOTE = "a part of its metadata is damaged and was left out"
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # otherwise Python prints what nobody listens to
@@ -132,7 +135,11 @@ def _decode(file: io.BytesIO, max_pixels: int) -> Picture:
     opened = png.for_pillow() if png else file
     with open_image(opened, formats()) as image:
         check_size(*image.size, max_pixels)
-        notes = _frames_note(image, png.frames if png else getattr(image, "n_frames", 1))
+        if image.format in CHECKS:
+            CHECKS[image.format](file.getvalue(), *image.size)
+        tiff = image.format == "TIFF"
+        frames = png.frames if png else count_pages(file.getvalue()) if tiff else getattr(image, "n_frames", 1)
+        notes = _frames_note(image, frames)
         chunks = _named_colours(file.getvalue()) if image.format == "AVIF" and not image.info.get("icc_profile") else {}
         if png:
             beside = {"icc_profile": png.icc, "xmp": png.xmp}
