@@ -79,11 +79,11 @@ def measure(
                 _attempt(job, path, found, on_failure, partial(_classic, job, found, cache, bar, pool))
     parts = distributed.collect([found])
     found.kept = sum(part.kept for part in parts)
-    records = [record for part in parts for record in part.records]
-    found.pictures = {name: file for part in parts for name, file in part.pictures.items()}
-    found.failed = {name: reason for part in parts for name, reason in part.failed.items()}
     order = {job.name_of(path): number for number, path in enumerate(job.paths)}
-    found.records[:] = sorted(records, key=lambda record: order[record.name])
+    pictures = {name: file for part in parts for name, file in part.pictures.items()}
+    found.pictures = {name: pictures[name] for name in order if name in pictures}
+    found.failed = {name: reason for part in parts for name, reason in part.failed.items()}
+    found.records = sorted((record for part in parts for record in part.records), key=lambda record: order[record.name])
 
 
 def _attempt(

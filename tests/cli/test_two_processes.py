@@ -42,9 +42,9 @@ def test_two_processes_measure_what_one_does(pictures: Path, model_file: Path, t
     for out, run in (("one", attncodec), ("two", in_two)):
         done = run("eval", pictures, "-q", 2, "-m", model_file, "-o", out, "--json", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
-        points = json.loads(done.stdout)["points"]
-        for image in (points[0], *points[0]["images"]):
-            del image["encode_s"], image["decode_s"]
-        found.append(points)
-        assert (tmp_path / out / "images.csv").exists()
-    assert found[0] == found[1] and [image["name"] for image in found[0][0]["images"]][-1] == "more/d.png"
+        results = json.loads(done.stdout)
+        for row in (*results["records"], *(point for points in results["points"].values() for point in points)):
+            del row["encode_s"], row["decode_s"], row["peak_mib"]
+        found.append([results[part] for part in ("pictures", "points", "axes", "records")])
+        assert (tmp_path / out / "results.csv").exists()
+    assert found[0] == found[1] and found[0][3][-1]["name"] == "more/d.png"
