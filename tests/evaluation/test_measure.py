@@ -51,9 +51,13 @@ def test_a_second_run_writes_no_file_again_and_a_changed_setting_does(
     sealed: SealedCodec, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = run(job_of(sealed, pictures), tmp_path)
-    written: list[Any] = []
-    real = measuring.measure_model
-    monkeypatch.setattr(measuring, "measure_model", lambda *a: written.append(a[4]) or real(*a))
+    written, real = list[float](), measuring.measure_model
+
+    def measure_model(*arguments: Any) -> Any:
+        written.append(arguments[4])
+        return real(*arguments)
+
+    monkeypatch.setattr(measuring, "measure_model", measure_model)
     monkeypatch.setattr(ClassicCodec, "encode", lambda *a: pytest.fail("a classic file is written again"))
     again = run(job_of(sealed, pictures), tmp_path)
     assert again.records == first.records and again.kept == 4 and not written
