@@ -41,17 +41,23 @@ def compare(
     from attncodec.coding.find_model import choose_model, load_model
     from attncodec.evaluation.job import chosen_against
     from attncodec.evaluation.page import PictureViews
+    from attncodec.evaluation.page.embed import SIDE_MAX
     from attncodec.evaluation.page.views import compare_picture
     from attncodec.files import check_writable
     from attncodec.pictures import read_rgb
 
     set_threads(threads)
-    target, kinds = Target(quality, bytes=target_bytes, psnr_db=target_psnr), chosen_against(against)
+    target, kinds = Target(quality, bytes=target_bytes, psnr_db=target_psnr), chosen_against(against, "--with")
     out = out or Path(f"{picture.stem}.compare{HTML}")
     if out.suffix.lower() not in (HTML, PNG):
         raise ConfigError(f"{out} is neither a page nor a picture", f"give -o a name that ends in {HTML} or {PNG}")
     check_writable([out], force)
     rgb, chosen = read_rgb(picture), choose_model(model)
+    if max(rgb.shape) > SIDE_MAX and out.suffix.lower() == HTML:
+        raise ConfigError(
+            f"{picture} has a side of {max(rgb.shape)} pixels, and a page shows at most {SIDE_MAX}",
+            f"give -o a name that ends in {PNG}, or cut a part out of the picture first",
+        )
     logger.info("model: %s", chosen)
     found = compare_picture(load_model(chosen, fast), rgb, target, kinds, effort)
     _write(out, PictureViews(picture.name, rgb, [found]))

@@ -81,16 +81,16 @@ def _name_of(path: Path) -> str:
     return path.absolute().parent.name if path.stem == "model" else path.stem
 
 
-def chosen_against(given: str | None) -> list[str]:
+def chosen_against(given: str | None, option: str = "--against") -> list[str]:
     """Return the names of the classic codecs in a list with commas. Without one, these are COMPARED.
 
-    Raises ConfigError for a codec that is unknown, or not installed.
+    Raises ConfigError, with the name of the `option`, for a codec that is unknown, or not installed.
     """
     if given is None:
         return [*COMPARED]
     names = [name.strip() for name in given.split(",")] if given != NOTHING else []
     for name in names:
-        codec = look_up(CLASSIC, name, "--against")
+        codec = look_up(CLASSIC, name, option)
         if not codec.available:
             needed = f"pip install {codec.package}" if codec.package else "install a Pillow that has it"
             raise ConfigError(f"there is no {codec.format} in this installation", needed)

@@ -29,18 +29,18 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
 
 @dataclass(frozen=True)
 class Embedded:
-    """URIs of pictures, by what `key` returns, and the loss: of PSNR to the original, at most, in dB."""
+    """The URIs of pictures, and by how many dB of PSNR, at most, a version that is seen differs from the decoded one."""
 
     kind: str
     uris: Mapping[tuple[int, int, int], str]
-    loss_db: float
+    change_db: float
 
 
 def embed(pictures: Iterable[PictureViews], budget_bytes: int = BUDGET_BYTES) -> Embedded:
     """Make a data URI for each picture at `(picture, -1, -1)` and each version at `(picture, comparison, version)`."""
     pictures = list(pictures)
     for kind in KINDS:
-        uris, loss_db, left = {}, 0.0, budget_bytes
+        uris, change_db, left = {}, 0.0, budget_bytes
         for key, rgb, original, version in _all(pictures):
             data = version.data if version and version.media_type else _webp(rgb, KINDS[kind])
             uris[key] = _uri(data, (version and version.media_type) or "image/webp")
@@ -49,9 +49,9 @@ def embed(pictures: Iterable[PictureViews], budget_bytes: int = BUDGET_BYTES) ->
                 break
             if version and not version.media_type and kind != LOSSLESS:
                 shown = np.array(Image.open(io.BytesIO(data)).convert("RGB"))
-                loss_db = max(loss_db, psnr_for_means_db(original, rgb) - psnr_for_means_db(original, shown))
+                change_db = max(change_db, abs(psnr_for_means_db(original, rgb) - psnr_for_means_db(original, shown)))
         else:
-            return Embedded(kind, uris, loss_db)
+            return Embedded(kind, uris, change_db)
     raise AssertionError("the last kind is always taken")
 
 

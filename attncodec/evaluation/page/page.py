@@ -100,5 +100,5 @@ def _shown(report: Report, embedded: Embedded) -> str:
     """Say how pictures stand in the page, and what that costs."""
     text = f"Pictures are held {embedded.kind}; files that browsers show are held as they are."
     if embedded.kind != LOSSLESS:
-        text += f" What is seen of other versions has up to {embedded.loss_db:.2f} dB less PSNR than what was decoded."
+        text += f" What is seen of others differs by up to {embedded.change_db:.2f} dB of PSNR from what was decoded."
     return text + " Figures are of what was decoded." if report.pictures else ""

@@ -36,14 +36,14 @@ function shownCurves() {
   return DATA.plots[plotState.number].curves.filter((curve) => !plotState.hidden.has(curve.name));
 }
 
-/** Return round numbers in a range: 1, 2 and 5 times powers of ten, all of them if `log`, else about five. */
+/** Return round numbers in a range: 1, 2 and 5 times powers of ten, all of them if `log`, else about seven. */
 function ticks(low, high, log) {
   const found = [];
   if (log) {
     for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power++)
       for (const digit of [1, 2, 5]) found.push(digit * 10 ** power);
   } else {
-    const rough = (high - low) / 5, power = 10 ** Math.floor(Math.log10(rough));
+    const rough = (high - low) / 7, power = 10 ** Math.floor(Math.log10(rough));
     const step = power * [1, 2, 5, 10].find((digit) => digit * power >= rough);
     for (let at = Math.ceil(low / step); at * step <= high; at++) found.push(at * step);
   }

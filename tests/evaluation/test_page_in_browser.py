@@ -1,0 +1,254 @@
+"""The page in a browser: from a file, offline, by mouse, touch and keyboard."""
+
+import io
+import re
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from PIL import Image
+from test_page import report
+
+from attncodec.evaluation.page import write_page
+
+sync_api = pytest.importorskip("playwright.sync_api")
+CHROMIUM = shutil.which("chromium")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium")
+SIZES = {"wide": (1280, 900), "phone": (400, 800)}
+AA = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with sync_api.sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    write_page(report(), path)
+    return path.as_uri()
+
+
+@pytest.fixture
+def open_page(browser: Any, url: str) -> Iterator[Any]:
+    """Return a function that opens the page. At the end, no request but for it, and no complaint, has come."""
+    complaints, contexts = list[str](), list[Any]()
+
+    def start(size: str = "wide", **options: Any) -> Any:
+        width, height = SIZES[size]
+        contexts.append(browser.new_context(viewport={"width": width, "height": height}, **options))
+        page = contexts[-1].new_page()
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda asked: None if asked.url.startswith("data:") else complaints.append(asked.url))
+        page.goto(url)
+        page.wait_for_function("[...document.images].every((image) => image.complete)")
+        complaints.remove(url)
+        return page
+
+    yield start
+    for context in contexts:
+        context.close()
+    assert not complaints
+
+
+def factor(page: Any) -> float:
+    return float(page.inner_text("#zoom-value").split()[0])
+
+
+def middle(page: Any, selector: str, across: float = 0.5, down: float = 0.5) -> tuple[float, float]:
+    page.locator(selector).scroll_into_view_if_needed()
+    box = page.locator(selector).bounding_box()
+    return box["x"] + across * box["width"], box["y"] + down * box["height"]
+
+
+def divider(page: Any) -> float:
+    return float(page.input_value("#divider"))
+
+
+def test_the_divider_follows_the_mouse_the_range_and_the_keyboard(open_page: Any) -> None:
+    page = open_page()
+    page.mouse.move(*middle(page, "#stage"))
+    page.mouse.down()
+    page.mouse.move(*middle(page, "#stage", 0.25))
+    page.mouse.up()
+    assert divider(page) == pytest.approx(25, abs=1)
+    page.focus("#divider")
+    page.keyboard.press("Home")
+    assert divider(page) == 0
+    page.focus("#stage")
+    page.keyboard.press("ArrowRight")
+    assert divider(page) == 2
+
+
+def test_the_divider_cuts_the_right_picture_where_it_stands(open_page: Any) -> None:
+    page = open_page()
+    page.fill("#divider", "50")
+    cut = page.eval_on_selector("#image-right", "image => image.style.clipPath")
+    assert float(re.findall(r"([\d.]+)px", cut)[-1]) == pytest.approx(64, abs=0.5)  # of 128 pixels
+
+
+def test_zoom_works_by_buttons_keys_wheel_and_double_click_and_a_drag_then_moves_the_picture(open_page: Any) -> None:
+    page = open_page()
+    whole = factor(page)
+    page.click("#zoom-in")
+    assert factor(page) == pytest.approx(1.5 * whole, rel=0.02)
+    page.focus("#stage")
+    page.keyboard.press("+")
+    assert factor(page) == pytest.approx(2.25 * whole, rel=0.02)
+    page.keyboard.press("0")
+    assert factor(page) == whole
+    page.mouse.dblclick(*middle(page, "#stage", 0.75))
+    assert factor(page) == pytest.approx(4 * whole, rel=0.02)
+    before = page.eval_on_selector("#image-left", "image => image.style.transform")
+    page.mouse.move(*middle(page, "#stage", 0.3))
+    page.mouse.down()
+    page.mouse.move(*middle(page, "#stage", 0.4, 0.6))
+    page.mouse.up()
+    assert page.eval_on_selector("#image-left", "image => image.style.transform") != before
+    page.click("#zoom-fit")
+    page.mouse.move(*middle(page, "#stage"))
+    page.keyboard.down("Control")
+    page.mouse.wheel(0, -200)
+    page.keyboard.up("Control")
+    page.wait_for_function(f"parseFloat(document.getElementById('zoom-value').textContent) > {1.8 * whole}")
+
+
+def test_the_place_under_the_pointer_stays_when_it_is_enlarged(open_page: Any) -> None:
+    page = open_page()
+    spot = page.evaluate(
+        """() => {
+          const before = (600 - view.x) / (fitScale() * view.zoom);
+          zoomBy(4, 600, 100);
+          return [before, (600 - view.x) / (fitScale() * view.zoom)];
+        }"""
+    )
+    assert spot[0] == pytest.approx(spot[1], abs=0.01)
+
+
+def test_difference_and_bits_replace_the_slider(open_page: Any) -> None:
+    page = open_page()
+    page.check("input[value=difference]")
+    assert page.is_hidden("#handle") and page.is_visible("#gain")
+    blend = "image => getComputedStyle(image).mixBlendMode"
+    assert page.eval_on_selector("#image-right", blend) == "difference"
+    page.fill("#gain", "16")
+    assert page.eval_on_selector("#layers", "layers => layers.style.filter") == "brightness(16)"
+    page.select_option("#left", "1")  # a version beside itself has no difference at all
+    page.wait_for_timeout(100)
+    shot = page.locator("#stage").screenshot()
+    page.check("input[value=bits]")
+    assert page.is_visible("#bits") and "47 bits" in page.inner_text("#bits-most")
+    page.mouse.move(*middle(page, "#stage", 0.99, 0.99))
+    assert "47 bits" in page.inner_text("#bits-value")
+    assert is_black(shot) and not is_black(page.locator("#stage").screenshot())
+
+
+def is_black(png: bytes) -> bool:
+    image = Image.open(io.BytesIO(png)).convert("RGB")
+    inner = image.crop((4, 4, image.width - 4, image.height - 4))  # an edge may show some of what is around the stage
+    return max(high for _, high in inner.getextrema()) < 8
+
+
+def test_pictures_comparisons_and_sides_are_chosen_in_lists(open_page: Any) -> None:
+    page = open_page()
+    page.select_option("#right", label="jpeg")
+    assert "jpeg, quality 10" in page.inner_text("#caption-right")
+    page.select_option("#comparison", label="quality 5")
+    page.select_option("#picture", label="b.png")
+    assert "b.png, 96 × 128 pixels" in page.inner_text("#versions caption")
+    assert page.input_value("#right") == "2" and page.locator("#places canvas").count() % 3 == 0
+    page.click("#places button >> nth=0")
+    assert factor(page) > 100 and page.evaluate("document.activeElement.id") == "stage"
+
+
+def test_the_plot_tells_values_by_mouse_and_keyboard_and_switches_metrics_and_curves(open_page: Any) -> None:
+    page = open_page()
+    point = page.evaluate("(() => { const { left, top } = plotState.points[2]; return [left, top]; })()")
+    box = page.locator("#plot").bounding_box()
+    page.mouse.move(box["x"] + point[0] + 3, box["y"] + point[1] + 3)
+    assert page.inner_text("#plot-value") == "ours: 0.400 bits per pixel, PSNR 30.00 dB"
+    page.focus("#plot")
+    page.keyboard.press("ArrowRight")
+    assert "0.800" in page.inner_text("#plot-value")
+    page.keyboard.press("ArrowDown")
+    assert page.inner_text("#plot-value").startswith("jpeg")
+    page.check("#plot-metric >> text=MS-SSIM")
+    assert page.locator("#plot .curve").count() == 2
+    page.uncheck("#plot-curves >> text=jpeg")
+    assert page.locator("#plot .curve").count() == 1
+    page.uncheck("#plot-curves >> text=ours")
+    assert page.locator("#plot .curve").count() == 0
+    page.keyboard.press("ArrowRight")
+
+
+def test_fingers_move_the_divider_then_pinch_then_move_the_picture(open_page: Any) -> None:
+    page = open_page("phone", has_touch=True, is_mobile=True)
+    whole, send = factor(page), page.context.new_cdp_session(page).send
+    x, y = middle(page, "#stage")
+
+    def touch(kind: str, *places: tuple[float, float]) -> None:
+        points = [{"x": left, "y": top, "id": number} for number, (left, top) in enumerate(places)]
+        send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    touch("touchStart", (x, y))
+    touch("touchMove", (x + 40, y))
+    touch("touchMove", (x + 80, y))
+    touch("touchEnd")
+    assert divider(page) > 60
+    touch("touchStart", (x - 20, y), (x + 20, y))
+    touch("touchMove", (x - 40, y), (x + 40, y))
+    touch("touchMove", (x - 60, y), (x + 60, y))
+    touch("touchEnd")
+    assert factor(page) == pytest.approx(3 * whole, rel=0.1)
+    before = page.evaluate("view.y")
+    touch("touchStart", (x - 100, y))
+    touch("touchMove", (x - 100, y + 30))
+    touch("touchMove", (x - 100, y + 50))
+    touch("touchEnd")
+    assert page.evaluate("view.y") > before
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_nothing_is_wider_than_the_screen(open_page: Any, size: str) -> None:
+    page = open_page(size)
+    assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[size][0]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_against_wcag_aa(open_page: Any, size: str, scheme: str) -> None:
+    axe = pytest.importorskip("axe_core_python.sync_playwright").Axe()
+    page = open_page(size, color_scheme=scheme)
+    for mode in ("slider", "difference", "bits"):
+        page.check(f"input[value={mode}]")
+        found = axe.run(page, options={"runOnly": {"type": "tag", "values": AA}})
+        assert [(one["id"], one["nodes"][0]["html"]) for one in found["violations"]] == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_curves_and_focus_stand_out_from_the_ground(open_page: Any, scheme: str) -> None:
+    """Axe sees text alone. Markers have an outline in the colour of text, so that lines alone are left to look at."""
+    page = open_page(color_scheme=scheme)
+    ratios = page.evaluate(
+        """() => {
+          const style = getComputedStyle(document.documentElement);
+          const luminance = (name) => {
+            const parts = style.getPropertyValue(name).match(/[0-9a-f]{2}/gi).map((hex) => parseInt(hex, 16) / 255);
+            const linear = parts.map((part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4));
+            return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2];
+          };
+          const ground = luminance("--ground");
+          const names = ["--accent", "--ink", "--line", "--c0", "--c1", "--c2", "--c3", "--c4"];
+          return Object.fromEntries(names.map((name) => {
+            const [high, low] = [ground, luminance(name)].sort((a, b) => b - a);
+            return [name, (high + 0.05) / (low + 0.05)];
+          }));
+        }"""
+    )
+    assert {name: ratio for name, ratio in ratios.items() if ratio < 3} == {}
