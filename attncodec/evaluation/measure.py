@@ -12,14 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from attncodec.distributed import Distributed
-from attncodec.environment import shows_progress, usable_cores, versions
+from attncodec.environment import usable_cores, versions
 from attncodec.evaluation.classic import CLASSIC
 from attncodec.evaluation.classic.codec import ClassicCodec
 from attncodec.evaluation.classic.search import decode_file
 from attncodec.evaluation.job import Job
+from attncodec.evaluation.progress import FilesProgress
 from attncodec.evaluation.records import Record, classic_record, measure_model
 from attncodec.evaluation.store import Store
 from attncodec.metrics import METRICS, figures
@@ -63,15 +62,14 @@ def measure(
     has the records of the models, and `cache` the figures of classic codecs. `on_failure` is called with each picture
     that cannot be measured, and the reason.
     """
-    shown, conditions = distributed.is_rank0 and shows_progress(), versions("cpu")
-    share = distributed.shard(job.paths)
+    share, quiet, conditions = distributed.shard(job.paths), not distributed.is_rank0, versions("cpu")
     settings = sum(len(model.qualities) for model in job.models)
-    with tqdm(total=len(share) * settings, desc="models", unit="file", disable=not shown, leave=False) as bar:
+    with FilesProgress("models", len(share) * settings, quiet) as bar:
         for path in share:
             _attempt(job, path, found, on_failure, partial(_models, job, found, kept, conditions, bar))
     settings = len(list(job.classic_settings()))
     with (
-        tqdm(total=len(share) * settings, desc="classic codecs", unit="file", disable=not shown, leave=False) as bar,
+        FilesProgress("classic codecs", len(share) * settings, quiet) as bar,
         ThreadPoolExecutor(usable_cores()) as pool,
     ):
         for path in share if settings else ():
@@ -118,7 +116,7 @@ def pixels_sha256(rgb: RGB) -> str:
 
 
 def _models(
-    job: Job, found: Measured, kept: Store, conditions: dict[str, object], bar: "tqdm[Any]", rgb: RGB, name: str
+    job: Job, found: Measured, kept: Store, conditions: dict[str, object], bar: FilesProgress, rgb: RGB, name: str
 ) -> None:
     for model in job.models:
         for quality in model.qualities:
@@ -143,20 +141,23 @@ def _models(
 
 
 def _classic(
-    job: Job, found: Measured, cache: Store, bar: "tqdm[Any]", pool: ThreadPoolExecutor, rgb: RGB, name: str
+    job: Job, found: Measured, cache: Store, bar: FilesProgress, pool: ThreadPoolExecutor, rgb: RGB, name: str
 ) -> None:
     pixels = found.pictures[name].pixels_sha256
 
     def work(kind: str, variant: str, quality: int) -> Record | None:
         with contract(f"the classic codec {kind!r}"):
             value = _figures_of_classic(CLASSIC[kind], variant, quality, rgb, pixels, cache)
-        bar.update()
         size = value["bytes"]
         return None if size is None else classic_record(kind, variant, quality, rgb, name, size, value["figures"])
 
     tasks = [pool.submit(work, *task) for task in job.classic_settings()]
+    records = []
     try:
-        found.records += [record for task in tasks if (record := task.result())]
+        for task in tasks:
+            records.append(task.result())
+            bar.update()
+        found.records += [record for record in records if record]
     finally:
         for task in tasks:
             task.cancel()

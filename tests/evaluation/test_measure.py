@@ -8,10 +8,12 @@ from attncodec.coding.sealed import SealedCodec
 from attncodec.distributed import SINGLE_PROCESS
 from attncodec.evaluation import job as jobs
 from attncodec.evaluation import measure as measuring
+from attncodec.evaluation import progress
 from attncodec.evaluation.classic import CLASSIC
 from attncodec.evaluation.classic.codec import ClassicCodec
 from attncodec.evaluation.job import Job, Model
 from attncodec.evaluation.measure import Measured, measure
+from attncodec.evaluation.progress import FilesProgress
 from attncodec.evaluation.store import Store
 from attncodec.metrics import METRICS, Metric
 from attncodec.pictures import find_pictures
@@ -133,3 +135,16 @@ def test_a_format_that_cannot_be_written_gives_no_record(
 ) -> None:
     monkeypatch.setitem(CLASSIC, "webp", ClassicCodec("WEBP", CLASSIC["webp"].variants, max_side=100))
     assert {record.codec for record in run(job_of(sealed, pictures), tmp_path).records} == {"mine"}
+
+
+def test_without_a_terminal_a_line_each_minute_tells_the_time_left(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    caplog.set_level("INFO", "attncodec")
+    with FilesProgress("models", 100, quiet=False) as bar:
+        for _ in range(5):
+            now += 40
+            bar.update()
+    assert caplog.messages == ["models: 2 of 100 files, 65.3 min left", "models: 4 of 100 files, 64.0 min left"]
