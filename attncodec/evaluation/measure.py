@@ -12,6 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from attncodec.distributed import Distributed
 from attncodec.environment import usable_cores, versions
 from attncodec.evaluation.classic import CLASSIC
@@ -70,7 +72,7 @@ def measure(
     settings = len(list(job.classic_settings()))
     with (
         FilesProgress("classic codecs", len(share) * settings, quiet) as bar,
-        ThreadPoolExecutor(usable_cores()) as pool,
+        ThreadPoolExecutor(usable_cores(), initializer=torch.set_num_threads, initargs=(1,)) as pool,  # for MS-SSIM
     ):
         for path in share if settings else ():
             if job.name_of(path) not in found.failed:
