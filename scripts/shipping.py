@@ -31,7 +31,7 @@ from attncodec.pictures import decode_rgb, find_pictures, read_rgb
 from attncodec.training import validation
 from attncodec.training.data import centre
 from attncodec.training.device import resolve_device
-from attncodec.training.picture_set import find_sources
+from attncodec.training.picture_sources import find_sources
 from attncodec.training.run_folder import RunFolder
 from attncodec.training.train import Outcome, train
 

@@ -1,6 +1,7 @@
 """This module cuts random crops from pictures.
 
-Pictures are kept in memory as uint8 as far as they fit; threads decode the others ahead of the steps.
+Pictures are kept in memory as uint8 as far as they fit, once they are decoded beside the training (loading.py). Until
+then, and where there is no room for them, threads decode those that the next steps need.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -16,6 +17,7 @@ from attncodec.distributed import SINGLE_PROCESS, Distributed
 from attncodec.errors import ConfigError, ImageError, TrainingError
 from attncodec.pictures import RGB
 from attncodec.training.device import to_device
+from attncodec.training.loading import Loader
 from attncodec.training.memory import MemoryBudget
 from attncodec.training.picture_set import NO_ROOM, Picture, cores
 
@@ -30,9 +32,9 @@ class Crops:
 
     Half of the crops are reduced by a factor of up to two if the picture is large enough. Sample i of a step depends
     only on the seed, the step, i and the rollback count, regardless of where pictures are kept and how many processes
-    share the batch. So a resumed run sees the crops that an uninterrupted one would, except that a GPU rounds a few
-    values of reduced crops differently. Every pixel is about equally likely; small pictures are extended by repeating
-    their edges. If a picture turns out to be damaged, a crop of another one replaces its crop.
+    share the batch. So a resumed run sees the crops that an uninterrupted one would. Every pixel is about equally
+    likely; small pictures are extended by repeating their edges. If a picture turns out to be damaged, a crop of
+    another one replaces its crop.
 
     Raises ConfigError if pictures are to be kept on a GPU and there is none, or if a process would have no crop.
     """
@@ -52,22 +54,30 @@ class Crops:
             raise ConfigError(
                 f"{distributed.size} processes cannot share {fewest} crops in a step", "raise train.batch"
             )
-        self.pieces = [(picture, number) for picture in pictures for number in range(len(picture.boxes))]
+        self.pictures = list(pictures)
+        self.pieces = [(at, part) for at, picture in enumerate(pictures) for part in range(len(picture.boxes))]
+        self.first_piece = [number for number, (_, part) in enumerate(self.pieces) if part == 0]
         side = config.data.crop
         shapes = [(_length(rows), _length(columns)) for picture in pictures for rows, columns in picture.boxes]
         areas = np.array([max(height, side) * max(width, side) for height, width in shapes], dtype=np.float64)
         self.share = np.cumsum(areas) / areas.sum()
-        self.on_device = self._onto_gpu(device) if device.type == "cuda" else {}
-        self.device = device if self.on_device else torch.device("cpu")  # Batches are on this device.
+        # A GPU reduces crops otherwise than a CPU, so all crops go there first, wherever their picture is kept by then.
+        self.device = device if config.data.cache in ("auto", "device") else torch.device("cpu")
+        self.gpu_room, self.on_gpu = self._gpu_room(), dict[int, Tensor]()
         self.problems: dict[str, str] = {}  # This maps the names of pictures that can no longer be read to errors.
-        kept = all(picture.pieces is not None for picture in pictures)
-        self.threads = None if kept else Prefetcher(self._make, cores(distributed))
+        room = MemoryBudget.of(config.data, distributed.local_size)
+        half = max(1, cores(distributed) // 2)  # The steps need the others.
+        self.loader = Loader(self.pictures, room, half, self._onto_gpu, self._note)
+        self.threads = None if self.loader.is_done() else Prefetcher(self._make, cores(distributed))
 
     def batch_at(self, step: int, rollback_count: int = 0, side: int | None = None) -> Tensor:
         """Cut this process's share of the batch, (B, 3, side, side) uint8; `side` is data.crop if not given.
 
         Raises TrainingError if no picture can be read any more.
         """
+        if self.threads and self.loader.is_done():
+            self.threads.close()
+            self.threads = None
         return (self.threads.get if self.threads else self._make)(step, rollback_count, side or self.config.data.crop)
 
     def first(self, count: int) -> Tensor:
@@ -84,6 +94,7 @@ class Crops:
 
     def close(self) -> None:
         """End the threads."""
+        self.loader.close()
         if self.threads:
             self.threads.close()
 
@@ -99,40 +110,42 @@ class Crops:
             try:
                 piece = self._piece(number, side)
             except (ImageError, MemoryError) as error:
-                self.problems.setdefault(self.pieces[number][0].name, str(error) or NO_ROOM)
+                self._note(self.pictures[self.pieces[number][0]].name, str(error) or NO_ROOM)
                 continue
             # The crop has this side in the picture; if it is larger than `side`, the crop is reduced to `side`.
             wanted = side if rng.random() < 0.5 else round(side / rng.uniform(REDUCTION_MIN, 1))
             wanted = min(wanted, max(side, min(piece.shape[:2])))
             top = int(rng.integers(piece.shape[0] - wanted + 1))
             left = int(rng.integers(piece.shape[1] - wanted + 1))
-            crop = reduced(piece[top : top + wanted, left : left + wanted], side)
+            crop = reduced(to_device(piece[top : top + wanted, left : left + wanted], self.device), side)
             symmetry = int(rng.integers(SYMMETRIES))
             crop = crop.flip([dimension for dimension in (0, 1) if symmetry >> dimension & 1])
-            return to_device((crop.transpose(0, 1) if symmetry >= 4 else crop).contiguous(), self.device)
+            return (crop.transpose(0, 1) if symmetry >= 4 else crop).contiguous()
         first = next(iter(self.problems.values()))
         raise TrainingError(f"the pictures cannot be read any more: {first}", "check that the folder is still there")
 
+    def _note(self, name: str, problem: str) -> None:
+        self.problems.setdefault(name, problem)
+
     def _piece(self, number: int, side: int) -> Tensor:
         """Return a piece (H, W, 3), extended to at least (side, side, 3)."""
-        if number in self.on_device and min(self.on_device[number].shape[:2]) >= side:
-            return self.on_device[number]
-        picture, part = self.pieces[number]
-        return torch.from_numpy(extend(picture.read_piece(part), side))
+        if number in self.on_gpu and min(self.on_gpu[number].shape[:2]) >= side:
+            return self.on_gpu[number]
+        at, part = self.pieces[number]
+        return torch.from_numpy(extend(self.pictures[at].read_piece(part), side))
 
-    def _onto_gpu(self, device: torch.device) -> dict[int, Tensor]:
-        """Copy as many pieces to the GPU as there is room for, and return them by number."""
+    def _gpu_room(self) -> MemoryBudget:
+        """Return the memory for pictures on the GPU; the step needs some, for the optimisers' state and activations."""
         data = self.config.data
-        if data.cache not in ("auto", "device"):
-            return {}
-        # The step needs memory, too, for the optimisers' state and the activations.
         share = data.memory_share if data.cache == "auto" else DEVICE_SHARE
-        memory_budget = MemoryBudget(share * torch.cuda.mem_get_info(device)[0])
-        return {
-            number: torch.from_numpy(piece).to(device)
-            for number, (picture, part) in enumerate(self.pieces)
-            if picture.pieces is not None and memory_budget.take((piece := picture.pieces[part]).nbytes)
-        }
+        on_gpu = self.device.type == "cuda"
+        return MemoryBudget(share * torch.cuda.mem_get_info(self.device)[0] if on_gpu else 0)
+
+    def _onto_gpu(self, at: int) -> None:
+        """Copy the pieces of a picture to the GPU, as far as there is room."""
+        for number, piece in enumerate(self.pictures[at].pieces or (), self.first_piece[at]):
+            if self.gpu_room.take(piece.nbytes):
+                self.on_gpu[number] = torch.from_numpy(piece).to(self.device)
 
 
 class Prefetcher:

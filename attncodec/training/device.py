@@ -5,6 +5,7 @@ import os
 import torch
 from torch import Tensor
 
+from attncodec.distributed import is_under_torchrun
 from attncodec.errors import ConfigError
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -23,7 +24,7 @@ def resolve_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cpu":
         return torch.device(name)
-    number = int(os.environ.get("LOCAL_RANK", "0"))
+    number = int(os.environ["LOCAL_RANK"]) if is_under_torchrun() else 0
     if number >= torch.cuda.device_count():
         raise ConfigError(f"there is no GPU for process {number} of this machine", "start only as many as it has GPUs")
     torch.cuda.set_device(number)
@@ -33,5 +34,5 @@ def resolve_device(name: str) -> torch.device:
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     """Move a tensor without waiting for a GPU, which copies it from pinned memory when it is ready."""
     if device.type == "cuda" and tensor.device.type == "cpu":
-        tensor = tensor.pin_memory()
+        tensor = tensor.contiguous().pin_memory()
     return tensor.to(device, non_blocking=True)

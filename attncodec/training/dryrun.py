@@ -1,8 +1,8 @@
 """A dry run shows what a run would take: it builds everything, runs a few steps, and writes nothing."""
 
-import resource
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -30,12 +30,11 @@ def dry_run(
     """Return what a run would take, by name. Raises the errors that `train` raises before its first step."""
     start = start_run(config, out, restart, extend)
     config = start.config
-    pictures = load_pictures(config)
-    if start.checkpoint:
-        start.folder.check_pictures(pictures)
+    pictures = load_pictures(config, listing=start.folder.listing() if start.checkpoint else None)
     held_out = load_held_out(pictures)
     state, crops = set_up(config, device, pictures)
     state.enter(0, 0)
+    crops.loader.wait()  # Most steps of a run come after its pictures are decoded.
     step_s = settled_step_s(state, crops)
     crops.close()
     costs = complexity(config.model)
@@ -45,7 +44,7 @@ def dry_run(
         "pictures": f"{len(pictures.train)} to train on, {len(held_out)} held out",
         "parameters": f"{sum(count for _, count in costs.values()) / 1e6:.1f} M",
         "kMAC/pixel": f"{encode:.1f} to encode, {decode:.1f} to decode",
-        "memory": f"{_peak_bytes() / 2**30:.2f} GiB peak so far",
+        **_memory(),
         "step": f"{step_s:.2f} s, {count / step_s:.1f} crops/s",
         "budget": _budget(start.budget, step_s),
     }
@@ -83,6 +82,10 @@ def _budget(budget: Budget, step_s: float) -> str:
     return f"{budget.amount / 60:.3g} min: about {budget.amount / step_s:.0f} steps, fewer with validation"
 
 
-def _peak_bytes() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
+def _memory() -> dict[str, str]:
+    with suppress(ImportError):  # Windows does not have it.
+        import resource
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        return {"memory": f"{peak / 2**30:.2f} GiB peak so far"}
+    return {}

@@ -1,6 +1,5 @@
 """This module seals the averaged weights of a checkpoint, with tables that are measured on training pictures."""
 
-import csv
 import logging
 from pathlib import Path
 
@@ -10,11 +9,13 @@ from torch import Tensor
 from attncodec.coding.sealed import SealedCodec
 from attncodec.coding.sealing import seal
 from attncodec.config import Config
-from attncodec.errors import ConfigError, ImageError, TrainingError
+from attncodec.errors import CheckpointError, ConfigError, ImageError, TrainingError
 from attncodec.networks.hyperprior import HyperpriorCodec, build_codec
 from attncodec.training.checkpoint import AVERAGE, Checkpoint
 from attncodec.training.data import Crops
-from attncodec.training.picture_set import find_sources, read_pictures
+from attncodec.training.picture_roles import TRAIN, Listing
+from attncodec.training.picture_set import read_headers
+from attncodec.training.picture_sources import find_sources
 from attncodec.training.run_folder import RunFolder
 from attncodec.training.train_state import load_weights
 from attncodec.version import __version__
@@ -63,21 +64,23 @@ def pictures_to_measure(config: Config, checkpoint: Path) -> Tensor | None:
     These are the pictures in `data.train` that the run's list of pictures names and that have not changed. If there are
     none any more, logs a warning and returns None.
     """
-    listing = RunFolder(checkpoint.absolute().parent.parent).pictures
+    path = RunFolder(checkpoint.absolute().parent.parent).pictures
     config = config.model_copy(update={"data": config.data.model_copy(update={"cache": "none"})})
     try:
-        with listing.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-            trained = {(row["name"], row["sha256"]) for row in csv.DictReader(file) if row["role"] == "train"}
-        found = list(read_pictures(find_sources(Path(config.data.train)), config.data))
-        pictures = [picture for picture in found if (picture.name, picture.sha256) in trained and not picture.problem]
+        listing = Listing.read(path)
+        if listing is None:
+            raise ConfigError(f"there is no {path}")
+        trained = listing.used(TRAIN)
+        found = read_headers(find_sources(Path(config.data.train)), hash_files=listing.of_whole_files)
+        pictures = [p for p in found if p.name in trained and listing.has(p) and not p.problem]
         logger.info("measuring probability tables on %d of the %d training pictures", len(pictures), len(trained))
         if not pictures:
-            raise ConfigError(f"no picture in {config.data.train} matches the list in {listing}")
+            raise ConfigError(f"no picture in {config.data.train} matches the list in {path}")
         crops = Crops(pictures, config, torch.device("cpu"))
         try:
             return crops_to_measure(crops)
         finally:
             crops.close()
-    except (ConfigError, ImageError, TrainingError, OSError, KeyError, csv.Error) as error:
+    except (CheckpointError, ConfigError, ImageError, TrainingError) as error:
         logger.warning("note: %s; the tables stay analytic, so files become larger", error)
         return None

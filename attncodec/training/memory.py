@@ -12,12 +12,14 @@ from attncodec.config import DataConfig
 MEMINFO = Path("/proc/meminfo")
 CGROUP = Path("/proc/self/cgroup")
 CGROUPS = Path("/sys/fs/cgroup")
+ASSUMED_BYTES = 4 << 30  # Where the machine does not say what it has, this is assumed.
 
 
 def available_bytes() -> int:
     """Return the bytes that are available without swapping, at most the limit of a container."""
-    page = os.sysconf("SC_PAGE_SIZE")
-    found = [page * os.sysconf("SC_PHYS_PAGES")]
+    found = [ASSUMED_BYTES]
+    with suppress(AttributeError, ValueError):  # Windows does not have it.
+        found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     with suppress(OSError, StopIteration, ValueError):
         line = next(line for line in MEMINFO.read_text().splitlines() if line.startswith("MemAvailable:"))
         found.append(1024 * int(line.split()[1]))

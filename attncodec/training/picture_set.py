@@ -1,57 +1,34 @@
-"""This module finds the pictures to train on: files in a folder, and members of tar shards as webdataset writes them.
+"""This module reads the headers of pictures, and says which pieces of a picture are used.
 
-A shard is read at random places, not from end to end, so that the crops of a step do not depend on what was read
-before. Only pictures are looked for in it, and nothing in it is executed.
+A set may have many thousands of pictures, so only headers are read before a run begins; `loading.py` decodes pictures
+beside the training. A picture that turns out to be damaged then is left out, and keeps its role.
 """
 
 import hashlib
-import os
-import tarfile
+import struct
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from attncodec.config import DataConfig
-from attncodec.distributed import SINGLE_PROCESS, Distributed
+from attncodec.container import check_size
+from attncodec.distributed import Distributed
 from attncodec.environment import usable_cores
-from attncodec.errors import ConfigError, ImageError
-from attncodec.pictures import RGB, SUFFIXES, decode_rgb, find_pictures, picture_size
-from attncodec.training.memory import MemoryBudget
+from attncodec.errors import ContainerError, ImageError
+from attncodec.pictures import RGB, decode_rgb, picture_size
+from attncodec.pictures.png import SIGNATURE
+from attncodec.training.picture_sources import Source
 
 # Of pictures with more pixels than this, a few fixed cuts are used, so that one picture cannot fill the memory.
 LARGE = 24_000_000
 CUT_SIDE, CUTS_MAX = 2048, 5
 NO_ROOM = "there is not enough memory to read it"
-HEAD_BYTES = 1 << 16  # These first bytes identify a picture in a shard, and usually hold its size.
+HEAD_BYTES = 1 << 16  # These first bytes identify a picture with its length, and usually hold its size.
+HEADER_THREADS = 8  # Opening a file on a network takes long, and hardly any of the CPU.
 
 Box = tuple[slice, slice]  # rows, columns
-
-
-@dataclass(frozen=True)
-class Source:
-    """Says where the bytes of a picture are: a file, or `length` bytes of a shard. `name` is relative to the folder."""
-
-    path: Path
-    name: str
-    start: int = 0
-    length: int | None = None
-
-    def read(self, most: int | None = None) -> bytes:
-        """Read all bytes, or the first `most`. Raises ImageError if the file is gone, or the shard ends too early."""
-        wanted = self.length if most is None else min(most, most if self.length is None else self.length)
-        try:
-            with self.path.open("rb") as file:
-                file.seek(self.start)
-                data = file.read(-1 if wanted is None else wanted)
-        except OSError as error:
-            raise ImageError(f"{self.name}: {error.strerror}") from None
-        if self.length is not None and len(data) < (wanted or 0):
-            raise ImageError(f"{self.name}: the shard ends before the end of the picture")
-        return data
+Content = tuple[str, int]  # SHA-256 and length
 
 
 @dataclass(frozen=True)
@@ -63,10 +40,11 @@ class Picture:
     """
 
     source: Source
-    sha256: str  # This covers the file, or the first 64 KiB of a picture in a shard.
+    sha256: str  # This covers the first 64 KiB, or all of the file in the lists of older builds.
     size: tuple[int, int] = (0, 0)  # This is height and width, or width and height if EXIF turns the picture.
     pieces: tuple[RGB, ...] | None = None
     problem: str = ""
+    bytes: int = 0
 
     @property
     def name(self) -> str:
@@ -74,66 +52,36 @@ class Picture:
         return self.source.name
 
     @property
+    def content(self) -> Content:
+        """Return what tells the file from others."""
+        return self.sha256, self.bytes
+
+    @property
     def boxes(self) -> list[Box]:
         """Return the boxes of the pieces; turning the picture changes neither their number nor their areas."""
         return boxes_of(*self.size, self.sha256)
 
     def read(self) -> RGB:
-        """Decode the whole picture. Raises ImageError if it is damaged or gone."""
+        """Decode the whole picture. Raises ImageError if it is damaged or gone, or if it is another one by now."""
         if self.pieces is not None and len(self.pieces) == 1:
             return self.pieces[0]
-        return decode_rgb(self.source.read(), self.name)
+        rgb = decode_rgb(self.source.read(), self.name)
+        if sorted(rgb.shape[:2]) != sorted(self.size):
+            raise ImageError(f"{self.name} has changed since its header was read")
+        return rgb
 
     def read_piece(self, number: int) -> RGB:
         """Decode one piece. Raises ImageError if the picture is damaged or gone."""
         if self.pieces is not None:
             return self.pieces[number]
         rgb = self.read()
-        rows, columns = boxes_of(rgb.shape[0], rgb.shape[1], self.sha256)[number]
-        return rgb[rows, columns]
+        return rgb[boxes_of(rgb.shape[0], rgb.shape[1], self.sha256)[number]]
 
-
-@dataclass(frozen=True)
-class PictureSet:
-    """Lists the pictures that a run trains on (`train`), validates on (`held_out`), and could not read."""
-
-    train: list[Picture]
-    held_out: list[Picture]
-    unreadable: list[Picture]
-
-    @property
-    def listing(self) -> list[tuple[str, str, str]]:
-        """Return name, role and SHA-256 of each picture by name: enough to repeat the run with the same pictures."""
-        roles = {"train": self.train, "held out": self.held_out, "unreadable": self.unreadable}
-        return sorted((p.name, role, p.sha256) for role, pictures in roles.items() for p in pictures)
-
-
-def find_sources(folder: Path) -> list[Source]:
-    """Find all pictures in a folder or in one shard, in order of name; those in shards come after the others.
-
-    Raises ConfigError if there are none, or if a shard cannot be read.
-    """
-    if folder.is_file() and folder.suffix == ".tar":
-        return _in_shard(folder, folder.name)
-    shards = sorted(path for path in folder.rglob("*.tar") if path.is_file())
-    files = find_pictures(folder, enough=bool(shards))
-    sources = [Source(path, path.relative_to(folder).as_posix()) for path in files]
-    return sources + [source for path in shards for source in _in_shard(path, path.relative_to(folder).as_posix())]
-
-
-def _in_shard(path: Path, name: str) -> list[Source]:
-    """Find the pictures in a shard by the headers of its members; a shard that is cut short yields those it has."""
-    sources = []
-    try:
-        with tarfile.open(path, "r:") as shard, suppress(tarfile.ReadError):
-            for member in shard:
-                if member.isreg() and Path(member.name).suffix.lower() in SUFFIXES:
-                    sources.append(Source(path, f"{name}/{member.name}", member.offset_data, member.size))
-    except (tarfile.TarError, OSError) as error:
-        raise ConfigError(f"the shard {path} cannot be read: {error}", "use uncompressed .tar files") from None
-    if not sources:
-        raise ConfigError(f"there are no pictures in the shard {path}", "picture names end in " + " ".join(SUFFIXES))
-    return sources
+    def loaded(self) -> "Picture":
+        """Decode the picture, and return it with its pieces. Raises ImageError if it is damaged or gone."""
+        rgb = self.read()
+        boxes = boxes_of(rgb.shape[0], rgb.shape[1], self.sha256)  # EXIF may have turned the picture.
+        return replace(self, pieces=(rgb,) if len(boxes) == 1 else tuple(rgb[box].copy() for box in boxes))
 
 
 def boxes_of(height: int, width: int, sha256: str) -> list[Box]:
@@ -154,76 +102,44 @@ def boxes_of(height: int, width: int, sha256: str) -> list[Box]:
     return boxes
 
 
-def read_pictures(
-    sources: list[Source], config: DataConfig, distributed: Distributed = SINGLE_PROCESS
-) -> Iterator[Picture]:
-    """Read each source in order, on as many threads as there are cores, and keep the pixels that there is room for.
+def read_headers(sources: list[Source], hash_files: bool = False) -> Iterator[Picture]:
+    """Read the header of each source, in order.
 
-    Every file is decoded, so that damaged ones are known. Of a picture in a shard, and with `data.cache=none`, only the
-    header is read before it is certain that the picture is kept. So its role does not depend on the free memory.
+    SHA-256 is that of the first 64 KiB, or with `hash_files` that of whole files, as in the lists of older builds.
     """
-    memory_budget = MemoryBudget.of(config, distributed.local_size)
 
     def read(source: Source) -> Picture:
-        sharded, sha256 = source.length is not None, ""
+        sha256, count = "", 0
         try:
-            data = source.read(HEAD_BYTES if sharded else None)
+            count, head = source.count_bytes(), source.read(HEAD_BYTES)
+            if not head:
+                raise ImageError(f"{source.name} is empty")
+            data = source.read() if hash_files and source.length is None else head
             sha256 = hashlib.sha256(data).hexdigest()
-            if not sharded and config.cache != "none":
-                return keep(Picture(source, sha256), decode_rgb(data, source.name))
-            picture = Picture(source, sha256, size_of(source, data))
+            return Picture(source, sha256, _size_of(source, head), bytes=count)
         except (ImageError, MemoryError) as error:
-            return Picture(source, sha256, problem=str(error) or NO_ROOM)
-        return picture if config.cache == "none" else keep(picture)
+            return Picture(source, sha256, problem=str(error) or NO_ROOM, bytes=count)
 
-    def size_of(source: Source, data: bytes) -> tuple[int, int]:
-        try:
-            width, height = picture_size(data, source.name)
-        except ImageError:  # The header may be longer than what was read.
-            width, height = picture_size(source.read(), source.name)
-        return height, width
-
-    def keep(picture: Picture, rgb: RGB | None = None) -> Picture:
-        """Keep the pieces of a picture if there is room; `rgb` holds its pixels if they are decoded already."""
-        height, width = picture.size if rgb is None else rgb.shape[:2]
-        boxes = boxes_of(height, width, picture.sha256)
-        pixels = sum((rows.stop - (rows.start or 0)) * (columns.stop - (columns.start or 0)) for rows, columns in boxes)
-        pieces = None
-        if memory_budget.take(3 * pixels):
-            try:
-                rgb = picture.read() if rgb is None else rgb
-            except (ImageError, MemoryError):  # A crop of the picture will report what is wrong.
-                return picture
-            boxes = boxes_of(rgb.shape[0], rgb.shape[1], picture.sha256)  # EXIF may have turned the picture.
-            pieces = (rgb,) if len(boxes) == 1 else tuple(rgb[box].copy() for box in boxes)
-        return Picture(picture.source, picture.sha256, (height, width), pieces)
-
-    with ThreadPoolExecutor(cores(distributed)) as pool:
+    with ThreadPoolExecutor(HEADER_THREADS) as pool:
         yield from pool.map(read, sources)
+
+
+def _size_of(source: Source, head: bytes) -> tuple[int, int]:
+    """Return height and width of a picture by the first bytes of its file. Raises ImageError."""
+    if head.startswith(SIGNATURE) and head[12:16] == b"IHDR" and len(head) == HEAD_BYTES:
+        width, height = struct.unpack_from(">II", head, 16)  # Otherwise all chunks would be looked for.
+        try:
+            check_size(width, height)
+        except ContainerError as error:
+            raise ImageError(f"{source.name}: {error}", error.hint) from None
+        return height, width
+    try:
+        width, height = picture_size(head, source.name)
+    except ImageError:  # The header may be longer than what was read.
+        width, height = picture_size(source.read(), source.name)
+    return height, width
 
 
 def cores(distributed: Distributed) -> int:
     """Return the number of cores for each process on this machine."""
     return max(1, usable_cores() // distributed.local_size)
-
-
-def split_pictures(pictures: list[Picture], config: DataConfig) -> PictureSet:
-    """Hold out the configured share of the pictures, at least one, chosen by a hash of their names.
-
-    A single picture is both trained and validated on. Raises ConfigError if none can be read.
-    """
-    readable = [picture for picture in pictures if not picture.problem]
-    unreadable = [picture for picture in pictures if picture.problem]
-    if not readable:
-        first = f"; {unreadable[0].problem}" if unreadable else ""
-        raise ConfigError(f"none of {len(pictures)} pictures under {config.train} can be read{first}")
-    if len(readable) == 1:
-        return PictureSet(readable, readable, unreadable)
-    count = min(max(1, round(config.held_out * len(readable))), config.held_out_max, len(readable) - 1)
-    shuffled = sorted(readable, key=lambda picture: hashlib.sha256(os.fsencode(picture.name)).digest())
-    held_out = {picture.name for picture in shuffled[:count]}
-    return PictureSet(
-        [picture for picture in readable if picture.name not in held_out],
-        [picture for picture in readable if picture.name in held_out],
-        unreadable,
-    )

@@ -4,8 +4,10 @@ import logging
 import signal
 import threading
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from types import FrameType, TracebackType
+from typing import TypeVar
 
 from tqdm import tqdm
 
@@ -15,6 +17,9 @@ from attncodec.environment import shows_progress
 logger = logging.getLogger(__name__)
 
 LINE_EVERY_S = 60.0
+SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP.
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -82,6 +87,16 @@ class Clock:
             self.step_s = time.monotonic() - self.zero - self.progress.elapsed_s
 
 
+def told(items: Iterable[T], total: int, what: str, shown: bool) -> Iterator[T]:
+    """Yield the items, and if `shown` count them in a bar on a terminal, and elsewhere in a line each minute."""
+    last_line = time.monotonic()
+    for count, item in enumerate(tqdm(items, what, total, leave=False, disable=not (shown and shows_progress())), 1):
+        yield item
+        if shown and not shows_progress() and time.monotonic() - last_line >= LINE_EVERY_S:
+            last_line = time.monotonic()
+            logger.info("%s: %d of %d", what, count, total)
+
+
 class Display:
     """Shows a bar on a terminal, and elsewhere logs a line each minute, so that logs stay readable."""
 
@@ -130,7 +145,7 @@ class StopRequest:
     def __enter__(self) -> "StopRequest":
         self.handlers = {
             number: signal.signal(number, self._ask)
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+            for number in (getattr(signal, name) for name in SIGNALS if hasattr(signal, name))
             # Python lets only the main thread set handlers; a program that trains on another one keeps its own.
             if signal.getsignal(number) != signal.SIG_IGN and threading.current_thread() is threading.main_thread()
         }

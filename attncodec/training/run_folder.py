@@ -11,7 +11,6 @@ import io
 import json
 import logging
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,9 +20,10 @@ from attncodec.config_file import dump_yaml, flatten, load_config
 from attncodec.environment import has_package, versions
 from attncodec.errors import CheckpointError, ConfigError
 from attncodec.files import remove_unfinished, write_atomic
+from attncodec.folder_lock import LOCK_FILES
 from attncodec.pictures import RGB
 from attncodec.training.checkpoint import INCOMING, Checkpoint, load_checkpoint, peek, writing
-from attncodec.training.picture_set import PictureSet
+from attncodec.training.picture_roles import Listing, PictureSet, to_csv
 
 logger = logging.getLogger(__name__)
 
@@ -118,16 +118,13 @@ class RunFolder:
         if self.path.exists() and not self.path.is_dir():
             raise ConfigError(f"{self.path} is a file, not a folder", "use --out to name a folder")
         traces = (self.config, self.last, self.good, self.best, self.model)
-        if self.path.exists() and any(self.path.iterdir()) and not any(trace.exists() for trace in traces):
+        others = [path for path in self.path.glob("*") if path.name not in LOCK_FILES]
+        if others and not any(trace.exists() for trace in traces):
             raise ConfigError(f"{self.path} is not empty, and contains no run", "use --out to name another folder")
 
-    def check_pictures(self, pictures: PictureSet) -> None:
-        """Raise ConfigError if these are not the pictures that the run here began with."""
-        if self.pictures.exists() and self.pictures.read_bytes() != _listing(pictures):
-            raise ConfigError(
-                f"the pictures are not those listed in {self.pictures}",
-                "--restart starts over, --out DIR trains elsewhere",
-            )
+    def listing(self) -> Listing | None:
+        """Read which pictures the run here began with. Raises CheckpointError if the list is damaged."""
+        return Listing.read(self.pictures)
 
     def prepare(self, config: Config, pictures: PictureSet, device: str, resuming: bool) -> None:
         """Make the folder without the files of an earlier run, or clean that of a resumed run."""
@@ -138,7 +135,8 @@ class RunFolder:
             self.last.parent.mkdir(exist_ok=True)
         for place in (self.path, self.last.parent):
             remove_unfinished(place)
-        write_atomic(self.pictures, _listing(pictures))
+        if not self.pictures.exists():  # A run keeps the list that it began with.
+            write_atomic(self.pictures, to_csv(pictures))
         write_atomic(self.path / "versions.json", (json.dumps(versions(device), indent=2) + "\n").encode())
 
     def _check_config(self, config: Config, begun: Config) -> None:
@@ -241,10 +239,6 @@ class Recorder:
         if self.events:
             with writing(self.folder.path / "tensorboard"):
                 self.events.close()
-
-
-def _listing(pictures: PictureSet) -> bytes:
-    return os.fsencode(_csv(("name", "role", "sha256"), pictures.listing))
 
 
 def _csv(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

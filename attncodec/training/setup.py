@@ -7,11 +7,9 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from attncodec.config import Config
 from attncodec.distributed import SINGLE_PROCESS, Distributed
-from attncodec.environment import shows_progress
 from attncodec.errors import ConfigError, ImageError
 from attncodec.networks.attention import ATTENTION, build_attention
 from attncodec.networks.hyperprior import check_model
@@ -23,7 +21,10 @@ from attncodec.training.checkpoint import Checkpoint
 from attncodec.training.data import Crops, centre
 from attncodec.training.init_from import load_initial
 from attncodec.training.optimisers import build_optimisers
-from attncodec.training.picture_set import PictureSet, find_sources, read_pictures, split_pictures
+from attncodec.training.picture_roles import Listing, PictureSet, notes_on, split_pictures
+from attncodec.training.picture_set import read_headers
+from attncodec.training.picture_sources import scan
+from attncodec.training.progress import told
 from attncodec.training.train_state import TrainState
 
 logger = logging.getLogger(__name__)
@@ -43,22 +44,28 @@ def check_parts(config: Config) -> None:
     look_up(INITIALISATIONS, config.train.initialisation, "train.initialisation")
 
 
-def load_pictures(config: Config, distributed: Distributed = SINGLE_PROCESS) -> PictureSet:
-    """Read the pictures in `data.train`, and log what was found and what could not be read."""
-    sources = find_sources(Path(config.data.train))
-    reading = read_pictures(sources, config.data, distributed)
-    shown = distributed.is_rank0 and shows_progress()
-    bar = tqdm(reading, total=len(sources), desc="reading pictures", disable=not shown, leave=False)
-    pictures = split_pictures(list(bar), config.data)
-    for picture in pictures.unreadable:
-        logger.warning("skipped: %s", picture.problem)
+def load_pictures(
+    config: Config, distributed: Distributed = SINGLE_PROCESS, listing: Listing | None = None
+) -> PictureSet:
+    """Read the headers of the pictures in `data.train`, and log what was found and what is left out.
+
+    With the listing of a run, pictures have the roles that they had when it began.
+    """
+    if distributed.is_rank0:
+        logger.info("looking for pictures in %s", config.data.train)
+    found = scan(Path(config.data.train))
+    headers = read_headers(found.sources, hash_files=listing is not None and listing.of_whole_files)
+    shown = distributed.is_rank0
+    pictures = split_pictures(list(told(headers, len(found.sources), "pictures found", shown)), config.data, listing)
+    if found.others:
+        logger.info("other files: %s", found.describe_others())
+    if left_out := pictures.describe_left_out():
+        logger.warning("left out: %s", left_out)
+    for note in notes_on(pictures, config.data.crop):
+        logger.info("note: %s", note)
     pixels = sum(math.prod(picture.size) for picture in pictures.train)
-    kept = sum(picture.pieces is not None for picture in pictures.train)
-    where = "" if kept == len(pictures.train) else f", {kept} of them in memory, the others decoded for every crop"
-    logger.info(
-        "%d pictures to train on (%.1f megapixels%s), %d held out, %d unreadable",
-        *(len(pictures.train), pixels / 1e6, where, len(pictures.held_out), len(pictures.unreadable)),
-    )
+    counts = (len(pictures.train), pixels / 1e6, len(pictures.held_out))
+    logger.info("%d pictures to train on (%.1f megapixels), %d held out", *counts)
     return pictures
 
 
@@ -71,7 +78,7 @@ def load_held_out(pictures: PictureSet) -> list[RGB]:
         except ImageError as error:
             logger.warning("skipped in validation: %s", error)
     if not held_out:
-        raise ConfigError("none of the held-out pictures can be read", "data.cache=auto checks every picture first")
+        raise ConfigError("none of the held-out pictures can be read any more", "check that the folder is still there")
     return held_out
 
 

@@ -11,9 +11,10 @@ import torch
 from attncodec.budget import Budget
 from attncodec.config import Config
 from attncodec.distributed import SINGLE_PROCESS, Distributed
+from attncodec.folder_lock import held
 from attncodec.training.progress import Progress, Report, StopRequest
 from attncodec.training.run_folder import Recorder, RunFolder
-from attncodec.training.run_start import start_run
+from attncodec.training.run_start import RunStart, start_run
 from attncodec.training.setup import check_same, load_held_out, load_pictures, set_up
 from attncodec.training.trainer import Trainer
 
@@ -48,30 +49,36 @@ def train(
     In a process group, all processes call this with the same arguments, and only rank 0 writes. `on_progress` is called
     on rank 0 whenever metrics.csv gets a row of training.
 
-    Raises what `start_run` raises, ConfigError if there are no pictures, or if they are not those that the run began
-    with, and TrainingError if the loss keeps diverging or the disk is full.
+    Raises what `start_run` raises, ConfigError if another process trains in `out`, if there are no pictures, or if they
+    are not those that the run began with, and TrainingError if the loss keeps diverging or the disk is full.
     """
     np.finfo(np.float32), np.finfo(np.float64)  # NumPy computes these once, and warns if denormals are flushed by then.
     torch.set_flush_denormal(True)  # Denormals are slow, and do not matter here.
-    start = start_run(config, out, restart, extend, distributed)
-    config, folder, checkpoint = start.config, start.folder, start.checkpoint
-    budget, progress = start.budget, start.progress
-    if distributed.run_on_rank0(lambda: progress.finished and folder.model.exists()):
-        return Outcome(folder, progress, trained=False)
-    pictures = load_pictures(config, distributed)
-    if checkpoint:
-        distributed.run_on_rank0(lambda: folder.check_pictures(pictures))
+    with held(out, distributed):
+        start = start_run(config, out, restart, extend, distributed)
+        if distributed.run_on_rank0(lambda: start.progress.finished and start.folder.model.exists()):
+            return Outcome(start.folder, start.progress, trained=False)
+        _train(start, device, distributed, on_progress)
+    return Outcome(start.folder, start.progress, trained=True)
+
+
+def _train(
+    start: RunStart, device: torch.device, distributed: Distributed, on_progress: Callable[[Report], None] | None
+) -> None:
+    config, folder, checkpoint, progress = start.config, start.folder, start.checkpoint, start.progress
+    listing = distributed.run_on_rank0(folder.listing) if checkpoint else None
+    pictures = load_pictures(config, distributed, listing)
     held_out = load_held_out(pictures)
     check_same(pictures, held_out, distributed)
     state, crops = set_up(config, device, pictures, checkpoint, distributed)
     distributed.run_on_rank0(lambda: folder.prepare(config, pictures, device.type, checkpoint is not None))
     if checkpoint:
-        logger.info("continuing %s at step %d", out, progress.step)
+        logger.info("continuing %s at step %d", folder.path, progress.step)
     recorder = Recorder(folder, progress.step, progress.rollback_count) if distributed.is_rank0 else None
     try:
         with StopRequest() as stop:
             trainer = Trainer(
-                state, crops, held_out, budget, progress, folder, recorder, stop, distributed, on_progress
+                state, crops, held_out, start.budget, progress, folder, recorder, stop, distributed, on_progress
             )
             if not checkpoint and distributed.is_rank0:
                 trainer.rollback_checkpoints.save(trainer.checkpoint())
@@ -82,4 +89,3 @@ def train(
         crops.close()
         if recorder:
             recorder.close()
-    return Outcome(folder, progress, trained=True)

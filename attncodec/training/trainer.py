@@ -18,6 +18,7 @@ from attncodec.training.divergence import RollbackCheckpoints
 from attncodec.training.export import crops_to_measure, seal_checkpoint
 from attncodec.training.means import Means
 from attncodec.training.phases import description, learning_rate, place_at
+from attncodec.training.picture_roles import some
 from attncodec.training.progress import Clock, Display, Progress, Report, StopRequest
 from attncodec.training.run_folder import MetricsRow, Recorder, RunFolder
 from attncodec.training.step_result import StepResult, fetch
@@ -214,8 +215,8 @@ class Trainer:
     def _report(self) -> None:
         """Record the means of the steps since the last report, over all processes."""
         problems = list(self.crops.problems.values())
-        for problem in self.distributed.collect(problems[self.problems_told :]):
-            logger.warning("skipped from now on: %s", problem)
+        if found := self.distributed.collect(problems[self.problems_told :]):
+            logger.warning("left out from now on: %d more pictures (%s)", len(found), some(found))
         self.problems_told = len(problems)
         self.means.share(self.distributed)
         point, self.crops_per_s, self.gradient_norm = self.means.mean()

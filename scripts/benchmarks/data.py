@@ -15,7 +15,9 @@ import torch
 
 from attncodec.config import Config, DataConfig, TrainConfig
 from attncodec.training.data import Crops
-from attncodec.training.picture_set import find_sources, read_pictures, split_pictures
+from attncodec.training.picture_roles import split_pictures
+from attncodec.training.picture_set import read_headers
+from attncodec.training.picture_sources import find_sources
 
 MODES: tuple[Literal["ram", "none"], ...] = ("ram", "none")
 
@@ -33,8 +35,9 @@ def main() -> None:
         data = DataConfig(train=str(options.pictures), crop=options.crop, cache=mode)
         config = Config(data=data, train=TrainConfig(batch=options.batch))
         start = time.perf_counter()
-        pictures = split_pictures(list(read_pictures(sources, data)), data)
+        pictures = split_pictures(list(read_headers(sources)), data)
         crops = Crops(pictures.train, config, torch.device("cpu"))
+        crops.loader.wait()
         reading_s = time.perf_counter() - start
         crops.batch_at(0)
         start, step = time.perf_counter(), 0

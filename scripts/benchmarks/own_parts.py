@@ -36,7 +36,9 @@ from attncodec.files import write_atomic
 from attncodec.networks.hyperprior import build_codec
 from attncodec.training.data import Crops
 from attncodec.training.optimisers.muon import ADAM_RMS, MOMENTUM, NEWTON_SCHULZ_PAIRS, ORTHOGONALISE_EVERY, Muon
-from attncodec.training.picture_set import find_sources, read_pictures, split_pictures
+from attncodec.training.picture_roles import split_pictures
+from attncodec.training.picture_set import read_headers
+from attncodec.training.picture_sources import find_sources
 
 Row = dict[str, str]
 CACHES: tuple[Literal["none", "ram"], ...] = ("none", "ram")
@@ -114,7 +116,7 @@ class Batches(Dataset[Tensor]):
 
 def batches(pictures: Path, cache: Literal["ram", "none"], seconds: float) -> Row:
     config = Config(data=DataConfig(train=str(pictures), cache=cache), train=TrainConfig(batch=8))
-    found = split_pictures(list(read_pictures(find_sources(pictures), config.data)), config.data)
+    found = split_pictures(list(read_headers(find_sources(pictures))), config.data)
 
     def per_second(following: Iterator[Tensor]) -> str:
         next(following)
@@ -124,6 +126,7 @@ def batches(pictures: Path, cache: Literal["ram", "none"], seconds: float) -> Ro
         return f"{count / spent:.0f} crops/s"
 
     crops = Crops(found.train, config, torch.device("cpu"))
+    crops.loader.wait()
     ours = per_second(crops.batch_at(step) for step in range(10**9))
     crops.close()
     loader = DataLoader(Batches(crops, 10**6), batch_size=None, num_workers=os.cpu_count() or 1)

@@ -41,7 +41,8 @@ from attncodec.files import write_atomic
 from attncodec.pictures import find_pictures, read_rgb
 from attncodec.training.data import Crops
 from attncodec.training.optimisers import build_optimisers
-from attncodec.training.picture_set import Picture, Source
+from attncodec.training.picture_set import Picture
+from attncodec.training.picture_sources import Source
 from attncodec.training.replay import Replay
 from attncodec.training.train_state import TrainState
 from attncodec.training.trainer import READ_EVERY

@@ -57,7 +57,8 @@ def begun(config: Config) -> TrainState:
 def test_crops_cut_on_the_gpu_are_those_cut_in_memory(quick_config: Config) -> None:
     pictures = load_pictures(quick_config).train
     there, here = Crops(pictures, quick_config, GPU), Crops(pictures, quick_config, torch.device("cpu"))
-    assert len(there.on_device) == 3
+    there.loader.wait()
+    assert len(there.on_gpu) == 3
     for step in range(8):
         batch = there.batch_at(step)
         assert batch.device == GPU

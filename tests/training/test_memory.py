@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import photo
-from test_data import CPU, crops_of, kept
+from test_data import crops_of, kept
 
 from attncodec.config import DataConfig
 from attncodec.errors import ConfigError
@@ -61,7 +61,13 @@ def test_pictures_on_a_gpu_leave_memory_for_the_step(monkeypatch: pytest.MonkeyP
     rgb = photo(64, 64)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10 * rgb.nbytes, 10 * rgb.nbytes))
     crops = crops_of([kept(str(number), rgb) for number in range(12)], batch=1)
+    crops.device = torch.device("cuda")
+    monkeypatch.setattr(torch.Tensor, "to", lambda tensor, *device: tensor)
     for cache, most in (("device", 8), ("auto", 5)):
         data = crops.config.data.model_copy(update={"cache": cache})
         crops.config = crops.config.model_copy(update={"data": data})
-        assert len(crops._onto_gpu(CPU)) == most
+        crops.gpu_room = crops._gpu_room()
+        crops.on_gpu.clear()
+        for number in range(12):
+            crops._onto_gpu(number)
+        assert len(crops.on_gpu) == most

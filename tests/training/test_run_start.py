@@ -46,7 +46,7 @@ def test_a_dry_run_refuses_what_a_run_refuses(
     refused("no finished run to extend", out=tmp_path / "new", extend=hour)
     refused("a budget in steps cannot be extended by seconds", extend=hour)
     refused("was started with another configuration: model.context_width", with_model(quick_config, context_width=48))
-    refused("is a file, not a folder", out=finished / "config.yaml")
+    refused("is a file", out=finished / "config.yaml")
     refused("is not empty", out=tmp_path / "pictures")
     refused("is not empty", out=tmp_path / "pictures", restart=True)
     assert sorted(tmp_path.rglob("*")) == before

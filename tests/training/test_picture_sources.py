@@ -1,0 +1,69 @@
+"""What lies in a folder of pictures beside pictures, and shards of all kinds."""
+
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+from conftest import photo
+from PIL import Image
+
+from attncodec.errors import ConfigError
+from attncodec.training.picture_set import read_headers
+from attncodec.training.picture_sources import find_sources, scan
+
+
+def save(path: Path, seed: int = 0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(photo(80, 90, seed)).save(path)
+    return path
+
+
+def test_other_files_are_counted_by_kind_in_one_line(tmp_path: Path) -> None:
+    save(tmp_path / "set" / "a.png")
+    for name in ("a.txt", "b.TXT", "c.heic", "readme", "d.tar.gz"):
+        (tmp_path / "set" / name).write_bytes(b"")
+    save(tmp_path / "elsewhere" / "b.png")
+    (tmp_path / "set" / "link").symlink_to(tmp_path / "elsewhere")
+    found = scan(tmp_path / "set")
+    assert [source.name for source in found.sources] == ["a.png"]
+    assert found.describe_others() == "2 .txt, 1 .heic, 1 linked folders, 1 packed .gz, 1 without suffix"
+
+
+def test_the_plot_of_a_run_folder_among_the_pictures_is_none_of_them(tmp_path: Path) -> None:
+    for name in ("a.png", "rd.png", "runs/default/rd.png"):
+        save(tmp_path / name)
+    (tmp_path / "runs" / "default" / "checkpoints").mkdir()
+    assert [source.name for source in find_sources(tmp_path)] == ["a.png", "rd.png"]
+
+
+def test_a_shard_in_upper_case_is_read(tmp_path: Path) -> None:
+    picture = save(tmp_path / "a.png")
+    (tmp_path / "set").mkdir()
+    with tarfile.open(tmp_path / "set" / "0.TAR", "w") as tar:
+        tar.add(picture, "a.png")
+    assert [source.name for source in find_sources(tmp_path / "set")] == ["0.TAR/a.png"]
+    assert [source.name for source in find_sources(tmp_path / "set" / "0.TAR")] == ["0.TAR/a.png"]
+
+
+@pytest.mark.parametrize("name", ["0.tar.gz", "0.tgz", "photos.zip", "0.TAR.GZ"])
+def test_packed_pictures_are_refused_with_the_way_to_unpack_them(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"")
+    for place in (tmp_path, tmp_path / name):
+        with pytest.raises(ConfigError, match="packed") as caught:
+            find_sources(place)
+        assert "unpack it" in caught.value.hint
+
+
+def test_folders_without_pictures_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    for place, message in ((tmp_path, "no pictures under"), (tmp_path / "none", "no folder")):
+        with pytest.raises(ConfigError, match=message):
+            find_sources(place)
+
+
+def test_what_is_no_regular_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.png")
+    (tmp_path / "b.png").symlink_to(tmp_path / "nowhere")
+    problems = [picture.problem for picture in read_headers(find_sources(tmp_path))]
+    assert problems == ["a.png: it is not a regular file", "b.png: No such file or directory"]
