@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from attncodec.errors import AttncodecError, RankZeroFailedError
@@ -111,27 +111,49 @@ def restarts_of_torchrun() -> int:
     return int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0"))
 
 
+def is_under_torchrun() -> bool:
+    """Return whether torchrun has started this process.
+
+    Schedulers and MPI set WORLD_SIZE or RANK, too, and processes that they start by themselves do not know each other.
+    """
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
 @contextmanager
-def process_group_of_torchrun(device: str = "cpu") -> Iterator[Distributed]:
+def process_group_of_torchrun(device: Callable[[], str] = lambda: "cpu") -> Iterator[Distributed]:
     """Join the process group that torchrun describes in the environment of this process.
 
-    Without torchrun, this process is the only one. Only rank 0 shows log messages. `device`, cpu or cuda, is that of
-    the gradients. If another process is gone, rank 0 raises AttncodecError, and the other ranks RankZeroFailedError.
+    Without torchrun, this process is the only one. Only rank 0 shows log messages. `device` returns cpu or cuda, that
+    of the gradients. An error that several processes raise is raised by the first of them, and the others raise
+    RankZeroFailedError. So they do if another process is gone, where rank 0 raises AttncodecError.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if not is_under_torchrun() or os.environ["WORLD_SIZE"] == "1":
         yield SINGLE_PROCESS
         return
     store, rank, size = next(rendezvous("env://", timeout=PATIENCE))
     if os.environ.get("GROUP_WORLD_SIZE") == "1":
         # torchrun keeps the store when it restarts processes, and the store keeps the addresses of the old ones.
         store = PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
+    if rank:
+        logging.getLogger("attncodec").setLevel(logging.CRITICAL)
+    try:
+        with _process_group(store, rank, size, device()) as control:
+            yield Distributed(rank, size, int(os.environ.get("LOCAL_WORLD_SIZE", "1")), control)
+    except RankZeroFailedError:
+        raise
+    except AttncodecError as error:
+        if not _is_first_to_say(store, str(error)):
+            raise RankZeroFailedError(str(error)) from None
+        raise
+
+
+@contextmanager
+def _process_group(store: Store, rank: int, size: int, device: str) -> Iterator[Any]:
+    """Join the process group, and yield the one that decisions go over."""
     backend = "nccl" if device == "cuda" else "gloo"
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
     try:
-        control = dist.new_group(backend="gloo", timeout=PATIENCE) if device == "cuda" else dist.group.WORLD
-        if rank:
-            logging.getLogger("attncodec").setLevel(logging.CRITICAL)
-        yield Distributed(rank, size, int(os.environ.get("LOCAL_WORLD_SIZE", "1")), control)
+        yield dist.new_group(backend="gloo", timeout=PATIENCE) if device == "cuda" else dist.group.WORLD
     except RuntimeError as error:
         if "gloo" not in str(error):  # only the text tells errors of gloo from other errors of torch
             raise
@@ -140,3 +162,10 @@ def process_group_of_torchrun(device: str = "cpu") -> Iterator[Distributed]:
         raise AttncodecError("another process has exited", "training can continue from its last checkpoint") from None
     finally:
         dist.destroy_process_group()
+
+
+def _is_first_to_say(store: Store, text: str) -> bool:
+    try:
+        return bool(store.add(f"said: {text}", 1) == 1)
+    except RuntimeError:  # The store is gone with torchrun or with rank 0.
+        return True

@@ -31,28 +31,28 @@ def train(
     ] = False,
 ) -> None:
     """Train a codec on a folder of pictures. Ctrl-C saves and stops; run the same command again to continue."""
-    from attncodec.budget import budget_of_option
-    from attncodec.config_file import load_config
-
-    resolved = load_config(config, overrides or [])
-    folder = out or run_folder_of(config)
-    extension = budget_of_option("--extend", extend)
     import logging
 
+    from attncodec.budget import budget_of_option
+    from attncodec.config_file import load_config
     from attncodec.distributed import process_group_of_torchrun
     from attncodec.training.device import resolve_device
 
-    chosen = resolve_device(device)
-    if dry:
-        from attncodec.training.dryrun import dry_run
-
-        for name, value in dry_run(resolved, folder, chosen, restart, extension).items():
-            print(f"{name:<14} {value}")
-        return
-    from attncodec.training.train import train as train_run
-
     logger = logging.getLogger(__name__)
-    with process_group_of_torchrun(chosen.type) as distributed:
+    with process_group_of_torchrun(lambda: resolve_device(device).type) as distributed:
+        resolved = load_config(config, overrides or [])
+        folder = out or run_folder_of(config)
+        extension = budget_of_option("--extend", extend)
+        chosen = resolve_device(device)
+        if dry:
+            from attncodec.training.dryrun import dry_run
+
+            facts = dry_run(resolved, folder, chosen, restart, extension)
+            if distributed.is_rank0:
+                print("\n".join(f"{name:<14} {value}" for name, value in facts.items()))
+            return
+        from attncodec.training.train import train as train_run
+
         outcome = train_run(resolved, folder, chosen, restart, extension, distributed)
         progress, model = outcome.progress, outcome.folder.model
         if not outcome.trained:

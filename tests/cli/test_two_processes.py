@@ -48,3 +48,19 @@ def test_two_processes_measure_what_one_does(pictures: Path, model_file: Path, t
         found.append([results[part] for part in ("pictures", "points", "axes", "records")])
         assert (tmp_path / out / "results.csv").exists()
     assert found[0] == found[1] and found[0][3][-1]["name"] == "more/d.png"
+
+
+@pytest.mark.gate
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--config", "defualt"), b"did you mean default?"),
+        (("--config", "tiny"), b"data.train is not set"),
+        (("--config", "tiny", "data.train=nowhere"), b"there is no folder"),
+    ],
+)
+def test_what_two_processes_refuse_is_said_once(tmp_path: Path, arguments: tuple[str, ...], message: bytes) -> None:
+    refused = in_two("train", *arguments, cwd=tmp_path)
+    assert refused.returncode != 0 and message in refused.stderr
+    assert len([line for line in refused.stderr.splitlines() if line.startswith(b"error: ")]) == 1
+    assert not list(tmp_path.iterdir())
