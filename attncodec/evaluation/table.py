@@ -79,12 +79,14 @@ def _cell(value: float | None, form: str) -> str:
 
 def _notes(results: dict[str, Any]) -> list[str]:
     """Say over how many pictures the means are, and which pictures they leave out."""
-    count = len(results["pictures"])
+    count, left_out = results["means"]["pictures"], results["means"]["left_out"]
     lines = ["Partial: the evaluation was interrupted."] if results["partial"] else []
     lines.append(f"Means over {count} picture{'' if count == 1 else 's'}; peak MiB is the highest.")
+    if left_out:
+        lines.append(f"Left out, because some codec has no file of them: {_named(left_out)}.")
     for axis, found in results["axes"].items():
-        if found["left_out"]:
-            named = _named(found["left_out"])
+        if without := [name for name in found["left_out"] if name not in left_out]:
+            named = _named(without)
             title = CURVE_AXES[axis].title
             lines.append(f"{title} and its BD-rates: over {found['pictures']}; in some file there is none for {named}.")
     return lines

@@ -58,7 +58,7 @@ def test_eval_prints_a_row_a_quality_with_bd_rates_below(pictures: Path, cli: Cl
     assert "MS-SSIM and its BD-rates: over 0; in some file there is none for a.png, b.webp, c.png and 1 more." in lines
     rates = [line.split()[:3] for line in lines if " of the range is shared" in line]
     assert rates == [["mine", codec, axis] for axis in ("PSNR", "PSNR-YUV") for codec in ("jpeg", "webp")]
-    assert set(os.listdir(pictures.parent / "out")) == FILES
+    assert set(os.listdir(pictures.parent / "out")) - {"report.html"} == FILES
     with (pictures.parent / "out" / "results.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 4 * (5 + 4 * 3) and rows[0]["bpp"] == str(8 * int(rows[0]["bytes"]) / (96 * 160))
@@ -151,3 +151,19 @@ def test_what_eval_cannot_do_is_refused_before_anything_is_measured(
     (place / "old.json").write_text('{"points": []}')
     assert_refused(cli("eval", "--check", "old.json", cwd=place), "old.json has no results")
     assert_refused(cli("eval", "--check", "none.json", cwd=place), "none.json")
+
+
+def test_a_picture_that_a_codec_cannot_write_is_left_out_of_all_means_and_the_table_says_so(
+    pictures: Path, cli: Cli, model_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = ClassicCodec("WEBP", CLASSIC["webp"].variants, max_side=160)
+    monkeypatch.setitem(CLASSIC, "webp", small)
+    Image.fromarray(photo(64, 176)).save(pictures / "wide.png")
+    command = ("eval", "pictures", "-m", model_file, "-q", 2, "-o", "out", "--against", "webp")
+    lines = cli(*command, cwd=pictures.parent).stdout.decode().splitlines()
+    assert "Means over 4 pictures; peak MiB is the highest." in lines
+    assert "Left out, because some codec has no file of them: wide.png." in lines
+    found = read(pictures.parent / "out")
+    ours = [row for row in found["records"] if row["codec"] == model_file.parent.name and row["name"] != "wide.png"]
+    (point,) = found["points"][model_file.parent.name]
+    assert point["bpp"] == pytest.approx(sum(row["bpp"] for row in ours) / 4) and len(found["pictures"]) == 5
