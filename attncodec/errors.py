@@ -3,7 +3,10 @@
 import errno
 
 # Torch and its libraries say so when memory ends, in a RuntimeError.
-NO_MEMORY = ("not enough memory", "out of memory", "could not create a primitive", "could not create a memory object")
+NO_MEMORY = (
+    *("not enough memory", "out of memory", "allocate memory"),
+    *("could not create a primitive", "could not create a memory object"),
+)
 
 
 class AttncodecError(Exception):

@@ -22,6 +22,7 @@ from attncodec.cli.options import (
     check_existing,
     timings,
 )
+from attncodec.console import one_line
 from attncodec.container import MAX_PIXELS, unpack
 from attncodec.errors import AttncodecError
 
@@ -71,7 +72,7 @@ def compress(
         chosen = distributed.run_on_rank0(lambda: choose_model(model))
         if distributed.is_rank0:
             for text in [*([f"model: {chosen}"] if model is None else []), *(f"note: {note}" for note in batch.notes)]:
-                logger.info(text)
+                logger.info("%s", one_line(text))
         start = partial(_compressor, chosen, fast, wish, effort, verify, strip, max_pixels, latents, show_timings)
         process_files(batch, start, jobs, distributed)
 

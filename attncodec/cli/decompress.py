@@ -20,6 +20,7 @@ from attncodec.cli.options import (
     check_existing,
     timings,
 )
+from attncodec.console import one_line
 from attncodec.container import MAX_PIXELS
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def decompress(
         for _, output in batch.pairs:
             check_suffix(output)
         for note in batch.notes if distributed.is_rank0 else []:
-            logger.info("note: %s", note)
+            logger.info("%s", one_line(f"note: {note}"))
         start = partial(_decompressor, model, fast, part, salvage, max_pixels, show_timings)
         process_files(batch, start, jobs, distributed)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TextIO
 
 import typer
 from tqdm import tqdm
@@ -130,6 +131,7 @@ def process_files(batch: Batch, start: Callable[[], Run], jobs: int, distributed
         fail(as_user_error(error))
     if any(is_stream(path) for pair in share for path in pair):
         jobs = 1  # other processes have other streams
+    results = sys.stderr if any(target == STREAM for _, target in share) else sys.stdout
     told, progress = set[str](), Progress(len(share), quiet=not distributed.is_rank0)
     try:
         with closing(progress), closing(outcomes(share, run, start, jobs)) as found:
@@ -137,7 +139,7 @@ def process_files(batch: Batch, start: Callable[[], Run], jobs: int, distributed
                 if isinstance(outcome, Done):
                     totals.add(*pair)
                     totals.incomplete += not outcome.whole
-                    _tell(pair, outcome, told)
+                    _tell(pair, outcome, told, results)
                 else:
                     totals.failed += 1
                     fail(outcome, str(pair[0]))
@@ -158,20 +160,18 @@ def _process_alone(pair: Pair, run: Run) -> None:
         if isinstance(error, EXPECTED) and not is_out_of_memory(error):
             raise
         raise as_user_error(error, f"{pair[0]}: ") from error
-    _tell(pair, done, set())
+    _tell(pair, done, set(), sys.stderr if pair[1] == STREAM else sys.stdout)
     if not done.whole:
         raise typer.Exit(FAILURES)
 
 
-def _tell(pair: Pair, done: Done, told: set[str]) -> None:
+def _tell(pair: Pair, done: Done, told: set[str], results: TextIO) -> None:
     """Print the line of a file, behind its notes; that there is a position in a picture is said once."""
-    source, target = pair
     for note in done.notes:
         if note != GPS_NOTE or note not in told:
             logger.info("%s", one_line(f"note: {done.named}: {note}"))
         told.add(note)
-    line = one_line(f"{source} -> {target}  {done.summary}")
-    print_beside_bar(line, sys.stderr if target == STREAM else sys.stdout)
+    print_beside_bar(one_line(f"{pair[0]} -> {pair[1]}  {done.summary}"), results)
 
 
 def _conclude(batch: Batch, totals: Totals, distributed: Distributed) -> None:

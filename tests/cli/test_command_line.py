@@ -256,7 +256,9 @@ def test_the_short_name_of_help_is_known_everywhere(place: Path, cli: Cli) -> No
 
 def test_a_mistake_in_the_arguments_names_what_was_meant_and_the_help_of_the_command(place: Path, cli: Cli) -> None:
     assert_refused(cli("compress", "--qualty", "3", "x", cwd=place), "--quality", "hint: see attncodec compress --help")
-    assert_refused(cli("comprss", cwd=place), "hint: see attncodec --help")
+    assert_refused(cli("comprss", cwd=place), "Did you mean 'compress'", "hint: see attncodec --help")
+    for command in ("compress", "decompress"):
+        assert_refused(cli(command, "--skip-exising", "x", cwd=place), "--skip-existing")
     assert_refused(cli("train", "-c", "default", "--device", "gpu", cwd=place), "'cpu', 'cuda'")
 
 

@@ -178,6 +178,7 @@ NO_MEMORY = [
     MemoryError(),
     OSError(12, "Cannot allocate memory"),
     RuntimeError("[enforce fail at alloc_cpu.cpp:134] data. DefaultCPUAllocator: not enough memory: you tried to ..."),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you ..."),
 ]
 
 

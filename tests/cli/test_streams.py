@@ -54,6 +54,13 @@ def test_a_reader_who_leaves_ends_the_command_quietly(place: Path, model_file: P
     assert result.returncode == 141 and result.stderr == b""
 
 
+def test_results_are_not_mixed_with_a_file_on_stdout(place: Path, model_file: Path) -> None:
+    picture = (place / "img.png").read_bytes()
+    done = attncodec("compress", "-", "img.png", "-m", model_file, cwd=place, stdin=picture)
+    assert done.returncode == 0 and done.stdout == (place / "img.atc").read_bytes()
+    assert done.stderr.count(b" bpp") == 2
+
+
 BASH = shutil.which("bash")
 SUBSTITUTED = {
     "compress <(cat img.png) -o out": None,
