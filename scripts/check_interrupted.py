@@ -38,7 +38,7 @@ from attncodec.files import UNFINISHED, write_atomic
 from attncodec.pictures import read_rgb
 
 MODEL = Path(__file__).parent.parent / "tests" / "data" / "levels" / "tiny.safetensors"
-PICTURES, LONGEST_S = 12, 0.8
+PICTURES, LONGEST_S, PATIENCE_S = 12, 0.5, 30.0
 TOTALS = re.compile(
     r"(\d+) files: (\d+) written, (\d+) skipped, (\d+) left out, (\d+) failed(?:, (\d+) not reached)?; "
 )
@@ -80,6 +80,13 @@ def compress_for_ever(arguments: list[str]) -> None:
                 os._exit(1)
 
 
+def wait_for_output(folder: Path, begun_ns: int) -> None:
+    """Wait until a file in a folder is newer than a moment."""
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline and not any(path.stat().st_mtime_ns > begun_ns for path in folder.glob("*.atc")):
+        time.sleep(0.002)
+
+
 def check_kills(model: Path, kills: int) -> tuple[dict[str, Any], list[str]]:
     """Kill a process at random moments while it compresses a folder. Returns what was found, and what does not hold."""
     rng, problems, found, start = random.Random(0), list[str](), Counter[str](), time.monotonic()
@@ -96,6 +103,8 @@ def check_kills(model: Path, kills: int) -> tuple[dict[str, Any], list[str]]:
             child = os.fork()
             if not child:
                 compress_for_ever(["compress", str(source), "-o", str(out), "-m", str(model), "--force"])
+            if rng.random() < 0.9:  # the others are killed while they start
+                wait_for_output(out, time.time_ns())
             time.sleep(rng.uniform(0, LONGEST_S))
             os.kill(child, signal.SIGKILL)
             if os.waitpid(child, 0)[1] != signal.SIGKILL:
