@@ -24,7 +24,7 @@ from attncodec.errors import ContainerError
 STRIPES = (STRIPE, SKIPPING_STRIPE)
 # A type, and the lowest byte of a size that is a multiple of 4.
 STRIPE_START = re.compile(b"[%c%c][%b]" % (*STRIPES, re.escape(bytes(range(WORD_BYTES, 256, WORD_BYTES)))))
-SEARCHED = 1 << 18  # In 100 MB that are not hostile, 200,000 places look like the start of a stripe.
+SEARCHED = 1 << 17  # In 60 MB that are not hostile, fewer places look like the start of a stripe.
 LOST = Stripe(b"", 0, False)
 
 Section = tuple[int, int, bytes]  # type, checksum and body

@@ -19,8 +19,9 @@ from unittest.mock import ANY, patch
 import numpy as np
 import safetensors.torch
 import torch
-from check_browser import odd_files
-from PIL import Image
+from numpy.typing import NDArray
+from odd_pictures import odd_jpegs, odd_pixels
+from PIL import Image, ImageCms
 
 from attncodec.coding.decoder import PictureDecoder
 from attncodec.coding.encoder import PictureEncoder
@@ -38,6 +39,7 @@ from attncodec.container import (
     HEADER_0,
     SKIPPING_STRIPE,
     STRIPE,
+    WORD_BYTES,
     Container,
     Reader,
     Stripe,
@@ -57,8 +59,7 @@ DATA = Path(__file__).parent.parent / "tests" / "data"
 MODELS = (DATA / "levels" / "tiny.safetensors", DATA / "tiny.safetensors")
 MAX_PIXELS = 1 << 22
 CODED = ("container", "decoder", "latents", "salvage")
-LARGE_SHARE = 0.02  # of the mutants of .atc files; each may take seconds
-SEED_BYTES = 1 << 14  # Larger pictures only make a fuzzer slow.
+LARGE_SHARE = 0.06  # of the mutants of .atc files; each may take seconds
 EDGES = (0, 1, 2, 3, 0x7F, 0x80, 0xFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 VALUES: tuple[Any, ...] = (
     0,
@@ -101,6 +102,7 @@ class Targets:
         self.max_pixels = max_pixels
         known = [*(load_sealed(model) for model in MODELS), smallest()]
         self.models = {sealed.header.decoder_id: sealed for sealed in known}
+        # Files of tests/fuzz/corpus name a target by its place here.
         self.by_name: dict[str, Callable[[bytes], object]] = {
             "container": lambda data: unpack(data, max_pixels),
             "decoder": lambda data: self._picture(unpack(data, max_pixels)),
@@ -164,7 +166,7 @@ def seeds() -> dict[str, list[bytes]]:
     rgb = np.random.default_rng(0).integers(0, 256, (70, 100, 3), np.uint8)
     small = pack(PictureEncoder(smallest(), rgb).encode(Target(quality=1)))
     files = [*(path.read_bytes() for path in sorted(DATA.glob("**/*.atc"))), small]
-    odd = [data for _, data in odd_files() if 0 < len(data) <= SEED_BYTES]
+    odd = [data for _, data in (*odd_pixels(), *odd_jpegs())]
     coded = dict.fromkeys(CODED, files)
     return {**coded, "picture": [*pictures(), *odd], "model": [smallest().to_bytes()]}
 
@@ -176,13 +178,23 @@ def pictures() -> Iterator[bytes]:
     exif = Image.Exif()
     exif[0x0112] = 6
     grey = colours[..., 0]
-    arrays = {"L": grey, "RGB": colours[..., :3], "RGBA": colours, "I;16": grey.astype(np.uint16)}
+    arrays: dict[str, NDArray[Any]] = {
+        "L": grey,
+        "RGB": colours[..., :3],
+        "RGBA": colours,
+        "I;16": grey.astype(np.uint16),
+    }
     images = {mode: Image.fromarray(pixels) for mode, pixels in arrays.items()}
     images |= {mode: images["RGB"].convert(mode) for mode in ("1", "P", "CMYK", "YCbCr", "F")}
     for kind in ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "PPM", "GIF", "AVIF"):
         yield from filter(None, (_saved(image, kind, exif=exif) for image in images.values()))
     for compression, modes in TIFF_MODES.items():
         yield from filter(None, (_saved(images[mode], "TIFF", compression=compression) for mode in modes))
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for kind in ("PNG", "JPEG", "WEBP", "TIFF", "GIF", "AVIF"):
+        frames = {"save_all": True, "append_images": [images["RGB"].rotate(90)]}
+        yield from filter(None, (_saved(images["RGB"], kind, **options) for options in (frames, {"icc_profile": srgb})))
+    yield _saved(images["RGB"], "JPEG", progressive=True, xmp=b'<x tiff:Orientation="6"/>')
 
 
 def _saved(image: Image.Image, kind: str, **options: Any) -> bytes:
@@ -275,6 +287,7 @@ def _atc_made_right(data: bytes) -> bytes:
     if data[4:5] == b"\x00" and len(data) >= HEADER_0.size:
         header = list(HEADER_0.unpack_from(data))
         latents = data[HEADER_0.size + CRC.size :]
+        latents = latents[: len(latents) // WORD_BYTES * WORD_BYTES]
         header[7:9] = len(latents), zlib.crc32(latents)
         packed = HEADER_0.pack(*header)
         return packed + CRC.pack(zlib.crc32(packed)) + latents

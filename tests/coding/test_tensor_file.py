@@ -77,3 +77,20 @@ def test_tensors_of_the_expected_forms_are_read(tmp_path: Path, expected: Any, o
 def test_tensors_of_other_forms_are_refused(tmp_path: Path, expected: Any, optional: Any) -> None:
     with pytest.raises(CheckpointError, match="tensor"):
         read(tmp_path, expected, optional)
+
+
+@pytest.mark.parametrize("said", ["two\nlines", "\x1b[2J", "x" * 100_000, "\ud800", [1] * 100_000])
+def test_what_a_file_says_is_shown_in_a_line_of_signs(tmp_path: Path, said: Any) -> None:
+    (tmp_path / "file").write_bytes(to_bytes({}, {"format": said}))
+    with pytest.raises(CheckpointError, match="the format of") as caught:
+        read_meta(tmp_path / "file", "any")
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("name", ["two\nlines", "\x1b[2J", "x" * 100_000])
+def test_names_of_tensors_are_shown_in_a_line_of_signs(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_bytes(to_bytes({name: torch.tensor([float("nan")])}, {}))
+    for expected in ("unknown", "not finite"):
+        with pytest.raises(CheckpointError, match=expected) as caught:
+            read_tensors(tmp_path / "file", {} if expected == "unknown" else None)
+        assert str(caught.value).isprintable() and len(str(caught.value)) < 400
