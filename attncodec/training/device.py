@@ -1,4 +1,4 @@
-"""This module chooses the device to train on."""
+"""This module chooses the device to train on, or to run a codec's transforms on."""
 
 import os
 
@@ -19,7 +19,7 @@ def resolve_device(name: str) -> torch.device:
     if name not in DEVICES:
         raise ConfigError(f"device: there is no {name!r:.100}", f"choose one of {', '.join(DEVICES)}")
     if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("--device cuda: torch finds no CUDA device", "use --device cpu or auto to train on the CPU")
+        raise ConfigError("--device cuda: torch finds no CUDA device", "use --device cpu or auto for the CPU")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cpu":

@@ -44,7 +44,7 @@ def dry_run(
         "pictures": f"{len(pictures.train)} to train on, {len(held_out)} held out",
         "parameters": f"{sum(count for _, count in costs.values()) / 1e6:.1f} M",
         "kMAC/pixel": f"{encode:.1f} to encode, {decode:.1f} to decode",
-        **_memory(),
+        **memory_used(),
         "step": f"{step_s:.2f} s, {count / step_s:.1f} crops/s",
         "budget": _budget(start.budget, step_s),
     }
@@ -82,7 +82,8 @@ def _budget(budget: Budget, step_s: float) -> str:
     return f"{budget.amount / 60:.3g} min: about {budget.amount / step_s:.0f} steps, fewer with validation"
 
 
-def _memory() -> dict[str, str]:
+def memory_used() -> dict[str, str]:
+    """Return the memory that this process has used at most, by its name, where the system counts it."""
     with suppress(ImportError):  # Windows does not have it.
         import resource
 

@@ -4,8 +4,6 @@ A shard is read at random places, not from end to end, so that the crops of a st
 before. Only pictures are looked for in it, and nothing in it is executed.
 """
 
-import os
-import stat
 import tarfile
 from collections import Counter
 from contextlib import suppress
@@ -13,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from attncodec.errors import ConfigError, ImageError
+from attncodec.finding import find_files
 from attncodec.pictures import SUFFIXES, find_pictures
 
 SHARD = ".tar"
@@ -22,7 +21,6 @@ PACKED = (
 )
 UNPACK = "unpack it, or for shards use .tar files without compression, which can be read at any place"
 OF_RUNS = "rd.png"  # A run folder may lie among the pictures, and its plot is none of them.
-KINDS_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -53,31 +51,22 @@ class Source:
         return data
 
     def count_bytes(self) -> int:
-        """Return the number of bytes. Raises ImageError if there is no regular file: a pipe would be waited for."""
+        """Return the number of bytes. Raises ImageError if the file is gone."""
         if self.length is not None:
             return self.length
         try:
-            found = self.path.stat()
+            return self.path.stat().st_size
         except OSError as error:
             raise ImageError(f"{self.name}: {error.strerror}") from None
-        if not stat.S_ISREG(found.st_mode):
-            raise ImageError(f"{self.name}: it is not a regular file")
-        return found.st_size
 
 
-@dataclass
+@dataclass(frozen=True)
 class Scan:
     """Holds the pictures of a folder, in order of name with those in shards at the end, and what else lies there."""
 
-    sources: list[Source] = field(default_factory=list)
-    others: Counter[str] = field(default_factory=Counter)
-
-    def describe_others(self) -> str:
-        """Say how many files of each other kind there are."""
-        ordered = sorted(self.others.items(), key=lambda item: (-item[1], item[0]))
-        kinds = [f"{count} {kind}" for kind, count in ordered[:KINDS_SHOWN]]
-        rest = sum(count for _, count in ordered[KINDS_SHOWN:])
-        return ", ".join([*kinds, *([f"{rest} of other kinds"] if rest else [])])
+    sources: list[Source]
+    left_out: Counter[str] = field(default_factory=Counter)
+    unreadable: list[OSError] = field(default_factory=list)
 
 
 def find_sources(folder: Path) -> list[Source]:
@@ -90,42 +79,33 @@ def scan(folder: Path) -> Scan:
 
     Raises ConfigError if there are no pictures, or if a shard cannot be read.
     """
-    if folder.is_file() and folder.suffix.lower() == SHARD:
+    suffix = folder.suffix.lower()
+    if folder.is_file() and suffix == SHARD:
         return Scan(_in_shard(folder, folder.name))
-    if folder.is_file() and folder.suffix.lower() in PACKED:
+    if folder.is_file() and suffix in PACKED:
         raise ConfigError(f"{folder} is packed, and cannot be read", UNPACK)
-    files, shards, found = list[Source](), list[Source](), Scan()
-    for path in _walk(folder, found.others):
-        suffix = path.suffix.lower()
-        source = Source(path, path.relative_to(folder).as_posix())
-        if suffix == SHARD:
-            shards.append(source)
-        elif suffix in SUFFIXES and not (path.name == OF_RUNS and (path.parent / "checkpoints").is_dir()):
-            files.append(source)
-        else:
-            kind = "packed " if suffix in PACKED else ""
-            found.others[kind + (suffix or "without suffix")] += 1
-    if not files and not shards:
-        packed = sorted(kind for kind in found.others if kind.startswith("packed "))
-        if packed:
+    found = find_files(folder, (*SUFFIXES, SHARD))
+    plots = [path for path in found.files if path.name == OF_RUNS and (path.parent / "checkpoints").is_dir()]
+    files = [path for path in found.files if path not in plots]
+    if not files:
+        if packed := packed_kinds(found.left_out):
             raise ConfigError(f"there are no pictures under {folder}, but packed files: {', '.join(packed)}", UNPACK)
         find_pictures(folder)  # This says what is wrong with the folder, or how many other files it has.
-    files.sort(key=lambda source: source.name)
-    shards.sort(key=lambda source: source.path)
-    found.sources += [*files, *(member for shard in shards for member in _in_shard(shard.path, shard.name))]
-    return found
+    found.left_out += Counter({"plot of a run": len(plots)})
+    named = [Source(path, path.relative_to(folder).as_posix()) for path in files]
+    shards = [source for source in named if source.path.suffix.lower() == SHARD]
+    sources = [source for source in named if source.path.suffix.lower() != SHARD]
+    sources += [member for shard in sorted(shards, key=_path) for member in _in_shard(shard.path, shard.name)]
+    return Scan(sources, found.left_out, found.unreadable)
 
 
-def _walk(folder: Path, others: Counter[str]) -> list[Path]:
-    """List all files under a folder, and count the folders that are not looked into."""
-    paths, closed = list[Path](), list[OSError]()
-    for place, folders, names in os.walk(folder, onerror=closed.append):
-        others["linked folders"] += sum(os.path.islink(os.path.join(place, name)) for name in folders)
-        paths += [Path(place, name) for name in names]
-    others["folders that cannot be read"] += len(closed) if folder.is_dir() else 0
-    for kind in [kind for kind, count in others.items() if not count]:
-        del others[kind]
-    return paths
+def packed_kinds(left_out: Counter[str]) -> list[str]:
+    """Return the kinds of files that may hold pictures, but cannot be read at any place."""
+    return sorted(kind for kind in left_out if kind in PACKED)
+
+
+def _path(source: Source) -> Path:
+    return source.path
 
 
 def _in_shard(path: Path, name: str) -> list[Source]:

@@ -11,6 +11,7 @@ from torch import nn
 from attncodec.config import Config
 from attncodec.distributed import SINGLE_PROCESS, Distributed
 from attncodec.errors import ConfigError, ImageError
+from attncodec.finding import describe_left_out
 from attncodec.networks.attention import ATTENTION, build_attention
 from attncodec.networks.hyperprior import check_model
 from attncodec.networks.initialisation import INITIALISATIONS
@@ -23,7 +24,7 @@ from attncodec.training.init_from import load_initial
 from attncodec.training.optimisers import build_optimisers
 from attncodec.training.picture_roles import Listing, PictureSet, notes_on, split_pictures
 from attncodec.training.picture_set import read_headers
-from attncodec.training.picture_sources import scan
+from attncodec.training.picture_sources import UNPACK, packed_kinds, scan
 from attncodec.training.progress import told
 from attncodec.training.train_state import TrainState
 
@@ -57,8 +58,12 @@ def load_pictures(
     headers = read_headers(found.sources, hash_files=listing is not None and listing.of_whole_files)
     shown = distributed.is_rank0
     pictures = split_pictures(list(told(headers, len(found.sources), "pictures found", shown)), config.data, listing)
-    if found.others:
-        logger.info("other files: %s", found.describe_others())
+    for error in found.unreadable:
+        logger.warning("note: %s cannot be read: %s", error.filename, error.strerror)
+    if found.left_out:
+        logger.info("%s", describe_left_out(found.left_out))
+    if packed := packed_kinds(found.left_out):
+        logger.warning("note: packed files are not read (%s): %s", ", ".join(packed), UNPACK)
     if left_out := pictures.describe_left_out():
         logger.warning("left out: %s", left_out)
     for note in notes_on(pictures, config.data.crop):

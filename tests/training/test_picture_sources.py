@@ -1,6 +1,5 @@
 """What lies in a folder of pictures beside pictures, and shards of all kinds."""
 
-import os
 import tarfile
 from pathlib import Path
 
@@ -9,8 +8,7 @@ from conftest import photo
 from PIL import Image
 
 from attncodec.errors import ConfigError
-from attncodec.training.picture_set import read_headers
-from attncodec.training.picture_sources import find_sources, scan
+from attncodec.training.picture_sources import find_sources, packed_kinds, scan
 
 
 def save(path: Path, seed: int = 0) -> Path:
@@ -19,15 +17,16 @@ def save(path: Path, seed: int = 0) -> Path:
     return path
 
 
-def test_other_files_are_counted_by_kind_in_one_line(tmp_path: Path) -> None:
+def test_other_files_are_counted_by_kind_and_links_to_folders_are_followed(tmp_path: Path) -> None:
     save(tmp_path / "set" / "a.png")
     for name in ("a.txt", "b.TXT", "c.heic", "readme", "d.tar.gz"):
         (tmp_path / "set" / name).write_bytes(b"")
     save(tmp_path / "elsewhere" / "b.png")
     (tmp_path / "set" / "link").symlink_to(tmp_path / "elsewhere")
     found = scan(tmp_path / "set")
-    assert [source.name for source in found.sources] == ["a.png"]
-    assert found.describe_others() == "2 .txt, 1 .heic, 1 linked folders, 1 packed .gz, 1 without suffix"
+    assert [source.name for source in found.sources] == ["a.png", "link/b.png"]
+    assert found.left_out == {".txt": 2, ".heic": 1, ".gz": 1, "without a suffix": 1}
+    assert packed_kinds(found.left_out) == [".gz"]
 
 
 def test_the_plot_of_a_run_folder_among_the_pictures_is_none_of_them(tmp_path: Path) -> None:
@@ -60,10 +59,3 @@ def test_folders_without_pictures_are_refused(tmp_path: Path) -> None:
     for place, message in ((tmp_path, "no pictures under"), (tmp_path / "none", "no folder")):
         with pytest.raises(ConfigError, match=message):
             find_sources(place)
-
-
-def test_what_is_no_regular_file_is_not_waited_for(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "a.png")
-    (tmp_path / "b.png").symlink_to(tmp_path / "nowhere")
-    problems = [picture.problem for picture in read_headers(find_sources(tmp_path))]
-    assert problems == ["a.png: it is not a regular file", "b.png: No such file or directory"]

@@ -9,7 +9,7 @@ from attncodec.environment import has_bf16
 from attncodec.errors import ConfigError
 from attncodec.training import progress
 from attncodec.training.device import resolve_device
-from attncodec.training.progress import Clock, Display, Progress, StopRequest
+from attncodec.training.progress import Clock, Display, Progress, StopRequest, told
 
 
 @pytest.fixture
@@ -90,3 +90,21 @@ def test_a_terminal_that_closes_asks_for_a_stop_unless_that_is_ignored() -> None
             assert stop.asked is asked and signal.getsignal(signal.SIGHUP) == handler
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_what_takes_long_is_told_in_a_line_a_minute(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = iter(range(0, 10_000, 25))
+    monkeypatch.setattr("attncodec.training.progress.time.monotonic", lambda: next(now))
+    with caplog.at_level("INFO", "attncodec"):
+        assert list(told(range(8), 8, "pictures found", shown=True)) == [*range(8)]
+        assert list(told(range(8), 8, "pictures found", shown=False)) == [*range(8)]
+    assert [record.getMessage() for record in caplog.records] == ["pictures found: 3 of 8", "pictures found: 6 of 8"]
+
+
+def test_a_stop_is_asked_for_on_systems_without_sighup(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(signal, "SIGHUP")
+    with StopRequest() as stop:
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.asked and signal.SIGINT in stop.handlers

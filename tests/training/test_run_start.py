@@ -1,5 +1,9 @@
 """What a run refuses, its dry run refuses, and neither writes anything."""
 
+import csv
+import hashlib
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -85,3 +89,35 @@ def test_a_file_to_start_from_that_does_not_exist_is_named(quick_config: Config,
         with pytest.raises(CheckpointError, match=rf"train.init: there is no file {init}") as caught:
             start_run(config, tmp_path / "run")
         assert caught.value.hint.startswith(hint)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_copied_run_leaves_the_original_as_it_is_and_a_moved_one_goes_on(
+    quick_config: Config, finished: Path, tmp_path: Path
+) -> None:
+    before = contents(finished)
+    shutil.copytree(finished, tmp_path / "copy", copy_function=os.link)  # Writing in place would show in both.
+    outcome = train(quick_config, tmp_path / "copy", CPU, extend=Budget.parse("1"))
+    assert outcome.progress.step == 7 and contents(finished) == before
+    (tmp_path / "elsewhere").mkdir()
+    finished.rename(tmp_path / "elsewhere" / "moved")
+    outcome = train(quick_config, tmp_path / "elsewhere" / "moved", CPU, extend=Budget.parse("1"))
+    assert outcome.progress.step == 7 and not finished.exists()
+
+
+def test_a_run_of_an_older_build_goes_on_with_its_own_list_of_pictures(quick_config: Config, finished: Path) -> None:
+    with (finished / "pictures.csv").open(newline="") as file:
+        rows = [(row["name"], row["role"]) for row in csv.DictReader(file)]
+    swapped = {"train": "held out", "held out": "train"}
+    lines = [
+        f"{name},{swapped[role]},{hashlib.sha256((Path(quick_config.data.train) / name).read_bytes()).hexdigest()}"
+        for name, role in rows
+    ]
+    listed = "\r\n".join(["name,role,sha256", *lines, ""]).encode()
+    (finished / "pictures.csv").write_bytes(listed)
+    (Path(quick_config.data.train) / "new.png").write_bytes((Path(quick_config.data.train) / "a.png").read_bytes())
+    train(quick_config, finished, CPU, extend=Budget.parse("1"))
+    assert (finished / "pictures.csv").read_bytes() == listed
