@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import Cli, assert_refused, photo
 from PIL import Image
 
@@ -52,16 +53,29 @@ def test_what_is_left_of_a_damaged_file_is_written_if_that_is_asked_for(
     place: Path, cli: Cli, model_file: Path, stripes: bytes
 ) -> None:
     assert cli("decompress", "five.atc", "-m", model_file, "-o", "whole.png", cwd=place).returncode == 0
-    (place / "five.atc").write_bytes(stripes[:-40])
+    (place / "five.atc").write_bytes(stripes[:-240])
     assert_refused(cli("decompress", "five.atc", "-m", model_file, cwd=place), "truncated")
     result = cli("decompress", "five.atc", "-m", model_file, "--salvage", cwd=place)
     assert result.returncode == 1 and b"note: five.png: rows 256 to 299 are missing" in result.stderr
     found, whole = read_rgb(place / "five.png"), read_rgb(place / "whole.png")
     assert (found[256:] == 128).all() and (found[:100] == whole[:100]).all()
     assert_refused(cli("decompress", "img.png", "-m", model_file, "--salvage", cwd=place), "not an .atc file")
+    (place / "five.atc").write_bytes(stripes[:-40])  # a part of the last stripe is there
+    result = cli("decompress", "five.atc", "-m", model_file, "--salvage", "-o", "part.png", cwd=place)
+    assert result.returncode == 1 and b"note: part.png: rows 256 to 299 lack details" in result.stderr
 
 
 def test_salvage_changes_nothing_of_a_whole_file(place: Path, cli: Cli, model_file: Path, stripes: bytes) -> None:
     for name, options in (("a.png", []), ("b.png", ["--salvage"])):
         assert cli("decompress", "five.atc", "-m", model_file, "-o", name, *options, cwd=place).returncode == 0
     assert (place / "a.png").read_bytes() == (place / "b.png").read_bytes()
+
+
+@pytest.mark.parametrize("command", ["compress img.png", "decompress five.atc"])
+def test_a_device_that_is_not_there_or_not_supported_is_one_line(
+    place: Path, cli: Cli, model_file: Path, stripes: bytes, command: str
+) -> None:
+    assert_refused(cli(*command.split(), "-m", model_file, "--device", "mps", cwd=place), "mps", "cuda")
+    assert cli(*command.split(), "-m", model_file, "--device", "cpu", cwd=place).returncode == 0
+    if not torch.cuda.is_available():
+        assert_refused(cli(*command.split(), "-m", model_file, "--device", "cuda", "-f", cwd=place), "no CUDA device")
