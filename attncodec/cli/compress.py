@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from attncodec.cli.options import (
+    DeviceOption,
     EffortOption,
     FastOption,
     ForceOption,
@@ -49,6 +50,7 @@ def compress(
     latents: Annotated[bool, typer.Option("--latents", help="Print the SHA-256 of the integer latents.")] = False,
     show_timings: TimingsOption = False,
     fast: FastOption = False,
+    device: DeviceOption = "auto",
     threads: ThreadsOption = None,
     max_pixels: MaxPixelsOption = MAX_PIXELS,
     force: ForceOption = False,
@@ -73,7 +75,9 @@ def compress(
         if distributed.is_rank0:
             for text in [*([f"model: {chosen}"] if model is None else []), *(f"note: {note}" for note in batch.notes)]:
                 logger.info("%s", one_line(text))
-        start = partial(_compressor, chosen, fast, wish, effort, verify, strip, max_pixels, latents, show_timings)
+        start = partial(
+            _compressor, chosen, fast, device, wish, effort, verify, strip, max_pixels, latents, show_timings
+        )
         process_files(batch, start, jobs, distributed)
 
 
@@ -91,6 +95,7 @@ def _is_whole(path: Path, max_pixels: int) -> bool:
 def _compressor(
     model: Path,
     fast: bool,
+    device: str,
     wish: "Target",
     effort: int,
     verify: bool,
@@ -103,8 +108,9 @@ def _compressor(
     from attncodec.api import compress_file
     from attncodec.cli.pool import Done
     from attncodec.coding.find_model import load_model
+    from attncodec.training.device import resolve_device
 
-    sealed = load_model(model, fast)
+    sealed = load_model(model, fast, resolve_device(device))
     if wish.quality is not None:
         sealed.quality_index(wish.quality)  # a wrong one is refused before a picture is read
 

@@ -9,6 +9,7 @@ import typer
 
 from attncodec.cli.options import (
     DecoderOption,
+    DeviceOption,
     FastOption,
     ForceOption,
     JobsOption,
@@ -40,6 +41,7 @@ def decompress(
     ] = False,
     show_timings: TimingsOption = False,
     fast: FastOption = False,
+    device: DeviceOption = "auto",
     threads: ThreadsOption = None,
     max_pixels: MaxPixelsOption = MAX_PIXELS,
     force: ForceOption = False,
@@ -62,19 +64,26 @@ def decompress(
             check_suffix(output)
         for note in batch.notes if distributed.is_rank0 else []:
             logger.info("%s", one_line(f"note: {note}"))
-        start = partial(_decompressor, model, fast, part, salvage, max_pixels, show_timings)
+        start = partial(_decompressor, model, fast, device, part, salvage, max_pixels, show_timings)
         process_files(batch, start, jobs, distributed)
 
 
 def _decompressor(
-    model: Path | None, fast: bool, part: "Region | None", salvage: bool, max_pixels: int, show_timings: bool
+    model: Path | None,
+    fast: bool,
+    device: str,
+    part: "Region | None",
+    salvage: bool,
+    max_pixels: int,
+    show_timings: bool,
 ) -> "Run":
     """Return the function that decompresses a file. It loads each model that it needs once."""
     from attncodec.api import decompress_file
     from attncodec.cli.pool import Done
     from attncodec.coding.find_model import ModelCache
+    from attncodec.training.device import resolve_device
 
-    models = ModelCache(model, fast)
+    models = ModelCache(model, fast, resolve_device(device))
 
     def run(source: Path, target: Path) -> "Done":
         found = decompress_file(models, source, target, part, salvage, max_pixels)

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import typer
 
@@ -35,6 +35,9 @@ OutOption = Annotated[
 EffortOption = Annotated[int, typer.Option(min=0, max=3, help="Refine the latents: 1 takes a second, 3 ten seconds.")]
 FastOption = Annotated[
     bool, typer.Option("--fast", help="Run the transforms in bfloat16; pixels differ by at most 3 of 255.")
+]
+DeviceOption = Annotated[
+    Literal["auto", "cpu", "cuda"], typer.Option(help="Device of the transforms; auto is cuda where there is one.")
 ]
 ThreadsOption = Annotated[int | None, typer.Option(help="Number of CPU threads; all cores by default.")]
 TimingsOption = Annotated[bool, typer.Option("--timings", help="Show how many seconds each part took.")]
