@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -43,6 +43,7 @@ def evaluate(
     fast: FastOption = False,
     threads: ThreadsOption = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", callback=at_home, help="Folder of the results.")] = None,
+    report: Annotated[bool, typer.Option(help="Write report.html, a page of curves, tables and pictures.")] = True,
     per_picture: Annotated[bool, typer.Option("--per-picture", help="Show a row for each picture.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print only JSON on stdout.")] = False,
     check: Annotated[
@@ -67,7 +68,7 @@ def evaluate(
     with process_group_of_torchrun() as distributed:
         job = _job(folder, model or [], quality, against, effort, fast, distributed)
         if before is None:
-            failed = _measure(job, out, as_json, per_picture, distributed)
+            failed = _measure(job, out, as_json, per_picture, report, distributed)
         else:
             failed = _check(job, before, distributed)
     if failed:
@@ -98,7 +99,9 @@ def _job(
     return Job(folder, paths, loaded, kinds, quality, effort, fast)
 
 
-def _measure(job: "Job", out: Path | None, as_json: bool, per_picture: bool, distributed: "Distributed") -> bool:
+def _measure(
+    job: "Job", out: Path | None, as_json: bool, per_picture: bool, report: bool, distributed: "Distributed"
+) -> bool:
     """Measure all, write and print the results, and return whether a picture failed."""
     from attncodec.evaluation import results, table
     from attncodec.evaluation.measure import Measured, measure
@@ -114,6 +117,8 @@ def _measure(job: "Job", out: Path | None, as_json: bool, per_picture: bool, dis
         logger.info("written: %s", ", ".join(f"{target}/{name}" for name in results.save(target, made)))
         if not partial:
             print(json.dumps(made, allow_nan=False) if as_json else table.text(made, per_picture))
+        if report and not partial:
+            _write_page(job, made, target)
 
     with ExitStack() as stack:
         stack.enter_context(held(target, distributed))  # if this fails, it does so before the work
@@ -129,6 +134,15 @@ def _measure(job: "Job", out: Path | None, as_json: bool, per_picture: bool, dis
             logger.info("%d files were measured before; without %s all are", found.kept, target / results.KEPT)
         distributed.run_on_rank0(conclude)
     return _some_failed(job, found, distributed)
+
+
+def _write_page(job: "Job", made: dict[str, Any], target: Path) -> None:
+    """Write the page last, because its pictures take a while, and nothing is lost if that is interrupted."""
+    from attncodec.evaluation.page import write_page
+    from attncodec.evaluation.page.of_results import PAGE, report_of
+
+    write_page(report_of(job, made), target / PAGE)
+    logger.info("written: %s", target / PAGE)
 
 
 def _check(job: "Job", before: dict[str, object], distributed: "Distributed") -> bool:

@@ -91,3 +91,25 @@ def test_a_codec_that_cannot_read_what_it_wrote_is_left_out_of_the_plots_with_a_
     found = classic_curves([photo(64, 64)])
     assert found and "WEBP" not in found and "JPEG" in found
     assert caplog.messages == ["left out of the plots: the classic codec 'webp' cannot decode what it encodes to"]
+
+
+@pytest.mark.parametrize("name", COMPARED)
+def test_known_sizes_shorten_the_search_and_change_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rgb, codec, tried = photo(64, 96), CLASSIC[name], list[int]()
+    sizes = {
+        variant: {quality: len(codec.encode(rgb, quality, options) or b"") for quality in range(10, 100, 10)}
+        for variant, options in codec.variants.items()
+    }
+    encode = ClassicCodec.encode
+
+    def counted(self: ClassicCodec, rgb: Any, quality: int, variant: Any) -> bytes | None:
+        tried.append(quality)
+        return encode(self, rgb, quality, variant)
+
+    monkeypatch.setattr(ClassicCodec, "encode", counted)
+    for wanted in (1, 1500, 10**9):
+        plain, count = smallest_file(codec, rgb, wanted), len(tried)
+        tried.clear()
+        short = smallest_file(codec, rgb, wanted, sizes)
+        assert plain and short and (plain.data, plain.quality) == (short.data, short.quality) and len(tried) < count
+        tried.clear()

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 QUALITIES = range(1, 101)
 CURVE_QUALITIES = (5, 20, 40, 60, 80, 92)
+Sizes = Mapping[str, Mapping[int, int]]  # bytes of files by variant and quality
 
 
 @dataclass(frozen=True)
@@ -33,14 +34,17 @@ class ClassicFile:
     decoded: RGB
 
 
-def smallest_file(codec: ClassicCodec, rgb: RGB, at_least_bytes: int) -> ClassicFile | None:
+def smallest_file(codec: ClassicCodec, rgb: RGB, at_least_bytes: int, known: Sizes | None = None) -> ClassicFile | None:
     """Find the file of the lowest quality that has at least `at_least_bytes`, in the variant with the best PSNR.
 
     So a classic codec gets no fewer bytes than the codec it is compared with, unless its largest file, that of the
-    highest quality, has fewer. Returns None if there is no file. Raises BrokenContractError, or what the codec raises,
-    if the codec fails.
+    highest quality, has fewer. `known` sizes of files shorten the search. Returns None if there is no file. Raises
+    BrokenContractError, or what the codec raises, if the codec fails.
     """
-    files = [_smallest(codec, rgb, at_least_bytes, variant) for variant in codec.variants.values()]
+    files = [
+        _smallest(codec, rgb, at_least_bytes, variant, (known or {}).get(name, {}))
+        for name, variant in codec.variants.items()
+    ]
     return max((file for file in files if file), key=lambda file: _psnr_db(rgb, file.decoded), default=None)
 
 
@@ -49,7 +53,9 @@ def _psnr_db(a: RGB, b: RGB) -> float:
     return math.inf if quality_db is None else quality_db
 
 
-def _smallest(codec: ClassicCodec, rgb: RGB, at_least_bytes: int, variant: Variant) -> ClassicFile | None:
+def _smallest(
+    codec: ClassicCodec, rgb: RGB, at_least_bytes: int, variant: Variant, known: Mapping[int, int]
+) -> ClassicFile | None:
     files: dict[int, bytes | None] = {}
 
     def encode(quality: int) -> bytes | None:
@@ -57,7 +63,8 @@ def _smallest(codec: ClassicCodec, rgb: RGB, at_least_bytes: int, variant: Varia
             files[quality] = codec.encode(rgb, quality, variant)
         return files[quality]
 
-    low, high = QUALITIES[0], QUALITIES[-1]
+    low = max((quality + 1 for quality, size in known.items() if size < at_least_bytes), default=QUALITIES[0])
+    high = min((quality for quality, size in known.items() if size >= at_least_bytes), default=QUALITIES[-1])
     while low < high:
         middle = (low + high) // 2
         data = encode(middle)

@@ -29,7 +29,7 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
 
 @dataclass(frozen=True)
 class Embedded:
-    """The URIs of pictures, and by how many dB of PSNR, at most, a version that is seen differs from the decoded one."""
+    """The URIs of pictures, and by how many dB of PSNR at most what is seen differs from what was decoded."""
 
     kind: str
     uris: Mapping[tuple[int, int, int], str]

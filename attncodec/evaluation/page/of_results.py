@@ -4,7 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
+from tqdm import tqdm
+
 from attncodec.coding.encoder import Target
+from attncodec.environment import shows_progress
 from attncodec.evaluation.job import Job
 from attncodec.evaluation.page.contents import BdRow, Cost, Curve, PictureViews, Plot, Report
 from attncodec.evaluation.page.embed import SIDE_MAX
@@ -12,6 +15,7 @@ from attncodec.evaluation.page.views import compare_picture
 from attncodec.metrics import CURVE_AXES
 from attncodec.pictures import read_rgb
 
+PAGE = "report.html"
 PIXELS_MAX = 12_000_000  # of all pictures in a page, which Kodak has 9 400 000 of
 Results = Mapping[str, Any]
 
@@ -86,14 +90,25 @@ def _views(job: Job, results: Results) -> Iterator[PictureViews]:
     sizes = {picture["name"]: (picture["width"], picture["height"]) for picture in results["pictures"]}
     model, left = job.models[0], PIXELS_MAX
     qualities = dict.fromkeys(model.qualities[len(model.qualities) // part] for part in (8, 2))
-    for path in job.paths:
+    for path in tqdm(job.paths, desc="page", unit="picture", disable=not shows_progress(), leave=False):
         name = job.name_of(path)
         width, height = sizes.get(name, (SIDE_MAX + 1, 0))
         left -= width * height
         if left >= 0 and max(width, height) <= SIDE_MAX:
             rgb = read_rgb(path)
+            known = _known_sizes(results, name)
             made = [
-                compare_picture(model.sealed, rgb, Target(quality), job.against, job.effort, model.name)
+                compare_picture(model.sealed, rgb, Target(quality), job.against, job.effort, model.name, known)
                 for quality in qualities
             ]
             yield PictureViews(name, rgb, made)
+
+
+def _known_sizes(results: Results, name: str) -> dict[str, dict[str, dict[int, int]]]:
+    """Return the bytes of a picture's files that were measured, by codec, variant and quality."""
+    sizes: dict[str, dict[str, dict[int, int]]] = {}
+    for row in results["records"]:
+        if row["name"] == name and row["codec"] in results["classic"]:
+            of_variant = sizes.setdefault(row["codec"], {}).setdefault(row["variant"], {})
+            of_variant[int(row["quality"])] = row["bytes"]
+    return sizes

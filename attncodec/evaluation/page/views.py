@@ -1,6 +1,6 @@
 """This module makes the versions of a picture that a page compares: ours, and classic codecs at equal bytes or PSNR."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from attncodec.coding.sealed import SealedCodec
 from attncodec.container import pack
 from attncodec.evaluation.classic import CLASSIC
 from attncodec.evaluation.classic.codec import ClassicCodec, Variant
-from attncodec.evaluation.classic.search import QUALITIES, ClassicFile, decode_file, smallest_file
+from attncodec.evaluation.classic.search import QUALITIES, ClassicFile, Sizes, decode_file, smallest_file
 from attncodec.evaluation.page.bits import bits_of_y
 from attncodec.evaluation.page.contents import Comparison, Version
 from attncodec.metrics import figures
@@ -24,13 +24,19 @@ SHOWN_BY_BROWSERS = {"JPEG": "image/jpeg", "WEBP": "image/webp", "AVIF": "image/
 
 
 def compare_picture(
-    sealed: SealedCodec, rgb: RGB, target: Target, kinds: Sequence[str], effort: int = 0, name: str = "attncodec"
+    sealed: SealedCodec,
+    rgb: RGB,
+    target: Target,
+    kinds: Sequence[str],
+    effort: int = 0,
+    name: str = "attncodec",
+    known: Mapping[str, Sizes] | None = None,
 ) -> Comparison:
     """Encode a picture with a model and with classic codecs, and read all of the files.
 
     If the target is a PSNR, each codec has its smallest file that reaches it. Else the classic codecs have the smallest
-    file with no fewer bytes than ours. A codec without such a file is left out. Raises as `PictureEncoder.encode` does,
-    and ConfigError for a classic codec that breaks its contract.
+    file with no fewer bytes than ours; `known` sizes of their files shorten the search. A codec without such a file is
+    left out. Raises as `PictureEncoder.encode` does, and ConfigError for a classic codec that breaks its contract.
     """
     encoder = PictureEncoder(sealed, rgb, effort)
     container = encoder.encode(target)
@@ -42,7 +48,7 @@ def compare_picture(
         codec = CLASSIC[kind]
         with contract(f"the classic codec {kind!r}"):
             if target.psnr_db is None:
-                found = smallest_file(codec, rgb, len(data))
+                found = smallest_file(codec, rgb, len(data), (known or {}).get(kind))
             else:
                 found = smallest_with_psnr(codec, rgb, target.psnr_db)
         if found is not None:
