@@ -13,8 +13,9 @@ import pytest
 from conftest import TINY, Cli, assert_refused, make_codec, photo
 from PIL import Image
 
+from attncodec.coding.sealed import SealedCodec
 from attncodec.coding.sealing import seal
-from attncodec.evaluation import job, measure
+from attncodec.evaluation import job, measure, results
 from attncodec.evaluation.classic import CLASSIC
 from attncodec.evaluation.classic.codec import ClassicCodec
 
@@ -167,3 +168,20 @@ def test_a_picture_that_a_codec_cannot_write_is_left_out_of_all_means_and_the_ta
     ours = [row for row in found["records"] if row["codec"] == model_file.parent.name and row["name"] != "wide.png"]
     (point,) = found["points"][model_file.parent.name]
     assert point["bpp"] == pytest.approx(sum(row["bpp"] for row in ours) / 4) and len(found["pictures"]) == 5
+
+
+def test_on_kodak_published_curves_are_compared_with_and_drawn(
+    pictures: Path, cli: Cli, five_levels: SealedCodec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "dataset_of", lambda hashes: "Kodak")
+    five_levels.save(pictures.parent / "mine.safetensors")
+    command = ("eval", "pictures", "-m", "mine.safetensors", "-o", "out", "--against", "jpeg", "--no-report")
+    shown = cli(*command, cwd=pictures.parent).stdout.decode()
+    found = read(pictures.parent / "out")
+    assert "VTM (H.266 intra, 9.1), published" in shown and found["dataset"] == "Kodak"
+    assert found["published"]["published/vtm"]["source"].startswith("InterDigitalInc/CompressAI")
+    pairs = {(pair["reference"], pair["codec"]): pair for pair in found["axes"]["psnr_db"]["bd"]}
+    assert pairs["published/vtm", "published/jpeg"]["bd_rate_percent"] == pytest.approx(208.5, abs=0.3)
+    assert pairs["published/jpeg", "jpeg"]["bd_rate_percent"] is not None
+    assert not any("published" in name for name in found["axes"]["ms_ssim_db"]["curves"])
+    assert "published" in (pictures.parent / "out" / "rd.svg").read_text()
