@@ -58,6 +58,9 @@ def evaluate(
     set_threads(threads)
     before = None
     if check is not None:
+        if quality or model or against or out:
+            hint = "leave out --quality, --model, --against and --out"
+            raise ConfigError("--check repeats a run with its own settings, and writes nothing", hint)
         before = read_results(check)
         arguments = before["run"]["arguments"]
         folder = folder or Path(arguments["folder"])

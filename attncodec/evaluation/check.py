@@ -9,6 +9,8 @@ from attncodec.errors import ConfigError
 from attncodec.evaluation.results import FORMAT
 
 NAMED_MAX = 20
+COMPARED = ("pictures", "models", "classic", "records")
+ARGUMENTS = ("folder", "models", "quality", "against", "effort", "fast")
 NOT_COMPARED = ("encode_s", "decode_s", "peak_mib")  # No two runs have the same.
 TOLERANCE = 1e-6  # The sum of a figure depends on the number of threads.
 
@@ -19,6 +21,10 @@ def read_results(path: Path) -> dict[str, Any]:
         found = json.loads(path.read_text())
         if found["format"] != FORMAT:
             raise ValueError(f"its format is {found['format']!r}")
+        missing = [part for part in COMPARED if part not in found]
+        missing += [name for name in ARGUMENTS if name not in found["run"]["arguments"]]
+        if missing:
+            raise ValueError(f"it has no {', '.join(missing)}")
     except (ValueError, KeyError, TypeError) as error:
         hint = f"give a results.json that attncodec eval wrote, of format {FORMAT}"
         raise ConfigError(f"{path} has no results: {error}", hint) from None

@@ -151,7 +151,10 @@ def test_what_eval_cannot_do_is_refused_before_anything_is_measured(
     assert_refused(cli("eval", cwd=place), "no folder of pictures")
     (place / "old.json").write_text('{"points": []}')
     assert_refused(cli("eval", "--check", "old.json", cwd=place), "old.json has no results")
+    (place / "cut.json").write_text('{"format": "attncodec-eval-1", "run": {"arguments": {}}}')
+    assert_refused(cli("eval", "--check", "cut.json", cwd=place), "it has no pictures, models")
     assert_refused(cli("eval", "--check", "none.json", cwd=place), "none.json")
+    assert_refused(cli("eval", "--check", "old.json", "-q", 1, cwd=place), "--check repeats")
 
 
 def test_a_picture_that_a_codec_cannot_write_is_left_out_of_all_means_and_the_table_says_so(
