@@ -1,6 +1,8 @@
 import io
 import struct
+import time
 import warnings
+import zlib
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +14,7 @@ from attncodec.coding.decoder import PictureDecoder
 from attncodec.coding.encoder import PictureEncoder, Target, compress
 from attncodec.coding.extras import pack_extras, unpack_extras, unpack_metadata
 from attncodec.coding.sealed import SealedCodec
-from attncodec.container import ALPHA, EXIF, ICC, RESOLUTION, XMP, pack, unpack
+from attncodec.container import ALPHA, EXIF, ICC, RESOLUTION, XMP, Container, pack, unpack
 from attncodec.errors import ContainerError
 from attncodec.pictures import Picture, encode_picture, encode_rgb
 from attncodec.pictures.metadata import EXIF_PREFIX
@@ -120,3 +122,14 @@ def test_exif_of_which_pillow_warns_is_read_without_a_warning(sealed: SealedCode
         metadata = unpack_metadata(replace(container, extras={EXIF: cut, XMP: b"<x/>"}))
         encode_picture(Picture(photo(16, 16), exif=cut), ".tif")
     assert metadata.xmp == b"<x/>"
+
+
+def test_an_alpha_of_many_chunks_that_say_nothing_is_decoded_soon() -> None:
+    file = io.BytesIO()
+    Image.new("L", (30, 20), 9).save(file, "PNG")
+    body, nothing = file.getvalue(), bytes(4) + b"abCd" + struct.pack(">I", zlib.crc32(b"abCd"))
+    container = Container(30, 20, bytes(8), 64, 1, (), extras={ALPHA: body[:33] + nothing * 100_000 + body[33:]})
+    start = time.process_time()
+    picture = unpack_extras(container, np.zeros((20, 30, 3), np.uint8))
+    assert picture.alpha is not None and (picture.alpha == 9).all()
+    assert time.process_time() - start < 1
