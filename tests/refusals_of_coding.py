@@ -1,6 +1,7 @@
 """The rows of the table in test_refusals.py for errors of sealing, encoding and decoding, and what is just accepted."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from conftest import photo
 from refusals import (
@@ -46,6 +47,11 @@ CODING: list[Row] = [
         "the checksum of the decoded latents does not match: the file or the model is damaged",
         "",
         lambda world: world.decode_with_other_crc(),
+    ),
+    (
+        "the file ends where nothing can be seen yet",
+        "",
+        lambda world: world.decode(stripes=(replace(world.container.stripes[0], latents=bytes(8), cut=True),)),
     ),
     (
         NO_QUALITY.format("3.02"),
