@@ -86,10 +86,11 @@ def _cost(name: str, about: Mapping[str, Any], points: Sequence[Mapping[str, Any
 
 
 def _views(job: Job, results: Results) -> Iterator[PictureViews]:
-    """Compare pictures at a low quality, where differences are plain, and at a middle one."""
+    """Compare pictures at a low quality, where differences are plain, and at a middle one; of 8 these are 2 and 4."""
     sizes = {picture["name"]: (picture["width"], picture["height"]) for picture in results["pictures"]}
     model, left = job.models[0], PIXELS_MAX
-    qualities = dict.fromkeys(model.qualities[len(model.qualities) // part] for part in (8, 2))
+    count = len(model.qualities)
+    qualities = dict.fromkeys(model.qualities[number] for number in (count // 8, round(0.4 * count)))
     for path in tqdm(job.paths, desc="page", unit="picture", disable=not shows_progress(), leave=False):
         name = job.name_of(path)
         width, height = sizes.get(name, (SIDE_MAX + 1, 0))

@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from attncodec.evaluation.page.contents import PictureViews, Plot, Report
-from attncodec.evaluation.page.embed import BUDGET_BYTES, LOSSLESS, Embedded, embed
+from attncodec.evaluation.page.embed import BUDGET_BYTES, Embedded, embed
 from attncodec.files import write_atomic
 from attncodec.metrics import METRICS
 from attncodec.metrics.rate import bpp
@@ -98,7 +99,10 @@ def _picture(number: int, picture: PictureViews, embedded: Embedded) -> dict[str
 
 def _shown(report: Report, embedded: Embedded) -> str:
     """Say how pictures stand in the page, and what that costs."""
-    text = f"Pictures are held {embedded.kind}; files that browsers show are held as they are."
-    if embedded.kind != LOSSLESS:
-        text += f" What is seen of others differs by up to {embedded.change_db:.2f} dB of PSNR from what was decoded."
-    return text + " Figures are of what was decoded." if report.pictures else ""
+    if not report.pictures:
+        return ""
+    text = f"Pictures are held {embedded.kind.title}; files that browsers show are held as they are."
+    if embedded.changes_db:
+        mean_db, most_db = fmean(embedded.changes_db), max(embedded.changes_db)
+        text += f" That changes the PSNR of what is seen by {mean_db:.2f} dB on average, and {most_db:.2f} dB at most."
+    return f"{text} Figures are of what was decoded."
