@@ -41,7 +41,7 @@ function choosePicture() {
   // The box has the shape of the picture, and no more height than the screen shows beside the controls.
   const ratio = picture().width / picture().height;
   byId("stage").style.aspectRatio = `${picture().width} / ${picture().height}`;
-  byId("stage").style.maxWidth = `${75 * ratio}vh`;
+  for (const id of ["stage", "sides"]) byId(id).style.maxWidth = `${75 * ratio}vh`;
   drawBits();
   showVersions();
   showPlaces();
