@@ -253,7 +253,7 @@ def browser() -> str:
     """Return how many odd files are read as a browser shows them."""
     found = load("browser.json")
     kinds = Counter(
-        f"the browser {file['browser']} it; here it is {file['ours'].split(':')[0].split(' (')[0]}"
+        f"the browser {file['browser'].replace('shows in part', 'shows a part of')} it; here it is {file['ours'].split(':')[0].split(' (')[0]}"
         for file in found["files"].values()
     )
     rows = [[kind, str(count)] for kind, count in kinds.most_common()]
