@@ -176,7 +176,7 @@ def test_places_are_where_versions_differ_and_do_not_meet() -> None:
 @pytest.mark.parametrize("size", [(1, 1), (1, 90), (33, 20)])
 def test_small_pictures_have_places_too(size: tuple[int, int]) -> None:
     rgb = photo(*size)
-    for left, top, side in places(rgb, [rgb ^ 1]):
+    for left, top, side in places(rgb, [rgb ^ np.uint8(1)]):
         assert 0 <= left <= size[1] - side and 0 <= top <= size[0] - side
 
 
