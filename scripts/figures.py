@@ -11,6 +11,7 @@ from attncodec.coding.model_file import read_header
 from attncodec.coding.shipped import shipped
 from attncodec.networks.complexity import complexity, each_way
 
+SHOWN = {"shows": "shows it", "shows in part": "shows a part of it", "refuses": "refuses it"}
 PUBLISHED = ("jpeg", "jpeg2000", "webp", "bmshj2018-hyperprior", "hm", "mbt2018-mean", "av1", "cheng2020-attn", "vtm")
 
 
@@ -253,7 +254,7 @@ def browser() -> str:
     """Return how many odd files are read as a browser shows them."""
     found = load("browser.json")
     kinds = Counter(
-        f"the browser {file['browser'].replace('shows in part', 'shows a part of')} it; here it is {file['ours'].split(':')[0].split(' (')[0]}"
+        f"the browser {SHOWN[file['browser']]}; here it is {file['ours'].split(':')[0].split(' (')[0]}"
         for file in found["files"].values()
     )
     rows = [[kind, str(count)] for kind, count in kinds.most_common()]
