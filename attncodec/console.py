@@ -25,6 +25,7 @@ USAGE_ERROR = cast(type[Exception], typer.BadParameter.__mro__[2])
 DONE, FAILURES, REFUSED, INTERRUPTED, UNREAD = 0, 1, 2, 130, 141
 EXPECTED = (AttncodecError, OSError, MemoryError, ImportError)
 DEBUG = "--debug"
+ENDING = ("SIGTERM", "SIGHUP")  # Windows has no SIGHUP.
 REST = "--"  # what follows it are names of files
 CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {ord("\n"): "\\n"}
 
@@ -49,7 +50,7 @@ def run(app: typer.Typer) -> NoReturn:
     """Run the command line. Every outcome becomes an exit code, and every error one line and a hint."""
     options, rest = split_arguments()
     arguments = [*(option for option in options if option != DEBUG), *rest]  # it may be anywhere among the options
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in [getattr(signal, name) for name in ENDING if hasattr(signal, name)]:
         if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP
             signal.signal(number, signal.default_int_handler)  # half-written files are removed, as with Ctrl-C
     # The caller may have closed a stream. Results that are lost are an error, so stdout becomes what cannot be written.
@@ -91,7 +92,7 @@ def run(app: typer.Typer) -> NoReturn:
     except OSError as error:
         drop_stdout()
         code = UNREAD if isinstance(error, BrokenPipeError) else fail(as_user_error(error), "stdout")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if "TORCHELASTIC_RUN_ID" in os.environ:
         # Leftovers of torch's process group sometimes abort a process that exits normally ("terminate called without an
         # active exception"), and torchrun would take this for a failure although the work is done.
         os._exit(code)

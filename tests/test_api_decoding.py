@@ -22,14 +22,16 @@ def codec_(sealed: SealedCodec) -> Codec:
 def test_a_region_may_be_any_four_integers(codec_: Codec) -> None:
     data = codec_.compress(photo(100, 150))
     whole = np.asarray(codec_.decompress(data)).astype(int)
-    for region in ((10, 20, 30, 40), [10, 20, 30, 40], tuple(np.array([10, 20, 30, 40]))):
+    boxes = [tuple(np.array([10, 20, 30, 40], kind)) for kind in (np.int8, np.int64, np.uint64)]
+    for region in ((10, 20, 30, 40), [10, 20, 30, 40], *boxes):
         part = codec_.decompress(data, region=region)  # type: ignore[arg-type]
         assert part.size == (30, 40)
         assert np.abs(np.asarray(part).astype(int) - whole[20:60, 10:40]).max() <= 1
 
 
 @pytest.mark.parametrize(
-    "region", [(0, 0, 1), "0,0,1,1", 7, (0.0, 0, 1, 1), (True, 0, 1, 1), (0, 0, 151, 1), (1, 1, 0, 1)]
+    "region",
+    [(0, 0, 1), (10**5000, 0, 1, 1), "0,0,1,1", 7, (0.0, 0, 1, 1), (True, 0, 1, 1), (0, 0, 151, 1), (1, 1, 0, 1)],
 )
 def test_a_region_that_is_none_is_a_config_error(codec_: Codec, region: Any) -> None:
     with pytest.raises(ConfigError, match="region"):

@@ -1,6 +1,8 @@
 import logging
 import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -58,3 +60,19 @@ def test_a_name_with_line_breaks_or_words_for_the_terminal_stays_in_one_line(
 def test_a_library_that_finds_no_memory_to_be_loaded_into_is_an_error_line() -> None:
     found = as_user_error(ImportError("libtorch_cpu.so: failed to map segment from shared object"))
     assert str(found).startswith("a part of the program cannot be loaded: libtorch") and "memory" in found.hint
+
+
+def test_the_command_line_starts_where_there_is_no_sighup(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
+    code = "import signal; del signal.SIGHUP, signal.pthread_sigmask; from attncodec.cli import main; main()"
+    command = [sys.executable, "-c", code, "compress", "img.png", "--model", "default"]
+    result = subprocess.run(command, cwd=place, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert (place / "img.atc").exists()
+
+
+@pytest.mark.parametrize("value", ["2", "x", ""])
+def test_what_a_scheduler_says_of_its_size_does_not_matter_without_torchrun(place: Path, value: str) -> None:
+    command = [sys.executable, "-m", "attncodec", "info", "default"]
+    environment = {**os.environ, "WORLD_SIZE": value, "RANK": "0"}
+    result = subprocess.run(command, cwd=place, capture_output=True, text=True, env=environment)
+    assert result.returncode == 0, result.stderr

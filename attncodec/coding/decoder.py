@@ -28,9 +28,9 @@ class PictureDecoder:
     """Decodes the file of a picture with the model that wrote it.
 
     `latents_sha256` is the SHA-256, in hex, of the integer latents as int16 in coding order. It is the same on every
-    machine, and is set once the latents are decoded. `missing` has the rows of the picture, for each stripe that was
-    damaged or lost, that are grey in what was decoded. `coarse` has those of a stripe that was cut: what was sent first
-    is there, and details are not.
+    machine, and is set once the latents are decoded. `missing` has the rows of what was decoded that are grey, for each
+    stripe that was damaged or lost. `coarse` has those of a stripe that was cut: what was sent first is there, and
+    details are not.
     """
 
     def __init__(self, sealed: SealedCodec, container: Container, salvage: bool = False) -> None:
@@ -68,8 +68,9 @@ class PictureDecoder:
         for strip, x in self.sealed.synthesise_rows(y_hat, container.quality_index, size, region, area):
             rgb[strip] = to_rgb(x, container.grey)
         top = 0 if region is None else region.y
+        self.missing, self.coarse = (within(parts, top, len(rgb)) for parts in (self.missing, self.coarse))
         for part in self.missing:
-            rgb[max(part.start - top, 0) : max(part.stop - top, 0)] = GREY
+            rgb[part] = GREY
         return rgb
 
     def decode_picture(self, region: Region | None = None) -> Picture:
@@ -130,6 +131,12 @@ class PictureDecoder:
                 return torch.zeros(1, sealed.header.config.latent_channels, part.stop - part.start, width)
 
         return send_if_whole if self.salvage else send
+
+
+def within(parts: Sequence[slice], top: int, height: int) -> list[slice]:
+    """Return the rows of a region that lie in rows of a picture, counted from the top of the region."""
+    found = [slice(max(part.start - top, 0), min(part.stop - top, height)) for part in parts]
+    return [part for part in found if part.start < part.stop]
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """A region is a rectangle of whole pixels in a picture."""
 
+import re
 import reprlib
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attncodec.errors import ConfigError
+
+MOST = 1 << 35  # No side of a picture is as long, because a number in a file has at most 35 bits.
 
 
 class Region(NamedTuple):
@@ -20,9 +23,11 @@ class Region(NamedTuple):
 
     def check(self, width: int, height: int) -> None:
         """Raise ConfigError unless the region has pixels, and a picture of this size has all of them."""
-        whole = all(isinstance(number, int | np.integer) and not isinstance(number, bool) for number in self)
-        if not whole or min(self.x, self.y) < 0 or min(self.width, self.height) < 1:
-            raise ConfigError(f"{self} is no region", "give X,Y,W,H in whole pixels, such as 0,0,512,512")
+        whole = all(isinstance(number, int) and not isinstance(number, bool) for number in self)
+        if not whole or min(self.x, self.y) < 0 or min(self.width, self.height) < 1 or max(self) >= MOST:
+            raise ConfigError(
+                f"{reprlib.repr(tuple(self))} is no region", "give X,Y,W,H in whole pixels, such as 0,0,512,512"
+            )
         if self.x + self.width > width or self.y + self.height > height:
             raise ConfigError(f"the region {self} is not within the picture", f"it has {width} x {height} pixels")
 
@@ -39,12 +44,13 @@ def as_region(given: tuple[int, int, int, int]) -> Region:
     """Convert (x, y, width, height) to a region. Raises ConfigError if they are no four numbers."""
     if not isinstance(given, Sequence) or isinstance(given, str) or len(given) != len(Region._fields):
         raise ConfigError(f"{reprlib.repr(given)} is no region", "give (x, y, width, height) in whole pixels")
-    return Region(*given)
+    # Small integers of numpy would overflow in sums. What is no integer is refused where the region is checked.
+    return Region(*(int(number) if isinstance(number, np.integer) else number for number in given))
 
 
 def parse_region(text: str) -> Region:
     """Parse `X,Y,W,H`. Raises ConfigError."""
     parts = text.split(",")
-    if len(parts) != 4 or not all(part.strip().isascii() and part.strip().isdecimal() for part in parts):
-        raise ConfigError(f"'{text}' is no region", "give X,Y,W,H in whole pixels, such as 0,0,512,512")
+    if len(parts) != 4 or not all(re.fullmatch(r"\s*[0-9]{1,10}\s*", part) for part in parts):
+        raise ConfigError(f"{reprlib.repr(text)} is no region", "give X,Y,W,H in whole pixels, such as 0,0,512,512")
     return Region(*(int(part) for part in parts))

@@ -40,7 +40,8 @@ def test_a_region_has_the_pixels_and_the_alpha_of_the_picture(
 
 
 @pytest.mark.parametrize(
-    "region", ["", "1,2,3", "1,2,3,x", "0,0,0,4", "-1,0,4,4", "0,0,101,300", "1,1,100,4", "1.5,0,2,2"]
+    "region",
+    ["", "1,2,3", "1,2,3,x", "0,0,0,4", "-1,0,4,4", "0,0,101,300", "1,1,100,4", "1.5,0,2,2", "9" * 5000 + ",0,1,1"],
 )
 def test_a_region_that_is_none_is_refused_and_nothing_is_written(
     place: Path, cli: Cli, model_file: Path, stripes: bytes, region: str
