@@ -87,7 +87,8 @@ class Codec:
 
         `region`, as (x, y, width, height), decodes those pixels alone, and takes little more time than they need. If
         `salvage`, what is left of a damaged file is decoded. `info` then has `missing_rows`, which are grey, and
-        `coarse_rows`, which lack details because the file ends within them: lists of (first, last + 1) in the image that is returned.
+        `coarse_rows`, which lack details because the file ends within them: lists of (first, last + 1), counted in the
+        image that is returned.
 
         Raises ContainerError if the file is damaged, if another model wrote it, or if it has more than `max_pixels`,
         both sides rounded up to multiples of 64, and ConfigError for a region that is not within the picture.

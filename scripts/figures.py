@@ -250,6 +250,35 @@ def large() -> str:
     )
 
 
+def hostile() -> str:
+    """How readers take mutants of whole files."""
+    report = load("hostile.json")
+    rows = [
+        [name, f"{found['mutants']:,}", f"{1000 * found['seconds_mean']:.1f} ms", f"{found['seconds_max']:.1f} s"]
+        for name, found in report["targets"].items()
+    ]
+    peak = f"{report['peak_gib']:.2f} GiB, of which {report['idle_gib']:.2f} GiB before the first one"
+    return (
+        "\n"
+        + markdown(["reader", "mutants", "mean", "slowest"], rows)
+        + f"\nFaults: {len(report['faults'])}. Peak memory: {peak}.\n\n{source('hostile.json')}\n"
+    )
+
+
+def interrupted() -> str:
+    """What kills and interruptions leave of a batch."""
+    report = load("interrupted.json")
+    kills, batch = report["kills"], report["batch"]
+    kinds = ("found", "written", "skipped", "left_out", "failed")
+    rows = [[name, *(str(batch[name][kind]) for kind in kinds)] for name in ("compress", "decompress")]
+    outputs = f"{kills['whole']} outputs were whole, {kills['absent']} absent and {kills['half']} half written"
+    return (
+        f"\nAfter {kills['moments']} kills: {outputs}.\n\n"
+        + markdown(["command", *(kind.replace("_", " ") for kind in kinds)], rows)
+        + f"\n{source('interrupted.json')}\n"
+    )
+
+
 def browser() -> str:
     """Return how many odd files are read as a browser shows them."""
     found = load("browser.json")
@@ -266,6 +295,8 @@ def browser() -> str:
 
 FIGURES: dict[str, Callable[[], str]] = {
     "large": large,
+    "hostile": hostile,
+    "interrupted": interrupted,
     "shipped": shipped_curve,
     "summary": summary,
     "quickstart": quickstart,

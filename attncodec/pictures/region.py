@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from attncodec.errors import ConfigError
 
+HINT = "give X,Y,W,H in whole pixels, such as 0,0,512,512"
 MOST = 1 << 35  # No side of a picture is as long, because a number in a file has at most 35 bits.
 
 
@@ -24,10 +25,10 @@ class Region(NamedTuple):
     def check(self, width: int, height: int) -> None:
         """Raise ConfigError unless the region has pixels, and a picture of this size has all of them."""
         whole = all(isinstance(number, int) and not isinstance(number, bool) for number in self)
-        if not whole or min(self.x, self.y) < 0 or min(self.width, self.height) < 1 or max(self) >= MOST:
-            raise ConfigError(
-                f"{reprlib.repr(tuple(self))} is no region", "give X,Y,W,H in whole pixels, such as 0,0,512,512"
-            )
+        if whole and max(self) >= MOST:  # Python does not write numbers of thousands of digits.
+            raise ConfigError("the region is beyond any picture", f"this one has {width} x {height} pixels")
+        if not whole or min(self.x, self.y) < 0 or min(self.width, self.height) < 1:
+            raise ConfigError(f"{reprlib.repr(tuple(self))} is no region", HINT)
         if self.x + self.width > width or self.y + self.height > height:
             raise ConfigError(f"the region {self} is not within the picture", f"it has {width} x {height} pixels")
 
@@ -52,5 +53,5 @@ def parse_region(text: str) -> Region:
     """Parse `X,Y,W,H`. Raises ConfigError."""
     parts = text.split(",")
     if len(parts) != 4 or not all(re.fullmatch(r"\s*[0-9]{1,10}\s*", part) for part in parts):
-        raise ConfigError(f"{reprlib.repr(text)} is no region", "give X,Y,W,H in whole pixels, such as 0,0,512,512")
+        raise ConfigError(f"{reprlib.repr(text)} is no region", HINT)
     return Region(*(int(part) for part in parts))
