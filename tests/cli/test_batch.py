@@ -186,6 +186,8 @@ def count_outputs(place: Path) -> int:
 def test_what_was_done_before_a_signal_stays_and_the_rest_is_done_later(
     place: Path, model_file: Path, number: signal.Signals, jobs: int
 ) -> None:
+    if signal.getsignal(number) == signal.SIG_IGN:
+        pytest.skip("these tests were started with nohup")
     for name in range(60):
         Image.fromarray(photo(64, 64, name)).save(place / f"{name}.png")
     command = [sys.executable, "-m", "attncodec", "compress", ".", "-m", str(model_file), "--jobs", str(jobs)]

@@ -161,17 +161,18 @@ def test_other_pictures_than_the_run_began_with_are_noticed(
     assert run(config, tmp_path / "run").progress.finished
 
 
+@pytest.mark.gate
 def test_a_budget_in_time_is_kept_over_all_sittings(
     quick_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = changed(quick_config, budget="3s")
+    config = changed(quick_config, budget="10s")  # The validation half way takes seconds, with its classic codecs.
     with monkeypatch.context() as patch:
         stop_at(patch, 4)
         first = run(config, tmp_path / "run")
     elapsed_s = first.progress.elapsed_s
     second = run(config, tmp_path / "run")
     assert second.progress.finished and second.progress.elapsed_s > elapsed_s
-    assert second.progress.elapsed_s == pytest.approx(3, abs=1)
+    assert second.progress.elapsed_s == pytest.approx(10, abs=2)
     last = rows_of(tmp_path / "run" / "metrics.csv")[-1]
     assert float(last["learning_rate"]) < 0.02 * config.train.lr
 
