@@ -288,7 +288,7 @@ def test_compress_decompress_info_and_eval_do_not_load_compressai(place: Path, m
             "try: main()\n"
             "except SystemExit as e: assert not e.code, e.code\n"
             "assert 'attncodec.coding' in sys.modules and not any(m.startswith('compressai') for m in sys.modules)\n"
-            f"assert 'torch._dynamo' not in sys.modules or {arguments[0]!r} in ('info', 'eval')"  # they count operations
+            f"assert 'torch._dynamo' not in sys.modules or {arguments[0]!r} in ('info', 'eval')"  # they count
         )
         result = subprocess.run([sys.executable, "-c", script], cwd=place, capture_output=True, text=True, timeout=100)
         assert result.returncode == 0, result.stderr
