@@ -27,6 +27,7 @@ from attncodec.configs import run_folder_of
 from attncodec.container import MAX_PIXELS, Container, check_max_pixels, pack, unpack
 from attncodec.describe import describe_file as describe_file
 from attncodec.describe import latents_of
+from attncodec.device import resolve_device
 from attncodec.errors import CheckError, ConfigError, ContainerError
 from attncodec.files import STREAM, as_path, is_stream, read_input, write_output
 from attncodec.metrics.psnr import psnr_db
@@ -118,8 +119,6 @@ def load(model: str | os.PathLike[str] | None = None, fast: bool = False, device
     If `fast`, the transforms run in bfloat16. They run on `device`: cpu, cuda, or auto, which is cuda where there is
     one. Raises CheckpointError if there is no such model or it is damaged, and ConfigError for another device.
     """
-    from attncodec.training.device import resolve_device
-
     path = choose_model(None if model is None else as_path(model, "model"))
     return Codec(load_model(path, fast, resolve_device(device)))
 
@@ -144,7 +143,6 @@ def train(
     """
     from attncodec.budget import budget_of_option
     from attncodec.training.arguments import check_arguments
-    from attncodec.training.device import resolve_device
     from attncodec.training.train import train as train_run
 
     check_arguments(config=config, overrides=overrides, restart=restart, extend=extend, on_progress=on_progress)

@@ -1,12 +1,16 @@
-"""Registries: plain dicts from the name of a part, as the configuration has it, to what builds the part."""
+"""Registries: plain dicts from the name of a part, as the configuration has it, to what builds the part.
+
+docs/extending.md describes the contract of each registry.
+"""
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from attncodec.errors import ConfigError
+from attncodec.errors import AttncodecError, ConfigError
 
 Part = TypeVar("Part")
 Options = TypeVar("Options", bound=BaseModel)
@@ -49,3 +53,21 @@ def read_options(options: type[Options], given: Mapping[str, object], key: str) 
         raise ConfigError(
             f"{name}: {first['msg'].removeprefix('Value error, ')}", f"it was {first['input']!r:.100}"
         ) from None
+
+
+class BrokenContractError(Exception):
+    """A part does not do what it promises. The message goes on from the name of the part, which `contract` adds."""
+
+
+@contextmanager
+def contract(part: str) -> Iterator[None]:
+    """Raise ConfigError with one line that names the part, if its code raises anything else or a check of it fails."""
+    try:
+        yield
+    except (AttncodecError, MemoryError):
+        raise
+    except Exception as error:  # Whoever wrote the part may raise anything.
+        what = f"{error}" if isinstance(error, BrokenContractError) else f"raises {type(error).__name__}: {error}"
+        raise ConfigError(
+            " ".join(f"{part} {what}".split()), "docs/extending.md says what a part of this kind does"
+        ) from error

@@ -26,11 +26,11 @@ from attncodec.coding.shipped import shipped
 from attncodec.config import Config
 from attncodec.config_file import load_config
 from attncodec.console import DONE, FAILURES, INTERRUPTED, say
+from attncodec.device import resolve_device
 from attncodec.errors import ConfigError
 from attncodec.pictures import decode_rgb, find_pictures, read_rgb
 from attncodec.training import validation
 from attncodec.training.data import centre
-from attncodec.training.device import resolve_device
 from attncodec.training.picture_sources import find_sources
 from attncodec.training.run_folder import RunFolder
 from attncodec.training.train import Outcome, train

@@ -6,8 +6,8 @@ from conftest import ROOT
 
 from attncodec import environment
 from attncodec.config import Config
+from attncodec.device import resolve_device
 from attncodec.environment import has_package, shows_progress, versions
-from attncodec.training.device import resolve_device
 from attncodec.training.train import train
 
 

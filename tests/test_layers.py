@@ -19,6 +19,7 @@ ROWS = [
         "finding",
         "quality",
         "distributed",
+        "device",
         "environment",
         "registry",
         "configs",

@@ -108,7 +108,7 @@ def _compressor(
     from attncodec.api import compress_file
     from attncodec.cli.pool import Done
     from attncodec.coding.find_model import load_model
-    from attncodec.training.device import resolve_device
+    from attncodec.device import resolve_device
 
     sealed = load_model(model, fast, resolve_device(device))
     if wish.quality is not None:

@@ -81,7 +81,7 @@ def _decompressor(
     from attncodec.api import decompress_file
     from attncodec.cli.pool import Done
     from attncodec.coding.find_model import ModelCache
-    from attncodec.training.device import resolve_device
+    from attncodec.device import resolve_device
 
     models = ModelCache(model, fast, resolve_device(device))
 

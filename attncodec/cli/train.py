@@ -35,8 +35,8 @@ def train(
 
     from attncodec.budget import budget_of_option
     from attncodec.config_file import load_config
+    from attncodec.device import resolve_device
     from attncodec.distributed import process_group_of_torchrun
-    from attncodec.training.device import resolve_device
 
     logger = logging.getLogger(__name__)
     with process_group_of_torchrun(lambda: resolve_device(device).type) as distributed:

@@ -11,7 +11,7 @@ from torch import Tensor
 from attncodec.coding.bottlenecks import DecodeBottleneck
 from attncodec.coding.extras import unpack_extras
 from attncodec.coding.sealed import SealedCodec
-from attncodec.coding.stripes import Send, StripeRows, send_all, stripe_rows
+from attncodec.coding.stripes import Send, StripeRows, send_all, stripe_rows, stripe_sender
 from attncodec.container import MAX_PIXELS, Container, check_max_pixels, unpack
 from attncodec.errors import ContainerError
 from attncodec.networks.priors import SKIP_SCALE_INDEX
@@ -104,7 +104,8 @@ class PictureDecoder:
             for stripe in container.stripes
         ]
         width = -(-container.width // STRIDE)
-        send_stripe = sealed.stripe_sender(bottlenecks.__getitem__, container.quality_index, rows, width=width)
+        at = container.quality_index
+        send_stripe = sealed.timed(stripe_sender(sealed.codec, bottlenecks.__getitem__, at, rows, width=width))
 
         def pixels(number: int) -> slice:
             return slice(STRIDE * rows[number].start, min(STRIDE * rows[number].stop, container.height))

@@ -18,7 +18,7 @@ from attncodec.coding.extras import pack_extras
 from attncodec.coding.range_coder import SymbolWriter
 from attncodec.coding.refinement import REFINEMENT_SCHEDULES, Latents, refine
 from attncodec.coding.sealed import SealedCodec
-from attncodec.coding.stripes import PictureRows, Send, StripeRows, stripe_rows, z_rows
+from attncodec.coding.stripes import PictureRows, Send, StripeRows, stripe_rows, stripe_sender, z_rows
 from attncodec.coding.target import Target as Target
 from attncodec.container import Container, Stripe, overhead_bytes, pack, stripe_units
 from attncodec.errors import CheckpointError, ConfigError
@@ -190,7 +190,7 @@ class PictureEncoder:
         rounding = self.sealed.rounding(quality_index)
         bottlenecks = [RoundBottleneck(SKIP_SCALE_INDEX if s.skip else 0, rounding) for s in container.stripes]
         rgb = np.empty_like(self.rgb)
-        for rows, strip in self._strips(StripeRows(self._sender(bottlenecks, quality_index), self.rows), quality_index):
+        for rows, strip in self._strips(StripeRows(self.sender(bottlenecks, quality_index), self.rows), quality_index):
             rgb[rows] = strip
         return rgb, sum(float(bottleneck.bits.sum()) for bottleneck in bottlenecks)
 
@@ -209,7 +209,7 @@ class PictureEncoder:
             bottlenecks = [
                 EncodeBottleneck(taker, *tables, skip_below, rounding, sealed.stopwatch, sha256) for taker in sinks
             ]
-            send_stripe = self._sender(bottlenecks, quality_index)
+            send_stripe = self.sender(bottlenecks, quality_index)
             if take is None:
                 for number in range(len(self.rows)):
                     send_stripe(number)
@@ -221,13 +221,16 @@ class PictureEncoder:
         try_skipping(send, self.latents.skip_below)
         return sent[-1]
 
-    def _sender(self, bottlenecks: Sequence[Bottleneck], quality_index: int) -> Send:
+    def sender(self, bottlenecks: Sequence[Bottleneck], quality_index: int) -> Send:
+        """Return a function that sends the latents of a stripe through the bottleneck of its number."""
         codec, latents, at = self.sealed.codec, self.latents, torch.tensor([quality_index])
 
         def y_of(part: slice) -> Tensor:
             return codec.apply_gain(latents.y[..., part, :], at)
 
-        return self.sealed.stripe_sender(bottlenecks.__getitem__, quality_index, self.rows, y_of, latents.z)
+        return self.sealed.timed(
+            stripe_sender(codec, bottlenecks.__getitem__, quality_index, self.rows, y_of, latents.z)
+        )
 
     def _strips(self, y_hat: Rows, quality_index: int) -> Iterator[tuple[slice, RGB]]:
         """Decode y_hat. Yields the rows of each strip of the picture, and the strip."""

@@ -1,7 +1,7 @@
 """A sealed codec is an exported trained codec with fixed integers and tables. Encoder and decoder use it."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
@@ -24,11 +24,11 @@ from attncodec.coding.model_file import (
     write_model,
 )
 from attncodec.coding.stopwatch import Stopwatch
-from attncodec.coding.stripes import Send, stripe_sender
+from attncodec.coding.stripes import Send
 from attncodec.coding.tables import TablePrior, TableSet, table_bits
 from attncodec.errors import ConfigError, is_out_of_memory
 from attncodec.files import write_atomic
-from attncodec.networks.bottleneck import DEFAULT_ERROR_WEIGHT, Bottleneck, Rounding
+from attncodec.networks.bottleneck import DEFAULT_ERROR_WEIGHT, Rounding
 from attncodec.networks.hyperprior import HyperpriorCodec
 from attncodec.networks.priors import MagnitudeTable
 from attncodec.networks.strips import (
@@ -165,24 +165,15 @@ class SealedCodec:
             start, stop = max(strip.start, wanted.y), min(strip.stop, wanted.y + wanted.height)
             yield slice(start - wanted.y, stop - wanted.y), x[..., start - strip.start : stop - strip.start, :]
 
-    def stripe_sender(
-        self,
-        bottleneck_of: Callable[[int], Bottleneck],
-        quality_index: int,
-        rows: Sequence[slice],
-        y_of: Callable[[slice], Tensor] | None = None,
-        z: Tensor | None = None,
-        width: int = 0,
-    ) -> Send:
-        """Return the function of `stripes.stripe_sender` for this codec, on whose stopwatch its time counts."""
-        send_stripe = stripe_sender(self.codec, bottleneck_of, quality_index, rows, y_of, z, width)
+    def timed(self, send: Send) -> Send:
+        """Return a function that sends stripes of this codec, and whose time counts on its stopwatch."""
 
-        def send(number: int) -> Tensor:
+        def sent(number: int) -> Tensor:
             # The integer networks run in float64, whatever the transforms run in.
             with torch.inference_mode(), self.stopwatch.part("integer networks"), torch.autocast("cpu", enabled=False):
-                return send_stripe(number)
+                return send(number)
 
-        return send
+        return sent
 
     def precision(self, bf16: bool) -> AbstractContextManager[object]:
         """Return a context in which networks run in bfloat16 or, if not `bf16`, in float32 and not in TF32."""

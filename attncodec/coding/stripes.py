@@ -56,11 +56,6 @@ def stripe_sender(
     return send
 
 
-def rows_of(y: Tensor) -> Callable[[slice], Tensor]:
-    """Return a function that returns rows of y (1, M, h, w)."""
-    return lambda part: y[..., part, :]
-
-
 def send_all(send: Send, rows: Sequence[slice]) -> Tensor:
     """Send all stripes. Return y_hat of all."""
     return torch.cat([send(number) for number in range(len(rows))], dim=2)

@@ -24,8 +24,8 @@ from attncodec.evaluation.progress import FilesProgress
 from attncodec.evaluation.records import Record, classic_record, measure_model
 from attncodec.evaluation.store import Store
 from attncodec.metrics import METRICS, figures
-from attncodec.metrics.contract import contract
 from attncodec.pictures import RGB, read_rgb
+from attncodec.registry import contract
 from attncodec.version import __version__
 
 

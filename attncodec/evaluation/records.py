@@ -16,9 +16,9 @@ from attncodec.evaluation.classic import CLASSIC, COMPARED
 from attncodec.evaluation.classic.search import smallest_file
 from attncodec.evaluation.memory import peak_mib, reset_peak
 from attncodec.metrics import METRICS, figures
-from attncodec.metrics.contract import contract
 from attncodec.metrics.rate import bpp
 from attncodec.pictures import RGB, read_rgb
+from attncodec.registry import contract
 
 
 @dataclass(frozen=True)

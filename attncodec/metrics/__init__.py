@@ -5,10 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
 
-from attncodec.metrics.contract import BrokenContractError, contract
 from attncodec.metrics.ms_ssim import ms_ssim, ms_ssim_to_db
 from attncodec.metrics.psnr import psnr_db, psnr_yuv_db
 from attncodec.pictures import RGB
+from attncodec.registry import BrokenContractError, contract
 
 
 @dataclass(frozen=True)

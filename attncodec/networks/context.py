@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from attncodec.config import ModelConfig
-from attncodec.metrics.contract import BrokenContractError, contract
 from attncodec.networks.blocks import Up, leaky
 from attncodec.networks.coding_order import coding_order
 from attncodec.networks.priors import SCALES_PER_OCTAVE, UNIT_SCALE_INDEX
 from attncodec.quality import interpolate
+from attncodec.registry import BrokenContractError, contract
 
 CELL = 2  # latents per cell in each direction
 CELLS_IN_Z = 2  # cells per element of z in each direction

@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from attncodec.config import Config
+from attncodec.device import to_device
 from attncodec.distributed import SINGLE_PROCESS, Distributed
 from attncodec.errors import ConfigError, ImageError, TrainingError
 from attncodec.pictures import RGB
-from attncodec.training.device import to_device
 from attncodec.training.loading import Loader
 from attncodec.training.memory import MemoryBudget
 from attncodec.training.picture_set import NO_ROOM, Picture, cores

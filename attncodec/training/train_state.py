@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from attncodec.coding.model_file import GAIN_Z, STORED_NAMES
 from attncodec.config import Config, Part, Phase
+from attncodec.device import to_device
 from attncodec.distributed import SINGLE_PROCESS, Distributed
 from attncodec.environment import has_bf16
 from attncodec.errors import CheckpointError
@@ -26,7 +27,6 @@ from attncodec.registry import look_up
 from attncodec.training.checkpoint import AVERAGE, MODEL, OPTIMISER, Checkpoint
 from attncodec.training.compilation import compile_networks
 from attncodec.training.data import Crops
-from attncodec.training.device import to_device
 from attncodec.training.optimisers import (
     Optimisers,
     build_optimisers,

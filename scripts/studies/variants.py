@@ -37,7 +37,7 @@ Variant = tuple[str, ...]  # overrides of the configuration
 
 def train_and_measure(variant: Variant, config: str, pictures: Path, budget: str, run: Path) -> None:
     """Train and measure a variant; this runs in a process of its own, because the peak of its memory is measured."""
-    from attncodec.training.device import resolve_device
+    from attncodec.device import resolve_device
     from attncodec.training.train import train as train_run
 
     log_to_stderr()

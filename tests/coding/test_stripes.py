@@ -3,7 +3,7 @@ from conftest import photo
 
 from attncodec.coding.bottlenecks import BitCounter, EncodeBottleneck
 from attncodec.coding.sealed import SealedCodec
-from attncodec.coding.stripes import PictureRows, StripeRows, rows_of, send_all, stripe_rows, stripe_sender
+from attncodec.coding.stripes import PictureRows, StripeRows, send_all, stripe_rows, stripe_sender
 from attncodec.pictures import pad_edges, to_tensor
 
 
@@ -21,7 +21,9 @@ def test_a_stripe_gets_its_own_rows_of_y_and_of_z(sealed: SealedCodec) -> None:
         z = torch.randn(1, 16, 3, 2, generator=torch.Generator().manual_seed(0)) * 4
         bottlenecks = [EncodeBottleneck(BitCounter(), sealed.z_tables, sealed.y_tables, 0) for _ in range(4)]
         rows = [slice(0, 4), slice(4, 8), slice(8, 10)]
-        whole = send_all(stripe_sender(sealed.codec, bottlenecks.__getitem__, 100, rows, rows_of(y), z), rows)
+        whole = send_all(
+            stripe_sender(sealed.codec, bottlenecks.__getitem__, 100, rows, lambda part: y[..., part, :], z), rows
+        )
         alone = sealed.codec.transmit(bottlenecks[3], torch.tensor([100]), y[..., 8:10, :], z[..., 2:3, :])
     assert whole.shape == y.shape and torch.equal(whole[..., 8:, :], alone)
     assert bottlenecks[2].latents.crc == bottlenecks[3].latents.crc != bottlenecks[1].latents.crc

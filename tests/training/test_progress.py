@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from attncodec.budget import Budget
+from attncodec.device import resolve_device
 from attncodec.environment import has_bf16
 from attncodec.errors import ConfigError
 from attncodec.training import progress
-from attncodec.training.device import resolve_device
 from attncodec.training.progress import Clock, Display, Progress, StopRequest, told
 
 

@@ -13,10 +13,10 @@ import numpy as np
 from attncodec.errors import ConfigError
 from attncodec.evaluation.classic import CLASSIC
 from attncodec.evaluation.classic.codec import ClassicCodec, Variant
-from attncodec.metrics.contract import BrokenContractError, contract
 from attncodec.metrics.psnr import psnr_db, psnr_for_means_db
 from attncodec.metrics.rate import Curve, bpp, rising
 from attncodec.pictures import RGB
+from attncodec.registry import BrokenContractError, contract
 
 logger = logging.getLogger(__name__)
 

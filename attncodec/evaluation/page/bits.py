@@ -1,7 +1,7 @@
 """This module says where in a picture the bits of y go."""
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from attncodec.coding.encoder import PictureEncoder
@@ -31,15 +31,9 @@ def bits_of_y(encoder: PictureEncoder, container: Container) -> Bits:
 
     A place stands for 16 x 16 pixels. The bits of z, a few percent, are not in it.
     """
-    sealed, latents, quality_index = encoder.sealed, encoder.latents, container.quality_index
-    at, rounding = torch.tensor([quality_index]), sealed.rounding(quality_index)
+    sealed, rounding = encoder.sealed, encoder.sealed.rounding(container.quality_index)
     bottlenecks = [ElementBits(SKIP_SCALE_INDEX if stripe.skip else 0, rounding) for stripe in container.stripes]
-
-    def y_of(part: slice) -> Tensor:
-        return sealed.codec.apply_gain(latents.y[..., part, :], at)
-
-    send = sealed.stripe_sender(bottlenecks.__getitem__, quality_index, encoder.rows, y_of, latents.z)
-    parts = []
+    send, parts = encoder.sender(bottlenecks, container.quality_index), list[NDArray[np.float32]]()
     for number, rows in enumerate(encoder.rows):
         size = send(number).shape[-2:]
         assert size[0] == rows.stop - rows.start

@@ -14,10 +14,10 @@ from attncodec.evaluation.classic.search import QUALITIES, ClassicFile, Sizes, d
 from attncodec.evaluation.page.bits import bits_of_y
 from attncodec.evaluation.page.contents import Comparison, Version
 from attncodec.metrics import figures
-from attncodec.metrics.contract import contract
 from attncodec.metrics.psnr import psnr_for_means_db
 from attncodec.pictures import RGB
 from attncodec.quality import quality_of_index
+from attncodec.registry import contract
 
 PLACES = 3
 SHOWN_BY_BROWSERS = {"JPEG": "image/jpeg", "WEBP": "image/webp", "AVIF": "image/avif"}

@@ -34,12 +34,11 @@ import torch
 from torch import Tensor, nn
 
 from attncodec.config import AttentionConfig
-from attncodec.metrics.contract import BrokenContractError, contract
 from attncodec.networks.attention.additive import build_additive
 from attncodec.networks.attention.dot import build_dot
 from attncodec.networks.attention.gated import build_gated
 from attncodec.networks.attention.kernel import build_kernel
-from attncodec.registry import look_up
+from attncodec.registry import BrokenContractError, contract, look_up
 
 Builder = Callable[[AttentionConfig, int, bool], nn.Module]  # configuration, channels, whether windows are shifted
 

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from attncodec.config import TrainConfig
-from attncodec.metrics.contract import BrokenContractError, contract
-from attncodec.registry import look_up
+from attncodec.registry import BrokenContractError, contract, look_up
 from attncodec.training.optimisers.adamw import build_adamw
 from attncodec.training.optimisers.muon import build_muon
 
