@@ -1,6 +1,7 @@
 """The page in a browser: from a file, offline, by mouse, touch and keyboard."""
 
 import io
+import math
 import re
 import shutil
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 from test_page import report
 
-from attncodec.evaluation.page import write_page
+from attncodec.evaluation.page import Axis, Curve, Plot, Report, write_page
 
 sync_api = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium")
@@ -28,20 +29,44 @@ def browser() -> Iterator[Any]:
         found.close()
 
 
+def report_of_training() -> Report:
+    """Return a report with curves over many steps, a curve of one point, and values that cannot be drawn."""
+    steps = range(20, 200_001, 400)
+    loss = [(float(step), 0.8 + 90 / step**0.5 + 0.02 * math.sin(step)) for step in steps]
+    validated = [(1000.0, math.nan), (100_000.0, 1.09), (150_000.0, 0.0), (200_000.0, 1.01)]
+    jpeg = [(0.1 * 2**point, 26.0 + 2 * point) for point in range(5)]
+    return Report(
+        "quickstart: a training run",
+        ["Written at the end of training."],
+        [],
+        [
+            Plot("PSNR", [Curve("run, estimated rate", [(0.3, 29.0)]), Curve("JPEG", jpeg)]),
+            Plot(
+                "Loss over steps",
+                [Curve("training", loss), Curve("validation", validated)],
+                Axis("step", decimals=0),
+                Axis("loss", decimals=4, log=True),
+            ),
+            Plot("Rate over steps", [Curve("training", [(5.0, math.inf)])], Axis("step", decimals=0)),
+        ],
+    )
+
+
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> str:
-    path = tmp_path_factory.mktemp("page") / "report.html"
-    write_page(report(), path)
-    return path.as_uri()
+def urls(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder, pages = tmp_path_factory.mktemp("page"), {"evaluation": report(), "training": report_of_training()}
+    for name, page in pages.items():
+        write_page(page, folder / f"{name}.html")
+    return {name: (folder / f"{name}.html").as_uri() for name in pages}
 
 
 @pytest.fixture
-def open_page(browser: Any, url: str) -> Iterator[Any]:
+def open_page(browser: Any, urls: dict[str, str]) -> Iterator[Any]:
     """Return a function that opens the page. At the end, no request but for it, and no complaint, has come."""
     complaints, contexts = list[str](), list[Any]()
 
-    def start(size: str = "wide", **options: Any) -> Any:
-        width, height = SIZES[size]
+    def start(size: str = "wide", name: str = "evaluation", **options: Any) -> Any:
+        (width, height), url = SIZES[size], urls[name]
         contexts.append(browser.new_context(viewport={"width": width, "height": height}, **options))
         page = contexts[-1].new_page()
         page.on("console", lambda message: complaints.append(message.text))
@@ -173,7 +198,7 @@ def test_the_plot_tells_values_by_mouse_and_keyboard_and_switches_metrics_and_cu
     point = page.evaluate("(() => { const { left, top } = plotState.points[2]; return [left, top]; })()")
     box = page.locator("#plot").bounding_box()
     page.mouse.move(box["x"] + point[0] + 3, box["y"] + point[1] + 3)
-    assert page.inner_text("#plot-value") == "ours: 0.400 bits per pixel, PSNR 30.00 dB"
+    assert page.inner_text("#plot-value") == "ours: rate 0.400 bits per pixel, PSNR 30.00 dB"
     page.focus("#plot")
     page.keyboard.press("ArrowRight")
     assert "0.800" in page.inner_text("#plot-value")
@@ -186,6 +211,51 @@ def test_the_plot_tells_values_by_mouse_and_keyboard_and_switches_metrics_and_cu
     page.uncheck("#plot-curves >> text=ours")
     assert page.locator("#plot .curve").count() == 0
     page.keyboard.press("ArrowRight")
+
+
+def test_a_plot_over_steps_is_chosen_and_read_by_keyboard(open_page: Any) -> None:
+    page = open_page(name="training")
+    assert page.locator("#plot .marker").count() == 1 + 5
+    page.focus("#plot-metric input >> nth=0")
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#plot-metric label").all_inner_texts() == ["PSNR", "Loss over steps"]  # the third is empty
+    assert {"step", "loss, log scale"} <= set(page.locator("#plot text").all_text_contents())
+    shown = [label for label in page.locator("#plot-curves label").all() if label.is_visible()]
+    assert [label.inner_text().strip() for label in shown] == ["training", "validation"]
+    assert page.locator("#plot .curve").count() == 2 and page.locator("#plot .marker").count() == 2
+    page.focus("#plot")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    assert re.fullmatch(r"training: step 420, loss \d\.\d{4}", page.inner_text("#plot-value"))
+    page.keyboard.press("ArrowDown")
+    assert page.inner_text("#plot-value") == "validation: step 100000, loss 1.0900"
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_plots_of_training_fit_the_screen_and_their_ticks_do_not_meet(open_page: Any, size: str) -> None:
+    page = open_page(size, name="training")
+    for choice in page.locator("#plot-metric input").all():
+        choice.check()
+        assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[size][0]
+        frame = page.locator("#plot svg").bounding_box()
+        boxes = [text.bounding_box() for text in page.locator("#plot text").all()]
+        for box in boxes:
+            assert box["x"] >= frame["x"] and box["x"] + box["width"] <= frame["x"] + frame["width"]
+        for number, box in enumerate(boxes):
+            for other in boxes[:number]:
+                beside = box["x"] >= other["x"] + other["width"] or other["x"] >= box["x"] + box["width"]
+                assert beside or abs(box["y"] - other["y"]) >= 0.7 * box["height"]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_on_the_page_of_a_training_run(open_page: Any, size: str, scheme: str) -> None:
+    axe = pytest.importorskip("axe_core_python.sync_playwright").Axe()
+    page = open_page(size, name="training", color_scheme=scheme)
+    for choice in page.locator("#plot-metric input").all():
+        choice.check()
+        found = axe.run(page, options={"runOnly": {"type": "tag", "values": AA}})
+        assert [(one["id"], one["nodes"][0]["html"]) for one in found["violations"]] == []
 
 
 def test_fingers_move_the_divider_then_pinch_then_move_the_picture(open_page: Any) -> None:

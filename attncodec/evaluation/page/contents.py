@@ -12,8 +12,21 @@ Bits = NDArray[np.float32]  # (h, w), for each 16 x 16 pixels
 
 
 @dataclass(frozen=True)
+class Axis:
+    """What an axis of a plot measures, in which unit if it has one, and to how many decimals values are told."""
+
+    title: str
+    unit: str = ""
+    decimals: int = 2
+    log: bool = False
+
+
+RATE = Axis("rate", "bits per pixel", 3, log=True)
+
+
+@dataclass(frozen=True)
 class Curve:
-    """A rate-distortion curve of (rate_bpp, quality_db) points. Published curves are drawn lighter."""
+    """A curve of (x, y) points, most often of rate_bpp and quality_db. Published curves are drawn lighter."""
 
     name: str
     points: Sequence[tuple[float, float]]
@@ -22,10 +35,15 @@ class Curve:
 
 @dataclass(frozen=True)
 class Plot:
-    """The curves over one quality in dB, which is one choice of the plot's switch."""
+    """Curves over the same axes, which are one choice of the plot's switch. Without `y`, this is the title in dB.
+
+    Points that are not finite, or cannot stand on a log axis, are left out of the page.
+    """
 
     title: str
     curves: Sequence[Curve]
+    x: Axis = RATE
+    y: Axis | None = None
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,12 @@
 """This module builds the page from a Report.
 
 The template is jinja2's, which torch needs as well, so that it is always there. The plot is an SVG of our own: plotly
-inline takes 4.5 MB of a page that may have 15 MB, and what is needed, a log axis, values under the pointer and a switch
+inline takes 4.5 MB of a page that may have 15 MB, and what is needed, log axes, values under the pointer and a switch
 of metrics, takes 200 lines (plot.js) that also answer to the keyboard.
 """
 
+import itertools
+import math
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
@@ -14,12 +16,13 @@ from typing import Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
-from attncodec.evaluation.page.contents import PictureViews, Plot, Report
+from attncodec.evaluation.page.contents import Axis, PictureViews, Plot, Report
 from attncodec.evaluation.page.embed import BUDGET_BYTES, Embedded, embed
 from attncodec.files import write_atomic
 from attncodec.metrics import METRICS
 from attncodec.metrics.rate import bpp
 
+MARKED_MAX = 30  # A curve of more points has no markers, which would hide it.
 TEMPLATE, PARTS = "template.html", ("page.css", "plot.js", "viewer.js")
 
 
@@ -57,15 +60,33 @@ def _figure(value: float | None, form: str) -> str:
 
 
 def _plots(plots: Sequence[Plot]) -> list[dict[str, Any]]:
-    """Return the plots for JSON. A curve has the same `style`, a number, in all of them."""
-    names = list(dict.fromkeys(curve.name for plot in plots for curve in plot.curves))
-    return [
-        {
-            "title": plot.title,
-            "curves": [{**vars(curve), "style": names.index(curve.name)} for curve in plot.curves if curve.points],
-        }
-        for plot in plots
-    ]
+    """Return the plots for JSON, without curves and plots that have no points. `style` is a number."""
+    styles, found = _styles(plots), list[dict[str, Any]]()
+    for plot in plots:
+        axes = (plot.x, plot.y or Axis(plot.title, "dB"))
+        curves = []
+        for curve in plot.curves:
+            points = [point for point in curve.points if all(map(_can_be_drawn, point, axes))]
+            marked = not curve.published and len(points) <= MARKED_MAX
+            curves.append({**vars(curve), "points": points, "marked": marked, "style": styles[curve.name]})
+        drawn = [curve for curve in curves if curve["points"]]
+        if drawn:
+            found.append({"title": plot.title, "x": vars(axes[0]), "y": vars(axes[1]), "curves": drawn})
+    return found
+
+
+def _can_be_drawn(value: float, axis: Axis) -> bool:
+    return math.isfinite(value) and (value > 0 or not axis.log)
+
+
+def _styles(plots: Sequence[Plot]) -> dict[str, int]:
+    """Return the style of each curve: the same in all plots, and not that of a curve beside which it stands."""
+    names = [[curve.name for curve in plot.curves] for plot in plots]
+    styles: dict[str, int] = {}
+    for name in dict.fromkeys(name for row in names for name in row):
+        taken = {styles.get(other) for row in names if name in row for other in row}
+        styles[name] = next(style for style in itertools.count() if style not in taken)
+    return styles
 
 
 def _picture(number: int, picture: PictureViews, embedded: Embedded) -> dict[str, Any]:

@@ -27,75 +27,81 @@ const MARKERS = [
 ];
 const LINE_OF = (style) => ({ stroke: `var(--c${style % COLOURS})`, "stroke-dasharray": DASHES[style % DASHES.length] });
 const MARKER_OF = (style) => ({ d: MARKERS[style % MARKERS.length], fill: `var(--c${style % COLOURS})`, class: "marker" });
-const MARGIN = { left: 46, right: 14, top: 24, bottom: 42 };
+const MARGIN = { left: 52, right: 14, top: 24, bottom: 42 };
+const X_TICK = 80, Y_TICK = 55; // the least pixels between ticks that do not stand at powers of ten
 const NEAR = 40; // pixels from the pointer to a point that it reads
 
-const plotState = { number: 0, hidden: new Set(), points: [], chosen: null };
+const plotState = { number: 0, labels: new Map(), hidden: new Set(), points: [], chosen: null };
 
-function shownCurves() {
-  return DATA.plots[plotState.number].curves.filter((curve) => !plotState.hidden.has(curve.name));
+const plotNow = () => DATA.plots[plotState.number];
+const shownCurves = () => plotNow().curves.filter((curve) => !plotState.hidden.has(curve.name));
+const joined = (separator, ...parts) => parts.filter(Boolean).join(separator);
+const tell = (axis, value) => joined(" ", axis.title, value.toFixed(axis.decimals), axis.unit);
+const titleOf = (axis) => joined(", ", axis.title, axis.unit, axis.log && "log scale");
+
+/** Return round numbers in a range, about `count` of them: 1, 2 or 5 times a power of ten apart. */
+function ticks(low, high, count) {
+  const rough = (high - low) / count, power = 10 ** Math.floor(Math.log10(rough));
+  const step = power * [1, 2, 5, 10].find((digit) => digit * power >= rough), found = [];
+  for (let at = Math.ceil(low / step); at * step <= high; at++) found.push(Number((at * step).toPrecision(6)));
+  return found;
 }
 
-/** Return round numbers in a range: 1, 2 and 5 times powers of ten, all of them if `log`, else about seven. */
-function ticks(low, high, log) {
+/** Return 1, 2 and 5 times the powers of ten in a range. */
+function logTicks(low, high) {
   const found = [];
-  if (log) {
-    for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power++)
-      for (const digit of [1, 2, 5]) found.push(digit * 10 ** power);
-  } else {
-    const rough = (high - low) / 7, power = 10 ** Math.floor(Math.log10(rough));
-    const step = power * [1, 2, 5, 10].find((digit) => digit * power >= rough);
-    for (let at = Math.ceil(low / step); at * step <= high; at++) found.push(at * step);
-  }
-  return found.filter((value) => value >= low && value <= high).map((value) => Number(value.toPrecision(6)));
+  for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power++)
+    for (const digit of [1, 2, 5]) found.push(Number((digit * 10 ** power).toPrecision(6)));
+  return found.filter((value) => value >= low && value <= high);
 }
 
-/** Return a map from values between `low` and `high` to pixels. */
-function scale(low, high, from, to, of = (value) => value) {
-  const span = of(high) - of(low) || 1;
-  return (value) => from + ((of(value) - of(low)) / span) * (to - from);
+/** Return the ticks of an axis, and a map from its values to the pixels between `from` and `to`. */
+function scale(axis, values, from, to, tickPixels) {
+  const most = Math.max(...values), least = Math.min(...values), room = 0.05 * (most - least) || 0.5;
+  const [low, high] = axis.log ? [least * 0.95, most * 1.05] : [least - room, most + room];
+  const of = axis.log ? Math.log : (value) => value;
+  const at = (value) => from + ((of(value) - of(low)) / (of(high) - of(low))) * (to - from);
+  const found = axis.log ? logTicks(low, high) : [];
+  return { at, ticks: found.length > 1 ? found : ticks(low, high, Math.max(2, Math.abs(to - from) / tickPixels)) };
 }
 
 function drawPlot() {
-  const box = byId("plot"), plot = DATA.plots[plotState.number], curves = shownCurves();
+  const box = byId("plot"), plot = plotNow(), curves = shownCurves();
   const width = box.clientWidth, height = Math.max(280, Math.min(460, width * 0.6));
   const svg = make("svg", { viewBox: `0 0 ${width} ${height}`, height, "aria-hidden": "true" });
   plotState.points = [];
   const all = curves.flatMap((curve) => curve.points);
   if (all.length) {
-    const [rates, values] = [0, 1].map((axis) => all.map((point) => point[axis]));
-    const rate = [Math.min(...rates) * 0.95, Math.max(...rates) * 1.05];
-    const value = [Math.min(...values) - 0.5, Math.max(...values) + 0.5];
-    const x = scale(...rate, MARGIN.left, width - MARGIN.right, Math.log);
-    const y = scale(...value, height - MARGIN.bottom, MARGIN.top);
-    drawAxes(svg, plot.title, width, height, x, y, ticks(...rate, true), ticks(...value, false));
+    const x = scale(plot.x, all.map((point) => point[0]), MARGIN.left, width - MARGIN.right, X_TICK);
+    const y = scale(plot.y, all.map((point) => point[1]), height - MARGIN.bottom, MARGIN.top, Y_TICK);
+    drawAxes(svg, plot, width, height, x, y);
     // The first curves are the subject, so they are drawn last and lie on top.
-    curves.forEach((curve, row) => drawCurve(svg, curve, row, x, y));
+    curves.forEach((curve, row) => drawCurve(svg, curve, row, x.at, y.at));
   }
   svg.append(make("circle", { id: "plot-mark", r: 9, visibility: "hidden" }));
   box.replaceChildren(svg);
 }
 
-function drawAxes(svg, title, width, height, x, y, rates, values) {
-  const bottom = height - MARGIN.bottom;
-  for (const rate of rates) {
-    svg.append(make("line", { class: "grid", x1: x(rate), x2: x(rate), y1: MARGIN.top, y2: bottom }));
-    svg.append(make("text", { x: x(rate), y: bottom + 18, "text-anchor": "middle" }, String(rate)));
+function drawAxes(svg, plot, width, height, x, y) {
+  const bottom = height - MARGIN.bottom, right = width - MARGIN.right;
+  for (const value of x.ticks) {
+    svg.append(make("line", { class: "grid", x1: x.at(value), x2: x.at(value), y1: MARGIN.top, y2: bottom }));
+    svg.append(make("text", { x: x.at(value), y: bottom + 18, "text-anchor": "middle" }, String(value)));
   }
-  for (const value of values) {
-    svg.append(make("line", { class: "grid", x1: MARGIN.left, x2: width - MARGIN.right, y1: y(value), y2: y(value) }));
-    svg.append(make("text", { x: MARGIN.left - 8, y: y(value) + 4, "text-anchor": "end" }, String(value)));
+  for (const value of y.ticks) {
+    svg.append(make("line", { class: "grid", x1: MARGIN.left, x2: right, y1: y.at(value), y2: y.at(value) }));
+    svg.append(make("text", { x: MARGIN.left - 8, y: y.at(value) + 4, "text-anchor": "end" }, String(value)));
   }
-  svg.append(make("text", { x: 4, y: 14 }, `${title}, dB`));
-  svg.append(make("text", { x: width - MARGIN.right, y: height - 6, "text-anchor": "end" }, "bits per pixel, log scale"));
+  svg.append(make("text", { x: 4, y: 14 }, titleOf(plot.y)));
+  svg.append(make("text", { x: right, y: height - 6, "text-anchor": "end" }, titleOf(plot.x)));
 }
 
 function drawCurve(svg, curve, row, x, y) {
-  const at = curve.points.map(([rate, value]) => [x(rate), y(value)]);
+  const at = curve.points.map((point) => [x(point[0]), y(point[1])]);
   const group = make("g", { class: curve.published ? "published" : "" });
   group.append(make("path", { class: "curve", d: `M${at.map((point) => point.join(",")).join("L")}`, ...LINE_OF(curve.style) }));
   at.forEach(([left, top], column) => {
-    if (!curve.published) group.append(make("path", { transform: `translate(${left},${top})`, ...MARKER_OF(curve.style) }));
+    if (curve.marked) group.append(make("path", { transform: `translate(${left},${top})`, ...MARKER_OF(curve.style) }));
     plotState.points.push({ left, top, row, column, curve, values: curve.points[column] });
   });
   svg.prepend(group);
@@ -110,8 +116,8 @@ function choosePoint(point) {
   if (!point) return;
   mark.setAttribute("cx", point.left);
   mark.setAttribute("cy", point.top);
-  const [rate, value] = point.values, title = DATA.plots[plotState.number].title;
-  byId("plot-value").textContent = `${point.curve.name}: ${rate.toFixed(3)} bits per pixel, ${title} ${value.toFixed(2)} dB`;
+  const { x, y } = plotNow(), [across, up] = point.values;
+  byId("plot-value").textContent = `${point.curve.name}: ${tell(x, across)}, ${tell(y, up)}`;
 }
 
 function nearestPoint(left, top, among = plotState.points) {
@@ -138,6 +144,7 @@ function readKey(event) {
 }
 
 function redrawPlot() {
+  for (const [name, label] of plotState.labels) label.hidden = !plotNow().curves.some((curve) => curve.name === name);
   drawPlot();
   choosePoint(null);
 }
@@ -159,9 +166,10 @@ function startPlot() {
     });
     const sample = make("svg", { width: 34, height: 14, viewBox: "-17 -7 34 14", "aria-hidden": "true" },
       make("path", { class: "curve", d: "M-17,0H17", ...LINE_OF(curve.style) }));
-    if (!curve.published) sample.append(make("path", MARKER_OF(curve.style)));
-    byId("plot-curves").append(make("label", {}, input, sample, curve.name));
+    if (curve.marked) sample.append(make("path", MARKER_OF(curve.style)));
+    plotState.labels.set(curve.name, make("label", {}, input, sample, curve.name));
   }
+  byId("plot-curves").append(...plotState.labels.values());
   byId("plot").addEventListener("pointermove", readPointer);
   byId("plot").addEventListener("pointerdown", readPointer);
   byId("plot").addEventListener("keydown", readKey);
