@@ -1,17 +1,21 @@
 """The figures of README.md and docs/, made from files under results/, by name; reference.py has those of the code."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
+from statistics import fmean
+from typing import Any
 
+from evaluations import Results, at_same_rate, bd_rates, in_db, in_percent, model_of, points_of, title_of
 from figures_of_checks import CHECKS
 from reference import REFERENCE
 from sources import RESULTS, load, markdown, source
 
 from attncodec.coding.model_file import read_header
 from attncodec.coding.shipped import shipped
-from attncodec.networks.complexity import complexity, each_way
+from attncodec.evaluation.published import PUBLISHED
+from attncodec.metrics import CURVE_AXES
 
-PUBLISHED = ("jpeg", "jpeg2000", "webp", "bmshj2018-hyperprior", "hm", "mbt2018-mean", "av1", "cheng2020-attn", "vtm")
+SUMMARY = [PUBLISHED + name for name in ("bmshj2018-hyperprior", "cheng2020-attn", "vtm")]  # in the README
 
 
 def table(place: str) -> str:
@@ -21,64 +25,81 @@ def table(place: str) -> str:
     return f"\n{text}\n{source(folder)}\n"
 
 
-def shipped_curve() -> str:
-    """What the shipped model is, its curve on Kodak beside WebP and JPEG, and BD-rates to published curves."""
-    run, header = load("shipped/kodak/run.json"), read_header(shipped())
-    if run["model"]["decoder_id"] != header.decoder_id.hex():
+def shipped_results() -> dict[str, Any]:
+    """Read the evaluation of the shipped model on Kodak."""
+    results, header = load("shipped/kodak/results.json"), read_header(shipped())
+    if results["models"][model_of(results)]["decoder_id"] != header.decoder_id.hex():
         raise SystemExit("results/shipped/kodak is not of the shipped model")
-    costs = complexity(header.config)
-    encode, decode = each_way({part: cost for part, (cost, _) in costs.items()})
-    parameters = sum(count for _, count in costs.values()) / 1e6
-    curves = {"": run["points"], "WebP, ": run["classic"]["webp"], "JPEG, ": run["classic"]["jpeg"]}
-    rows = [["bpp", *(f"{point['bpp']:.3f}" for point in run["points"])]]
-    rows += [[f"{name}PSNR dB", *(f"{point['psnr_db']:.2f}" for point in curve)] for name, curve in curves.items()]
-    against = load("shipped/published.json")["against"]
-    rates = [[against[key]["title"].split(" (")[0], in_percent(against[key]["bd_rate_percent"])] for key in PUBLISHED]
+    return dict(results)
+
+
+def beside_classic(results: Results, qualities: Collection[float]) -> list[list[str]]:
+    """A row for each quality: the rate, the PSNR of the model, and that of classic codecs at the same rate."""
+    others = at_same_rate(results)
+    return [
+        [
+            f"{point['quality']:g}",
+            f"{point['bpp']:.3f}",
+            f"{point['psnr_db']:.2f}",
+            *(in_db(others[codec][number]) for codec in others),
+        ]
+        for number, point in enumerate(points_of(results))
+        if point["quality"] in qualities
+    ]
+
+
+def beside_header(results: Results) -> list[str]:
+    """The header of the rows of `beside_classic`."""
+    return ["quality", "bpp", "PSNR dB", *(title_of(results, codec) for codec in at_same_rate(results))]
+
+
+def shipped_curve() -> str:
+    """What the shipped model is, its curve on Kodak beside classic codecs, BD-rates, and what it costs."""
+    results = shipped_results()
+    about, points = results["models"][model_of(results)], points_of(results)
+    encode, decode = (about["kmac_per_pixel"][way] for way in ("encode", "decode"))
+    encode_s, decode_s = (fmean(point[way] for point in points) for way in ("encode_s", "decode_s"))
+    peak_mib = max(point["peak_mib"] for point in points)
+    rates = {codec: [title_of(results, codec), in_percent(rate)] for codec, rate in bd_rates(results).items()}
     return (
-        f"\n{encode:.1f} kMAC/pixel to encode, {decode:.1f} to decode, "
-        f"{parameters:.1f} M parameters. Kodak, 24 pictures, real files, means:\n\n"
-        + markdown(["quality", *(f"{point['quality']:g}" for point in run["points"])], rows)
-        + "\nIts BD-rate against published curves on the same pictures; below zero, this model needs fewer bits:\n\n"
-        + markdown(["codec", "BD-rate"], rates)
-        + f"\n{source('shipped')}\n"
+        f"\n{encode:.1f} kMAC/pixel to encode, {decode:.1f} to decode, {about['parameters'] / 1e6:.1f} M parameters; "
+        f"{encode_s:.2f} s to encode a picture and {decode_s:.2f} s to decode it, {peak_mib:.0f} MiB at most. Kodak, "
+        "24 pictures, real files, means; the PSNR of the other codecs is on their curve at the same bpp:\n\n"
+        + markdown(beside_header(results), beside_classic(results, [point["quality"] for point in points]))
+        + "\nIts BD-rate against these codecs, whose files were written here:\n\n"
+        + markdown(["codec", "BD-rate"], [rates[codec] for codec in results["classic"]])
+        + "\nIts BD-rate against published curves of the same pictures; below zero, this model needs fewer bits:\n\n"
+        + markdown(["codec", "BD-rate"], [rates[codec] for codec in results["published"]])
+        + f"\n{source('shipped/kodak')}\n"
     )
 
 
 def summary() -> str:
     """The one table of the README: the shipped model at four qualities."""
-    run = load("shipped/kodak/run.json")
-    rows = [
-        [
-            f"{ours['quality']:g}",
-            *(f"{ours[key]:.3f}" for key in ("bpp",)),
-            *(f"{p['psnr_db']:.2f}" for p in (ours, webp, jpeg)),
-        ]
-        for ours, webp, jpeg in zip(run["points"], run["classic"]["webp"], run["classic"]["jpeg"], strict=True)
-        if ours["quality"] in (1, 3, 5, 7)
-    ]
-    against = load("shipped/published.json")["against"]
-    rates = ", ".join(
-        f"{against[key]['title'].split(' (')[0]} {in_percent(against[key]['bd_rate_percent'])}"
-        for key in ("jpeg", "webp", "bmshj2018-hyperprior", "cheng2020-attn", "vtm")
-    )
+    results = shipped_results()
+    rates = bd_rates(results)
+
+    def against(codecs: Iterable[str]) -> str:
+        return ", ".join(f"{title_of(results, codec)} {in_percent(rates[codec])}" for codec in codecs)
+
     return (
         "\n"
-        + markdown(["quality", "bpp", "PSNR dB", "WebP, PSNR dB", "JPEG, PSNR dB"], rows)
-        + f"\nBD-rate: {rates}.\n\n"
+        + markdown(beside_header(results), beside_classic(results, (1, 3, 5, 7)))
+        + f"\nBD-rate: {against(results['classic'])}; against published curves: {against(SUMMARY)}.\n\n"
     )
 
 
 def quickstart() -> str:
-    """What the quickstart's codec reaches, beside JPEG and WebP."""
-    runs = [load(f"quickstart/{pictures}/run.json") for pictures in ("coffee", "kodak")]
-    curves = {"attncodec, 3 minutes": [run["points"][0] for run in runs]}
-    curves |= {name: [run["classic"][key][0] for run in runs] for name, key in (("JPEG", "jpeg"), ("WebP", "webp"))}
-    forms = (("bpp", ".3f"), ("psnr_db", ".2f"), ("ms_ssim", ".3f"))
-    rows = [
-        [name, *(format(point[key], form) for point in points for key, form in forms)]
-        for name, points in curves.items()
-    ]
-    header = ["", "coffee bpp", "PSNR dB", "MS-SSIM", "Kodak bpp", "PSNR dB", "MS-SSIM"]
+    """What the quickstart's codec reaches, beside classic codecs at the same rate."""
+    header, rows = list[str](), []
+    for pictures, title in (("coffee", "coffee"), ("kodak", "Kodak")):
+        results = load(f"quickstart/{pictures}/results.json")
+        (point,) = points_of(results)
+        for axis in ("psnr_db", "ms_ssim_db"):
+            others = at_same_rate(results, axis)
+            header = ["", "bpp", "attncodec, 3 minutes", *(title_of(results, codec) for codec in others)]
+            cells = [point[axis], *(values[0] for values in others.values())]
+            rows.append([f"{title}, {CURVE_AXES[axis].title}", f"{point['bpp']:.3f}", *map(in_db, cells)])
     return f"\n{markdown(header, rows)}\n{source('quickstart')}\n"
 
 
@@ -166,16 +187,6 @@ def codec_seconds() -> str:
         f"{coder['encode_msymbols_s']:.0f} and reads {coder['decode_msymbols_s']:.0f} million symbols a second on "
         f"one thread.\n\n{source('bench_codec.json')}\n"
     )
-
-
-def in_percent(bd_rate: float | None) -> str:
-    """Return a BD-rate as text."""
-    return "no common PSNR" if bd_rate is None else f"{bd_rate:+.1f} %"
-
-
-def in_db(quality_db: float | None) -> str:
-    """Return a PSNR as text."""
-    return "lossless" if quality_db is None else f"{quality_db:.2f}"
 
 
 def limits() -> str:

@@ -4,8 +4,6 @@ import argparse
 import csv
 import json
 import shutil
-import subprocess
-import sys
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -18,15 +16,19 @@ from PIL import Image, ImageDraw
 
 from attncodec.coding.sealed import SealedCodec, load_sealed
 from attncodec.config_file import dump_yaml, load_config
-from attncodec.errors import ConfigError, ImageError
-from attncodec.evaluation import report
-from attncodec.evaluation.evaluate import all_qualities, evaluate_pictures
+from attncodec.distributed import SINGLE_PROCESS
+from attncodec.errors import ImageError
+from attncodec.evaluation.classic import CLASSIC
+from attncodec.evaluation.job import Job, Model, all_qualities
+from attncodec.evaluation.measure import Measured
+from attncodec.evaluation.measure import measure as measure_all
 from attncodec.evaluation.records import Record, evaluate_picture
+from attncodec.evaluation.results import make_results, save
+from attncodec.evaluation.store import Store, user_cache
 from attncodec.files import write_atomic
 from attncodec.pictures import RGB, encode_rgb, find_pictures
 from attncodec.training.run_folder import RunFolder
 
-HERE = Path(__file__).absolute().parent
 LIMITS_AT = (2, 4, 6)  # qualities
 
 
@@ -42,8 +44,6 @@ def measure(options: argparse.Namespace, run: RunFolder, comparison: dict[str, A
     write_json(stage / results / "comparison.json", {**comparison, "grown_from": origin})
     codec = load_sealed(stage / model)
     evaluate(codec, options.kodak, stage / results / "kodak", model)
-    if options.curves:
-        compare_published(options.curves, results, stage)
     write_json(stage / results / "limits.json", [record.row() for record in limits(codec, stage)])
     generations = [*lineage, generation_of(stage / results, bool(lineage))]
     write_generations(stage / results / "generations.json", generations)
@@ -65,23 +65,18 @@ def copy_run(options: argparse.Namespace, run: RunFolder, results: Path) -> None
 
 
 def evaluate(codec: SealedCodec, pictures: Path, folder: Path, model: Path) -> None:
-    """Do what `attncodec eval` does, but raise ImageError if a picture cannot be measured."""
+    """Do what `attncodec eval` does, but raise ImageError if a picture cannot be measured, and name no other folder."""
 
     def refuse(path: Path, error: Exception) -> None:
         raise ImageError(f"{path}: {error}") from None
 
-    found = evaluate_pictures(codec, pictures, find_pictures(pictures), all_qualities(codec), on_failure=refuse)
-    report.save(folder, codec, model, pictures, found.records)
-
-
-def compare_published(curves: Path, results: Path, stage: Path) -> None:
-    """Write published.json. Raises ConfigError if the curves cannot be compared with."""
-    arguments = [str(results / "kodak" / "run.json"), str(curves), "--out", str(results / "published.json")]
-    command = [sys.executable, str(HERE / "compare_published.py"), *arguments]
-    done = subprocess.run(command, cwd=stage, capture_output=True, text=True)
-    if done.returncode:
-        reason = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
-        raise ConfigError(f"the comparison with {curves} failed: {reason}", "mend the file, or leave out --curves")
+    against = [name for name, classic in CLASSIC.items() if classic.available]
+    models = [Model(model.stem, model, codec, all_qualities(codec))]
+    job, found = Job(pictures, find_pictures(pictures), models, against), Measured()
+    measure_all(job, found, Store(None), user_cache(), SINGLE_PROCESS, refuse)
+    results = make_results(job, found, ["scripts/train_shipped"], partial=False)
+    results["run"]["arguments"]["folder"] = pictures.resolve().name
+    save(folder, results)
 
 
 def text_page() -> RGB:

@@ -10,10 +10,10 @@ import json
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from evaluations import at_same_rate, bd_rates, in_db, in_percent, points_of, title_of
 from lineage import (
     FOLLOWS,
     REFUSALS,
@@ -30,7 +30,6 @@ from attncodec.coding.sealed import load_sealed
 from attncodec.coding.shipped import shipped
 from attncodec.config_file import flatten, load_config
 from attncodec.files import write_atomic
-from attncodec.metrics.rate import bd_rate
 from attncodec.networks.complexity import complexity, each_way
 
 RECIPE = "shipped"
@@ -101,9 +100,8 @@ that the model writes, and the pictures that they decode to, are yours.
 
 ## Results
 
-{measured}, measured on real files; WebP and JPEG files are at least as large. The BD-rate is {webp} against WebP and
-{jpeg} against JPEG, both measured here by Pillow on the same pictures. Those of the README are against published
-curves.
+{measured}, measured on real files; the PSNR of the other codecs is on their curve at the same bpp. The BD-rate is
+{rates}, all measured here by Pillow on the same pictures.
 
 {curve}
 
@@ -125,13 +123,13 @@ def card(path: Path, results: Path, root: Path) -> str:
     """Return the model card of a model file as Markdown; `results` is relative to `root`."""
     codec, networks = load_sealed(path), path.stem
     info, costs = codec.header.training_info, complexity(codec.header.config)
-    machine, run, compared, flaws = (
+    machine, evaluation, compared, flaws = (
         json.loads((root / results / name).read_text())
-        for name in ("versions.json", "kodak/run.json", "comparison.json", "limits.json")
+        for name in ("versions.json", "kodak/results.json", "comparison.json", "limits.json")
     )
     generations = read_generations(root / results / "generations.json")
     encode, decode = each_way({part: cost for part, (cost, _) in costs.items()})
-    name, count = run["pictures"], len(run["points"][0]["images"])
+    name, count = evaluation["dataset"] or evaluation["run"]["arguments"]["folder"], len(evaluation["pictures"])
     name = "Kodak" if name.lower() == "kodak" else f"the folder `{name}`"
     text = CARD.format(
         networks=networks,
@@ -155,9 +153,9 @@ def card(path: Path, results: Path, root: Path) -> str:
         licence=about_licence(generations),
         measured_name=name,
         measured=f"{name[0].upper()}{name[1:]}, {count} picture{'s' if count > 1 else ''}",
-        curve=curve_table(run),
+        curve=curve_table(evaluation),
         flaws=flaw_table(flaws),
-        **bd_rates(run),
+        rates=bd_rates_in_words(evaluation),
     )
     return "\n\n".join(map(wrapped, text.rstrip().split("\n\n"))) + "\n"
 
@@ -246,12 +244,14 @@ def about_licence(generations: Sequence[Generation]) -> str:
     )
 
 
-def curve_table(run: dict[str, Any]) -> str:
-    """Format the rate-distortion curves."""
-    curves = {"attncodec": run["points"], **run["classic"]}
-    rows = [["quality", *(f"{point['quality']:g}" for point in run["points"])]]
-    rows.append(["bpp", *(f"{point['bpp']:.3f}" for point in run["points"])])
-    rows += [[title, *(in_db(point["psnr_db"]) for point in curves[name])] for name, title in TITLES.items()]
+def curve_table(results: dict[str, Any]) -> str:
+    """Format the rate-distortion curve, and the PSNR of classic codecs at the same rates."""
+    points = points_of(results)
+    rows = [["quality", *(f"{point['quality']:g}" for point in points)]]
+    rows.append(["bpp", *(f"{point['bpp']:.3f}" for point in points)])
+    rows.append(["PSNR dB", *(in_db(point["psnr_db"]) for point in points)])
+    for codec, values in at_same_rate(results).items():
+        rows.append([f"{title_of(results, codec)}, PSNR dB", *map(in_db, values)])
     return table(rows)
 
 
@@ -265,23 +265,10 @@ def flaw_table(records: list[dict[str, Any]]) -> str:
     return table(rows)
 
 
-def in_db(quality_db: float | None) -> str:
-    """Return a PSNR as text."""
-    return "lossless" if quality_db is None else f"{quality_db:.2f}"
-
-
-def bd_rates(run: dict[str, Any]) -> dict[str, str]:
-    """Return the BD-rates against the classic codecs as text."""
-    curves = {"attncodec": run["points"], **run["classic"]}
-    pairs = {name: [(point["bpp"], point["psnr_db"]) for point in points] for name, points in curves.items()}
-    return {name: change(pairs[name], pairs["attncodec"]) for name in ("webp", "jpeg")}
-
-
-def change(reference: list[tuple[float, float]], curve: list[tuple[float, float]]) -> str:
-    """Return a BD-rate as text; there is none if no PSNR is in common, or does not rise with the rate."""
-    rising = all(a[1] < b[1] for points in map(sorted, (reference, curve)) for a, b in pairwise(points))
-    percent = bd_rate(reference, curve) if rising else None
-    return "not defined" if percent is None else f"{percent:+.1f} %"
+def bd_rates_in_words(results: dict[str, Any]) -> str:
+    """Say what the BD-rates against the classic codecs are."""
+    rates, codecs = bd_rates(results), results["classic"]
+    return ", ".join(f"{in_percent(rates[codec])} against {title_of(results, codec)}" for codec in codecs)
 
 
 def write_card(path: Path, results: Path, root: Path) -> None:

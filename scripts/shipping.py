@@ -2,7 +2,6 @@
 
 import argparse
 import csv
-import json
 import os
 import shutil
 import signal
@@ -25,7 +24,7 @@ from attncodec.coding.sealed import load_sealed
 from attncodec.coding.shipped import shipped
 from attncodec.config import Config
 from attncodec.config_file import load_config
-from attncodec.console import DONE, FAILURES, INTERRUPTED, say
+from attncodec.console import DONE, FAILURES, INTERRUPTED, ending_signals, say
 from attncodec.device import resolve_device
 from attncodec.errors import ConfigError
 from attncodec.pictures import decode_rgb, find_pictures, read_rgb
@@ -97,21 +96,9 @@ def train_part(options: argparse.Namespace, run: RunFolder) -> Outcome:
     for path in find_pictures(options.kodak):
         read_rgb(path)
     read_manifest(options.pictures)
-    if options.curves:
-        check_curves(options.curves)
     config = recipe(options.pictures, options.networks, options.overrides)
     origin_of(run, config)
     return train(config, run.path, resolve_device("auto"))
-
-
-def check_curves(path: Path) -> None:
-    """Raise ConfigError if the file does not have published curves."""
-    try:
-        for curve in json.loads(path.read_text(encoding="utf-8"))["curves"].values():
-            [curve[key] for key in ("title", "source", "bpp", "psnr_db")]
-    except (ValueError, KeyError, TypeError, AttributeError, OSError):
-        hint = "scripts/compare_published.py says at its top what is in such a file"
-        raise ConfigError(f"{path} is no file of published curves", hint) from None
 
 
 def recipe(pictures: Path, networks: str, overrides: list[str]) -> Config:
@@ -171,8 +158,7 @@ def replace_all(stage: Path, places: Sequence[Path]) -> None:
 
     Signals are ignored meanwhile. The model is the last one: if a power cut ends this, the same command does it again.
     """
-    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    handlers = {number: signal.signal(number, signal.SIG_IGN) for number in signals}
+    handlers = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, *ending_signals())}
     aside, begun, moved = stage / "aside", list[Path](), set[Path]()
     try:
         for place in places:

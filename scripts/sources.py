@@ -33,6 +33,7 @@ COMMANDS = {
     "own_parts.json": "scripts/benchmarks/own_parts.py",
     "quickstart": "scripts/quickstart",
     "shipped": "scripts/train_shipped",
+    "shipped/kodak": "attncodec eval kodak",
     "stripes.json": "scripts/check_stripes.py",
 }
 
@@ -60,7 +61,10 @@ def source(*names: str) -> str:
     commits = list(
         dict.fromkeys(commit for path in sorted(paths) for commit in commits_in(json.loads(path.read_text())))
     )
-    command, places = COMMANDS[names[0].split("/")[0]], ", ".join(f"`results/{name}`" for name in names)
+    command, places = (
+        COMMANDS.get(names[0], COMMANDS[names[0].split("/")[0]]),
+        ", ".join(f"`results/{name}`" for name in names),
+    )
     return f"*{places}, by `{command}` at {', '.join(f'`{commit}`' for commit in commits)}*\n"
 
 

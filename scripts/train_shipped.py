@@ -1,6 +1,6 @@
 """Train a shipped model by the committed recipe, in parts of any length, measure it, and install it.
 
-    scripts/train_shipped PICTURES KODAK [--networks default] [--minutes 30] [--curves CURVES.json] [KEY=VALUE ...]
+    scripts/train_shipped PICTURES KODAK [--networks default] [--minutes 30] [KEY=VALUE ...]
 
 The recipe is the configuration `shipped`. The networks are those of the configuration NETWORKS, grown from the model
 that is shipped now, so the command continues its lineage, and never repeats it. `train.budget=3h` sets another budget,
@@ -10,7 +10,7 @@ training. Once the budget is spent,
 
     1. the sealed model is compared with the one that is shipped now, on the pictures that the run held out; if it is no
        better, nothing is changed;
-    2. it is measured on KODAK, on flat graphics and on text, and compared with published CURVES;
+    2. it is measured on KODAK, as `attncodec eval` does it, on flat graphics and on text;
     3. attncodec/weights/NETWORKS.safetensors, its model card attncodec/weights/NETWORKS.md (scripts/model_card.py), and
        results/shipped (results/shipped_large for the large networks) are replaced, all or none of them.
 
@@ -26,16 +26,15 @@ nothing was changed; 130 it was interrupted, and the same command continues it.
 import argparse
 import math
 import re
-import signal
 import sys
 from pathlib import Path
 from typing import NoReturn
 
-from attncodec.console import INTERRUPTED, REFUSED, as_user_error, fail, log_to_stderr, say
+from attncodec.console import INTERRUPTED, REFUSED, as_user_error, end_as_ctrl_c_does, fail, log_to_stderr, say
 from attncodec.errors import AttncodecError, ConfigError
 
 HELP = "scripts/train_shipped --help says what it accepts"
-OPTIONS = {"--networks", "--minutes", "--curves", "--run", "--help"}
+OPTIONS = {"--networks", "--minutes", "--run", "--help"}
 
 
 class Parser(argparse.ArgumentParser):
@@ -67,10 +66,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--minutes", type=positive, help="length of this part; all that is left of the budget by default"
     )
-    parser.add_argument("--curves", type=Path, help="file of published curves, for scripts/compare_published.py")
     parser.add_argument("--run", type=Path, help="run folder; runs/shipped-NETWORKS by default")
     options = parser.parse_intermixed_args()
-    for name in ("pictures", "kodak", "curves", "run"):
+    for name in ("pictures", "kodak", "run"):
         if getattr(options, name):
             setattr(options, name, getattr(options, name).absolute())
     return options
@@ -86,9 +84,7 @@ def with_own_hint(error: AttncodecError) -> AttncodecError:
 
 
 def main() -> int:
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP
-            signal.signal(number, signal.default_int_handler)
+    end_as_ctrl_c_does()
     try:
         options = parse()
         log_to_stderr()

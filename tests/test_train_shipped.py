@@ -46,6 +46,7 @@ def ship(quick_config: Config, model_file: Path, tmp_path: Path, monkeypatch: py
         monkeypatch.setattr(f"{name}.shipped", lambda name="default": place / "weights" / f"{name}.safetensors")
     monkeypatch.setattr(shipping, "ROOT", place)
     monkeypatch.setattr(measuring, "LIMITS_AT", (2,))
+    monkeypatch.setattr("attncodec.evaluation.job.GRID", (30, 60))
     monkeypatch.chdir(place)
 
     def run(*arguments: str, **options: Any) -> int:
@@ -95,8 +96,8 @@ def test_the_shipped_model_is_trained_in_parts_measured_and_described(
     assert ship() == 0
     after = load_sealed(MODEL).header
     assert after.training_info["steps"] <= 30 and after.decoder_id.hex() != first
-    run = json.loads((RESULTS / "kodak" / "run.json").read_text())
-    assert run["model"]["path"] == str(MODEL) and run["model"]["decoder_id"] == after.decoder_id.hex()
+    (measured,) = json.loads((RESULTS / "kodak" / "results.json").read_text())["models"].values()
+    assert measured["path"] == str(MODEL) and measured["decoder_id"] == after.decoder_id.hex()
     assert load_config(RESULTS / "config.yaml").data.train == "pictures"
     generations = lineage.read_generations(RESULTS / "generations.json")
     assert [made.decoder_id for made in generations] == [first, after.decoder_id.hex()]
@@ -126,7 +127,7 @@ def test_a_model_that_is_no_better_is_not_shipped(
 @pytest.mark.parametrize(
     ("step", "arrange", "code", "words"),
     [
-        ("evaluate_pictures", None, 2, "error: img.png: it is gone"),
+        ("measure_all", None, 2, "error: img.png: it is gone"),
         ("limits", OSError(28, "No space left on device", "picture.png"), 2, "error: picture.png: No space left"),
         ("generation_of", KeyboardInterrupt(), 130, "interrupted"),
     ],
@@ -141,9 +142,9 @@ def test_a_failure_while_measuring_leaves_all_as_it_was(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def fail(*arguments: Any, on_failure: Any = None) -> None:
-        if on_failure:
-            on_failure(Path("img.png"), FileNotFoundError("it is gone"))
+    def fail(*arguments: Any) -> None:
+        if step == "measure_all":
+            arguments[-1](Path("img.png"), FileNotFoundError("it is gone"))
         raise arrange
 
     RESULTS.mkdir(parents=True)
@@ -164,7 +165,7 @@ def test_moves_are_undone_if_one_of_them_fails(tmp_path: Path, monkeypatch: pyte
     for root, text in ((Path(), "old"), (Path("stage"), "new")):
         (root / "results/x/kodak").mkdir(parents=True)
         (root / "weights").mkdir()
-        (root / "results/x/kodak/run.json").write_text(text)
+        (root / "results/x/kodak/results.json").write_text(text)
         (root / "weights/x.md").write_text(text)
     (Path("stage") / "results/x/generations.json").write_text("new")
     before = tree()
@@ -174,8 +175,17 @@ def test_moves_are_undone_if_one_of_them_fails(tmp_path: Path, monkeypatch: pyte
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     (Path("stage") / places[2]).write_text("new")
     shipping.replace_all(Path("stage"), places)
-    assert {path.read_text() for path in (places[0] / "kodak/run.json", *places[1:])} == {"new"}
+    assert {path.read_text() for path in (places[0] / "kodak/results.json", *places[1:])} == {"new"}
     assert (places[0] / "generations.json").exists()
+
+
+def test_what_windows_does_not_have_is_not_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delattr(signal, "SIGHUP")
+    shipping.replace_all(tmp_path, [])
+    monkeypatch.setattr(sys, "argv", ["train_shipped"])
+    assert train_shipped.main() == 2 and capsys.readouterr().err.startswith("error: the following arguments")
 
 
 def test_minutes_that_end_before_the_first_step_stop_with_one_line(
@@ -240,9 +250,6 @@ def test_what_the_end_needs_is_checked_before_the_training(
     ship: Ship, quick_config: Config, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pictures = Path(quick_config.data.train)
-    Path("curves.json").write_text('{"curves": {"a": {"title": "A"}}}')
-    assert ship("--curves", "curves.json") == 2
-    assert "no file of published curves" in capsys.readouterr().err
     (pictures / "MANIFEST.csv").write_text("name,licence\na.png,MIT\n")
     assert ship() == 2
     assert "no column `file`" in capsys.readouterr().err

@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from attncodec.cli.options import EffortOption, FastOption, ForceOption, ModelOption, ThreadsOption, at_home
+from attncodec.cli.options import (
+    DeviceOption,
+    EffortOption,
+    FastOption,
+    ForceOption,
+    ModelOption,
+    ThreadsOption,
+    at_home,
+)
 from attncodec.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -33,12 +41,14 @@ def compare(
     target_psnr: Annotated[float | None, typer.Option(help="Compare the smallest files of this many dB.")] = None,
     effort: EffortOption = 0,
     fast: FastOption = False,
+    device: DeviceOption = "auto",
     threads: ThreadsOption = None,
     force: ForceOption = False,
 ) -> None:
     """Show a picture beside what is left of it in this codec and in classic ones, at equal bytes or equal quality."""
     from attncodec.api import Target, set_threads
     from attncodec.coding.find_model import choose_model, load_model
+    from attncodec.device import resolve_device
     from attncodec.evaluation.job import chosen_against
     from attncodec.evaluation.page import PictureViews
     from attncodec.evaluation.page.embed import SIDE_MAX
@@ -59,7 +69,8 @@ def compare(
             f"give -o a name that ends in {PNG}, or cut a part out of the picture first",
         )
     logger.info("model: %s", chosen)
-    found = compare_picture(load_model(chosen, fast), rgb, target, kinds, effort)
+    sealed = load_model(chosen, fast, resolve_device(device))
+    found = compare_picture({"attncodec": sealed}, rgb, target, kinds, effort)
     _write(out, PictureViews(picture.name, rgb, [found]))
     for version in found.versions:
         value = version.figures["psnr_db"]

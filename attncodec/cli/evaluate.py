@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from attncodec.cli.options import EffortOption, FastOption, ThreadsOption, at_home
+from attncodec.cli.options import DeviceOption, EffortOption, FastOption, ThreadsOption, at_home
 from attncodec.console import FAILURES, as_user_error, fail, say
 from attncodec.errors import ConfigError, ImageError
 
 if TYPE_CHECKING:
+    import torch
+
     from attncodec.distributed import Distributed  # it imports torch, and --help should answer at once
     from attncodec.evaluation.job import Job
     from attncodec.evaluation.measure import Measured
@@ -41,6 +43,7 @@ def evaluate(
     ] = None,
     effort: EffortOption = 0,
     fast: FastOption = False,
+    device: DeviceOption = "auto",
     threads: ThreadsOption = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", callback=at_home, help="Folder of the results.")] = None,
     report: Annotated[bool, typer.Option(help="Write report.html, a page of curves, tables and pictures.")] = True,
@@ -52,6 +55,7 @@ def evaluate(
 ) -> None:
     """Measure models on a folder of pictures, by the files they write, and compare them with classic codecs."""
     from attncodec.api import set_threads
+    from attncodec.device import resolve_device
     from attncodec.distributed import process_group_of_torchrun
     from attncodec.evaluation.check import read_results
 
@@ -69,7 +73,8 @@ def evaluate(
     if folder is None:
         raise ConfigError("no folder of pictures is given", "name one: attncodec eval FOLDER")
     with process_group_of_torchrun() as distributed:
-        job = _job(folder, model or [], quality, against, effort, fast, distributed)
+        chosen = resolve_device(device)
+        job = _job(folder, model or [], quality, against, effort, fast, chosen, distributed)
         if before is None:
             failed = _measure(job, out, as_json, per_picture, report, distributed)
         else:
@@ -85,6 +90,7 @@ def _job(
     against: str | None,
     effort: int,
     fast: bool,
+    device: "torch.device",
     distributed: "Distributed",
 ) -> "Job":
     """Decide what to measure; what is wrong is refused before anything is measured, and before models are loaded."""
@@ -96,10 +102,10 @@ def _job(
     paths = [path for path in find_pictures(folder) if not is_plot(path)]
     kinds = chosen_against(against)
     chosen = distributed.run_on_rank0(lambda: [choose_model(at_home(path)) for path in (models or [None])])
-    loaded = load_models(chosen, quality, fast)
+    loaded = load_models(chosen, quality, fast, device)
     for found in loaded:
         logger.info("model: %s", found.path)
-    return Job(folder, paths, loaded, kinds, quality, effort, fast)
+    return Job(folder, paths, loaded, kinds, quality, effort, fast, device)
 
 
 def _measure(

@@ -91,11 +91,12 @@ def upper(curves: Sequence[Curve]) -> Curve:
     kept: Curve = []
     for number, curve in enumerate(curves):
         others = curves[:number] + curves[number + 1 :]
-        kept += [point for point in curve if all(point[1] >= _at(other, point[0]) for other in others)]
+        kept += [point for point in curve if all(point[1] >= quality_at(other, point[0]) for other in others)]
     return rising(kept)
 
 
-def _at(curve: Curve, rate_bpp: float) -> float:
+def quality_at(curve: Curve, rate_bpp: float) -> float:
+    """Return the quality of a curve at a rate, interpolated over the log rate; minus infinity outside of its rates."""
     rates_bpp, qualities_db = zip(*curve, strict=True)
     return float(np.interp(np.log(rate_bpp), np.log(rates_bpp), qualities_db, left=-np.inf, right=-np.inf))
 

@@ -5,8 +5,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from attncodec.coding.find_model import load_model
-from attncodec.coding.sealed import SealedCodec
+from attncodec.coding.sealed import CPU, SealedCodec
 from attncodec.errors import ConfigError
 from attncodec.evaluation.classic import CLASSIC, COMPARED
 from attncodec.registry import look_up
@@ -36,6 +38,7 @@ class Job:
     qualities: Sequence[float] | None = None  # as they were asked for
     effort: int = 0
     fast: bool = False
+    device: torch.device = CPU  # of the models' transforms
 
     def name_of(self, path: Path) -> str:
         """Return the name of a picture in results."""
@@ -59,14 +62,18 @@ def all_qualities(sealed: SealedCodec, wanted: Sequence[float] | None = None) ->
     return qualities
 
 
-def load_models(paths: Sequence[Path], wanted: Sequence[float] | None, fast: bool) -> list[Model]:
+def load_models(
+    paths: Sequence[Path], wanted: Sequence[float] | None, fast: bool = False, device: torch.device = CPU
+) -> list[Model]:
     """Load models, each once, and name each after its run or its file; those of one name get a part of their hash.
+
+    `fast` and `device` are those of `load_model`.
 
     Raises CheckpointError for a model that cannot be loaded, and ConfigError for a quality that one does not have.
     """
     loaded: dict[str, tuple[Path, SealedCodec]] = {}
     for path in paths:
-        sealed = load_model(path, fast)
+        sealed = load_model(path, fast, device)
         loaded.setdefault(sealed.header.file_sha256, (path, sealed))
     names = {digest: _name_of(path) for digest, (path, _) in loaded.items()}
     taken = Counter([*names.values(), *CLASSIC])

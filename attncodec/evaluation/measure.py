@@ -64,7 +64,7 @@ def measure(
     has the records of the models, and `cache` the figures of classic codecs. `on_failure` is called with each picture
     that cannot be measured, and the reason.
     """
-    share, quiet, conditions = distributed.shard(job.paths), not distributed.is_rank0, versions("cpu")
+    share, quiet, conditions = distributed.shard(job.paths), not distributed.is_rank0, versions(job.device.type)
     settings = sum(len(model.qualities) for model in job.models)
     with FilesProgress("models", len(share) * settings, quiet) as bar:
         for path in share:

@@ -1,9 +1,7 @@
-"""This module makes one record for each picture, measured on a real file, and summarises records."""
+"""This module makes one record for each picture, measured on a real file."""
 
-import statistics
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ from attncodec.container import pack
 from attncodec.evaluation.classic import CLASSIC, COMPARED
 from attncodec.evaluation.classic.search import smallest_file
 from attncodec.evaluation.memory import peak_mib, reset_peak
-from attncodec.metrics import METRICS, figures
+from attncodec.metrics import figures
 from attncodec.metrics.rate import bpp
 from attncodec.pictures import RGB, read_rgb
 from attncodec.registry import contract
@@ -50,9 +48,6 @@ class Record:
         for name, value in vars(self).items():
             row |= value if name == "figures" else {name: value}
         return row
-
-
-MEANS = ("bpp", "bpp_est", *METRICS, "encode_s", "decode_s")
 
 
 def evaluate_picture(sealed: SealedCodec, path: Path, name: str, quality: float, effort: int = 0) -> list[Record]:
@@ -112,17 +107,3 @@ def classic_record(
     height, width = rgb.shape[:2]
     rate_bpp = bpp(size, width, height)
     return Record(codec, quality, name, width, height, size, rate_bpp, None, found, None, None, variant=variant)
-
-
-def summarise(records: Sequence[Record]) -> dict[str, Any]:
-    """Make a point of a rate-distortion curve from the records of one codec and quality.
-
-    It holds the mean of each figure over the pictures that have the figure, and the figures of each picture.
-    """
-    point: dict[str, Any] = {"quality": records[0].quality if records else None}
-    rows = [record.row() for record in records]
-    for figure in MEANS:
-        values = [value for row in rows if (value := row[figure]) is not None]
-        point[figure] = statistics.fmean(values) if values else None
-    point["images"] = [{key: row[key] for key in row if key not in ("codec", "variant", "quality")} for row in rows]
-    return point

@@ -67,7 +67,7 @@ def make_results(job: Job, found: Measured, command: Sequence[str], partial: boo
                 "effort": job.effort,
                 "fast": job.fast,
             },
-            "versions": versions("cpu"),
+            "versions": versions(job.device.type),
         },
         "dataset": dataset,
         "pictures": [vars(file) for file in found.pictures.values()],
@@ -112,6 +112,7 @@ def save(folder: Path, results: dict[str, Any]) -> list[str]:
     writer = csv.DictWriter(file, list(rows[0]))
     writer.writeheader()
     writer.writerows(rows)
+    folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / ROWS, file.getvalue().encode(errors="surrogateescape"))
     write_atomic(folder / RESULTS, (json.dumps(results, indent=1, allow_nan=False) + "\n").encode())
     write_atomic(folder / TABLE, (markdown(results) + "\n").encode(errors="surrogateescape"))

@@ -1,8 +1,11 @@
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from conftest import Cli
 
 from attncodec.coding.sealed import SealedCodec
 from attncodec.distributed import SINGLE_PROCESS
@@ -16,7 +19,7 @@ from attncodec.evaluation.measure import Measured, measure
 from attncodec.evaluation.progress import FilesProgress
 from attncodec.evaluation.store import Store
 from attncodec.metrics import METRICS, Metric
-from attncodec.pictures import find_pictures
+from attncodec.pictures import RGB, find_pictures, read_rgb
 
 
 @pytest.fixture(autouse=True)
@@ -148,3 +151,55 @@ def test_without_a_terminal_a_line_each_minute_tells_the_time_left(
             now += 40
             bar.update()
     assert caplog.messages == ["models: 2 of 100 files, 65.3 min left", "models: 4 of 100 files, 64.0 min left"]
+
+
+def test_a_metric_that_fails_for_one_picture_is_one_line_and_the_others_are_measured(
+    pictures: Path, model_file: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(a: RGB, b: RGB) -> float:
+        return float("nan") if a.shape == shapes[0] else 1.0
+
+    shapes = [read_rgb(find_pictures(pictures)[0]).shape]
+    monkeypatch.setitem(METRICS, "psnr_db", Metric(measure, "PSNR dB", ".2f"))
+    result = cli("eval", pictures, "--model", model_file, "-q", 1, "--against", "webp", cwd=pictures.parent)
+    lines = [line for line in result.stderr.decode().splitlines() if line.startswith("error: ")]
+    assert result.returncode == 1 and len(lines) == 1
+    assert "a.png: the metric 'psnr_db' returns nan" in lines[0] and "Traceback" not in result.stderr.decode()
+
+
+class Shrinking(ClassicCodec):
+    def decode(self, data: bytes) -> Any:
+        return np.zeros((1, 1, 3), np.uint8)
+
+
+class Text(ClassicCodec):
+    def encode(self, *arguments: Any) -> Any:
+        return "text" * 10_000
+
+
+class Silent(ClassicCodec):
+    def decode(self, data: bytes) -> None:
+        return None
+
+
+@pytest.mark.parametrize(
+    ("broken", "what"),
+    [
+        (Shrinking("PNG", {"": lambda quality: {}}, 1000), "to \\(1, 1, 3\\) of uint8, which is not the same"),
+        (Text("PNG", {"": lambda quality: {}}, 1000), "cannot decode what it encodes to"),
+        (Silent("PNG", {"": lambda quality: {}}, 1000), "cannot decode what it encodes to"),
+        (ClassicCodec("PDF", {"": lambda quality: {}}, 1000), "raises KeyError: 'PDF'"),
+        (ClassicCodec("NONE", {"": lambda quality: {}}, 1000), "raises KeyError: 'NONE'"),
+        (ClassicCodec("PNG", {"": lambda quality: {"level": [][quality]}}, 1000), "raises IndexError"),
+        (ClassicCodec("PNG", {"": lambda quality: {"level": int("x")}}, 1000), "raises ValueError"),
+    ],
+)
+def test_a_classic_codec_that_breaks_its_contract_is_named_with_the_picture(
+    sealed: SealedCodec, pictures: Path, monkeypatch: pytest.MonkeyPatch, broken: ClassicCodec, what: str
+) -> None:
+    monkeypatch.setitem(CLASSIC, "webp", broken)
+    job, found, told = job_of(sealed, pictures, qualities=(1.0,)), Measured(), dict[str, str]()
+    tell = lambda path, error: told.update({path.name: str(error)})  # noqa: E731
+    measure(job, found, Store(None), Store(None), SINGLE_PROCESS, tell)
+    assert found.failed == told and set(told) == {"a.png", "b.webp"}
+    assert re.match(f"the classic codec 'webp' .*{what}", told["a.png"])

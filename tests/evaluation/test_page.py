@@ -15,7 +15,8 @@ from PIL import Image, features
 from attncodec.coding.decoder import decompress
 from attncodec.coding.encoder import PictureEncoder, Target
 from attncodec.coding.sealed import SealedCodec
-from attncodec.container import pack
+from attncodec.container import Container, pack
+from attncodec.errors import ConfigError
 from attncodec.evaluation.classic import CLASSIC
 from attncodec.evaluation.page import BdRow, Comparison, Cost, Curve, PictureViews, Plot, Report, Version, write_page
 from attncodec.evaluation.page import page as page_module
@@ -142,12 +143,36 @@ def test_bits_of_places_add_up_to_those_of_the_file_but_for_z(sealed: SealedCode
 
 def test_versions_have_no_fewer_bytes_than_ours(sealed: SealedCodec) -> None:
     rgb = photo(128, 192)
-    found = compare_picture(sealed, rgb, Target(quality=2), ["jpeg", "webp"])
+    found = compare_picture({"attncodec": sealed}, rgb, Target(quality=2), ["jpeg", "webp"])
     ours, *others = found.versions
     assert [version.codec for version in found.versions] == ["attncodec", "jpeg", "webp"]
     assert all(other.file_bytes >= ours.file_bytes and len(other.data) == other.file_bytes for other in others)
     data = pack(PictureEncoder(sealed, rgb).encode(Target(quality=2)))
     assert len(data) == ours.file_bytes and (decompress(sealed, data) == ours.rgb).all()
+
+
+def test_other_models_have_no_more_bytes_than_the_first(sealed: SealedCodec) -> None:
+    rgb = photo(128, 192)
+    models = {"first": sealed, "second": sealed}
+    first, second = compare_picture(models, rgb, Target(quality=2), []).versions
+    assert (first.codec, second.codec) == ("first", "second") and (first.rgb == second.rgb).all()
+    assert second.file_bytes == first.file_bytes and second.bits is not None
+    wanted_db = (first.figures["psnr_db"] or 0) - 0.01
+    reached = compare_picture(models, rgb, Target(psnr_db=wanted_db), []).versions
+    assert len(reached) == 2 and all((version.figures["psnr_db"] or 0) >= wanted_db for version in reached)
+
+
+def test_a_model_without_a_file_as_small_is_left_out(sealed: SealedCodec, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = PictureEncoder.encode
+
+    def encode(self: PictureEncoder, target: Target) -> Container:
+        if target.bytes is not None:
+            raise ConfigError("too few")
+        return real(self, target)
+
+    monkeypatch.setattr(PictureEncoder, "encode", encode)
+    found = compare_picture({"first": sealed, "second": sealed}, photo(64, 64), Target(quality=1), [])
+    assert [version.codec for version in found.versions] == ["first"]
 
 
 @pytest.mark.parametrize("name", ["jpeg", "webp"])

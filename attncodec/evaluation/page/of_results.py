@@ -21,7 +21,7 @@ Results = Mapping[str, Any]
 
 
 def report_of(job: Job, results: Results) -> Report:
-    """Make the report. Its pictures are encoded again, by the first model at two of its qualities.
+    """Make the report. Its pictures are encoded again, by the first model at two of its qualities, by others as large.
 
     It shows the first pictures that do not have too many pixels, and none that was not measured.
     """
@@ -88,18 +88,18 @@ def _cost(name: str, about: Mapping[str, Any], points: Sequence[Mapping[str, Any
 def _views(job: Job, results: Results) -> Iterator[PictureViews]:
     """Compare pictures at a low quality, where differences are plain, and at a middle one; of 8 these are 2 and 4."""
     sizes = {picture["name"]: (picture["width"], picture["height"]) for picture in results["pictures"]}
-    model, left = job.models[0], PIXELS_MAX
-    count = len(model.qualities)
-    qualities = dict.fromkeys(model.qualities[number] for number in (count // 8, round(0.4 * count)))
+    models, left = {model.name: model.sealed for model in job.models}, PIXELS_MAX
+    levels = job.models[0].qualities
+    qualities = dict.fromkeys(levels[number] for number in (len(levels) // 8, round(0.4 * len(levels))))
     for path in tqdm(job.paths, desc="page", unit="picture", disable=not shows_progress(), leave=False):
         name = job.name_of(path)
         width, height = sizes.get(name, (SIDE_MAX + 1, 0))
         left -= width * height
         if left >= 0 and max(width, height) <= SIDE_MAX:
             rgb = read_rgb(path)
-            known = _known_sizes(results, name)
+            sizes_of_files = _known_sizes(results, name)
             made = [
-                compare_picture(model.sealed, rgb, Target(quality), job.against, job.effort, model.name, known)
+                compare_picture(models, rgb, Target(quality), job.against, job.effort, sizes_of_files)
                 for quality in qualities
             ]
             yield PictureViews(name, rgb, made)

@@ -1,6 +1,7 @@
-"""This module makes the versions of a picture that a page compares: ours, and classic codecs at equal bytes or PSNR."""
+"""This module makes the versions of a picture that a page compares: of equal bytes, or of equal PSNR."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 import numpy as np
 
@@ -8,6 +9,7 @@ from attncodec.coding.decoder import decompress
 from attncodec.coding.encoder import PictureEncoder, Target
 from attncodec.coding.sealed import SealedCodec
 from attncodec.container import pack
+from attncodec.errors import ConfigError
 from attncodec.evaluation.classic import CLASSIC
 from attncodec.evaluation.classic.codec import ClassicCodec, Variant
 from attncodec.evaluation.classic.search import QUALITIES, ClassicFile, Sizes, decode_file, smallest_file
@@ -23,38 +25,54 @@ PLACES = 3
 SHOWN_BY_BROWSERS = {"JPEG": "image/jpeg", "WEBP": "image/webp", "AVIF": "image/avif"}
 
 
+def shown_qualities(qualities: Sequence[float]) -> list[float]:
+    """Choose a low quality, where differences are plain, and a middle one; of 8 these are 2 and 4."""
+    chosen = (qualities[number] for number in (len(qualities) // 8, round(0.4 * len(qualities))))
+    return [*dict.fromkeys(chosen)]
+
+
 def compare_picture(
-    sealed: SealedCodec,
+    models: Mapping[str, SealedCodec],
     rgb: RGB,
     target: Target,
     kinds: Sequence[str],
     effort: int = 0,
-    name: str = "attncodec",
     known: Mapping[str, Sizes] | None = None,
 ) -> Comparison:
-    """Encode a picture with a model and with classic codecs, and read all of the files.
+    """Encode a picture with models, by name, and with classic codecs, and read all of the files.
 
-    If the target is a PSNR, each codec has its smallest file that reaches it. Else the classic codecs have the smallest
-    file with no fewer bytes than ours; `known` sizes of their files shorten the search. A codec without such a file is
-    left out. Raises as `PictureEncoder.encode` does, and ConfigError for a classic codec that breaks its contract.
+    The first model's file is as `target` says. If that is a PSNR, each other codec has its smallest file that reaches
+    it. Else the other models have their best file with no more bytes, and the classic codecs their smallest with no
+    fewer; `known` sizes of their files shorten the search. A codec without such a file is left out. Raises as
+    `PictureEncoder.encode` does, and ConfigError for a classic codec that breaks its contract.
     """
-    encoder = PictureEncoder(sealed, rgb, effort)
-    container = encoder.encode(target)
-    data = pack(container)
-    decoded, bits = decompress(sealed, data), bits_of_y(encoder, container)
-    setting = f"quality {quality_of_index(container.quality_index):g}"
-    versions = [Version(name, setting, decoded, len(data), figures(rgb, decoded), bits=bits)]
+    (name, sealed), *others = models.items()
+    first = _version(name, sealed, rgb, target, effort)
+    same = target if target.psnr_db is not None else Target(bytes=first.file_bytes)
+    versions = [first]
+    for name, sealed in others:
+        with suppress(ConfigError):  # No file of this model is as asked.
+            versions.append(_version(name, sealed, rgb, same, effort))
     for kind in kinds:
         codec = CLASSIC[kind]
         with contract(f"the classic codec {kind!r}"):
             if target.psnr_db is None:
-                found = smallest_file(codec, rgb, len(data), (known or {}).get(kind))
+                found = smallest_file(codec, rgb, first.file_bytes, (known or {}).get(kind))
             else:
                 found = smallest_with_psnr(codec, rgb, target.psnr_db)
         if found is not None:
             versions.append(_classic_version(kind, codec, found, rgb))
-    wanted = setting if target.psnr_db is None else f"at least {target.psnr_db:g} dB"
-    return Comparison(f"{wanted}: {len(data):,} bytes", versions, places(rgb, [version.rgb for version in versions]))
+    wanted = first.setting if target.psnr_db is None else f"at least {target.psnr_db:g} dB"
+    title = f"{wanted}: {first.file_bytes:,} bytes"
+    return Comparison(title, versions, places(rgb, [version.rgb for version in versions]))
+
+
+def _version(name: str, sealed: SealedCodec, rgb: RGB, target: Target, effort: int) -> Version:
+    encoder = PictureEncoder(sealed, rgb, effort)
+    container = encoder.encode(target)
+    data = pack(container)
+    decoded, setting = decompress(sealed, data), f"quality {quality_of_index(container.quality_index):g}"
+    return Version(name, setting, decoded, len(data), figures(rgb, decoded), bits=bits_of_y(encoder, container))
 
 
 def _classic_version(kind: str, codec: ClassicCodec, found: ClassicFile, rgb: RGB) -> Version:
