@@ -20,6 +20,7 @@ from attncodec.cli.options import (
     SkipOption,
     ThreadsOption,
     TimingsOption,
+    at_home,
     check_existing,
     timings,
 )
@@ -35,7 +36,9 @@ logger = logging.getLogger(__name__)
 
 
 def compress(
-    inputs: Annotated[list[Path], typer.Argument(help="Pictures, folders of them, or - for stdin.", readable=False)],
+    inputs: Annotated[
+        list[Path], typer.Argument(callback=at_home, help="Pictures, folders of them, or - for stdin.", readable=False)
+    ],
     out: OutOption = None,
     model: ModelOption = None,
     quality: Annotated[float | None, typer.Option("--quality", "-q", help="Quality, 1 to 8; 4 by default.")] = None,

@@ -18,6 +18,7 @@ from attncodec.cli.options import (
     SkipOption,
     ThreadsOption,
     TimingsOption,
+    at_home,
     check_existing,
     timings,
 )
@@ -32,7 +33,10 @@ logger = logging.getLogger(__name__)
 
 
 def decompress(
-    inputs: Annotated[list[Path], typer.Argument(help=".atc files, folders of them, or - for stdin.", readable=False)],
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(callback=at_home, help=".atc files, folders of them, or - for stdin.", readable=False),
+    ],
     out: OutOption = None,
     model: DecoderOption = None,
     region: Annotated[str | None, typer.Option(help="Decode these pixels alone: X,Y,W,H.")] = None,

@@ -6,11 +6,13 @@ from typing import Annotated
 
 import typer
 
-from attncodec.cli.options import DecoderOption
+from attncodec.cli.options import DecoderOption, at_home
 
 
 def info(
-    file: Annotated[Path, typer.Argument(help="An .atc file, a model file, or the name of a shipped model.")],
+    file: Annotated[
+        Path, typer.Argument(callback=at_home, help="An .atc file, a model file, or the name of a shipped model.")
+    ],
     latents: Annotated[
         bool, typer.Option("--latents", help="Print the SHA-256 of an .atc file's decoded integer latents.")
     ] = False,

@@ -8,12 +8,22 @@ import typer
 
 from attncodec.errors import ConfigError
 
-Given = TypeVar("Given", str, Path)
+Name = TypeVar("Name", str, Path)
+Given = TypeVar("Given", str, Path, list[Path])
 
 
 def at_home(given: Given | None) -> Given | None:
-    """Return a path with `~` at its start replaced, which a shell leaves as it is in quotes and behind `--out=`."""
-    return given if given is None else type(given)(os.path.expanduser(given))
+    """Return a path, or several, with `~` at the start replaced, which a shell leaves as it is behind `--out=`.
+
+    A file that has such a name, which `*` may have found, is meant itself.
+    """
+    if given is None:
+        return None
+    return [_at_home(path) for path in given] if isinstance(given, list) else _at_home(given)
+
+
+def _at_home(name: Name) -> Name:
+    return name if os.path.lexists(name) else type(name)(os.path.expanduser(name))
 
 
 ModelOption = Annotated[

@@ -5,13 +5,15 @@ from typing import Annotated
 
 import typer
 
-from attncodec.cli.options import ForceOption
+from attncodec.cli.options import ForceOption, at_home
 from attncodec.errors import ConfigError
 
 
 def seal(
-    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint, such as RUN/checkpoints/best.safetensors.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Model file to write.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(callback=at_home, help="Checkpoint, such as RUN/checkpoints/best.safetensors.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", callback=at_home, help="Model file to write.")],
     force: ForceOption = False,
 ) -> None:
     """Make a model file from a training checkpoint, with tables measured on the pictures that it was trained on."""

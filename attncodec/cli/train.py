@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from attncodec.cli.options import at_home
 from attncodec.configs import run_folder_of, shipped_configs
 from attncodec.console import INTERRUPTED
 
@@ -18,11 +19,17 @@ def list_configs() -> str:
 
 
 def train(
-    config: Annotated[str, typer.Option("--config", "-c", help="YAML file, or the name of a shipped configuration.")],
+    config: Annotated[
+        str,
+        typer.Option("--config", "-c", callback=at_home, help="YAML file, or the name of a shipped configuration."),
+    ],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="data.train=FOLDER train.budget=20m ...")
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Run folder; runs/<config name> by default.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", callback=at_home, help="Run folder; runs/<config name> by default."),
+    ] = None,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Device to train on.")] = "auto",
     restart: Annotated[bool, typer.Option("--restart", help="Start the run over.")] = False,
     extend: Annotated[str | None, typer.Option(help="Train longer by this time (2h) or number of steps.")] = None,
