@@ -25,7 +25,8 @@ USAGE_ERROR = cast(type[Exception], typer.BadParameter.__mro__[2])
 DONE, FAILURES, REFUSED, INTERRUPTED, UNREAD = 0, 1, 2, 130, 141
 EXPECTED = (AttncodecError, OSError, MemoryError, ImportError)
 DEBUG = "--debug"
-ENDING = ("SIGTERM", "SIGHUP")  # Windows has no SIGHUP.
+ENDING = ("SIGTERM", "SIGHUP")
+TORCHRUN = "TORCHELASTIC_RUN_ID"  # torchrun sets this variable
 REST = "--"  # what follows it are names of files
 CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {ord("\n"): "\\n"}
 
@@ -50,9 +51,7 @@ def run(app: typer.Typer) -> NoReturn:
     """Run the command line. Every outcome becomes an exit code, and every error one line and a hint."""
     options, rest = split_arguments()
     arguments = [*(option for option in options if option != DEBUG), *rest]  # it may be anywhere among the options
-    for number in [getattr(signal, name) for name in ENDING if hasattr(signal, name)]:
-        if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP
-            signal.signal(number, signal.default_int_handler)  # half-written files are removed, as with Ctrl-C
+    end_as_ctrl_c_does()
     # The caller may have closed a stream. Results that are lost are an error, so stdout becomes what cannot be written.
     for name, mode, access in (("stdin", "r", os.O_RDONLY), ("stdout", "w", os.O_RDONLY), ("stderr", "w", os.O_WRONLY)):
         if getattr(sys, name) is None:
@@ -72,7 +71,7 @@ def run(app: typer.Typer) -> NoReturn:
         message = error.format_message() if hasattr(error, "format_message") else str(error)
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "attncodec"
-        code = fail(AttncodecError(message, f"see {command} --help for what it accepts"))
+        code = fail_once(AttncodecError(message, f"see {command} --help for what it accepts"))
     except (KeyboardInterrupt, typer.Abort):
         say("interrupted")
         code = INTERRUPTED
@@ -86,17 +85,29 @@ def run(app: typer.Typer) -> NoReturn:
         print_traceback()
         if isinstance(error, OSError) and error.filename is None:
             drop_stdout()  # it may be stdout that failed
-        code = UNREAD if isinstance(error, BrokenPipeError) else fail(as_user_error(error))
+        code = UNREAD if isinstance(error, BrokenPipeError) else fail_once(as_user_error(error))
     try:
         sys.stdout.flush()  # Python does so at exit, too late for an exit code and a message of ours
     except OSError as error:
         drop_stdout()
         code = UNREAD if isinstance(error, BrokenPipeError) else fail(as_user_error(error), "stdout")
-    if "TORCHELASTIC_RUN_ID" in os.environ:
+    if TORCHRUN in os.environ:
         # Leftovers of torch's process group sometimes abort a process that exits normally ("terminate called without an
         # active exception"), and torchrun would take this for a failure although the work is done.
         os._exit(code)
     sys.exit(code)
+
+
+def ending_signals() -> list[signal.Signals]:
+    """Return the signals beside Ctrl-C that end a program. Windows has no SIGHUP."""
+    return [getattr(signal, name) for name in ENDING if hasattr(signal, name)]
+
+
+def end_as_ctrl_c_does() -> None:
+    """Let other signals end the program as Ctrl-C does, so that half-written files are removed."""
+    for number in ending_signals():
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP
+            signal.signal(number, signal.default_int_handler)
 
 
 def ignore_warnings_of_pillow() -> None:
@@ -168,4 +179,19 @@ def fail(error: AttncodecError, name: str = "") -> int:
     """Print the `error:` and `hint:` lines and return the exit code."""
     say(one_line(f"error: {name + ': ' if name and name not in str(error) else ''}{error}"))
     say(one_line(f"hint: {error.hint}"))
+    return exit_code_of(error)
+
+
+def fail_once(error: AttncodecError) -> int:
+    """Do as `fail` does, but print nothing if another process of torchrun has printed the same."""
+    if TORCHRUN in os.environ:
+        from attncodec.distributed import is_first_to_say  # It imports torch, and most errors need not wait for it.
+
+        if not is_first_to_say(str(error)):
+            return exit_code_of(error)
+    return fail(error)
+
+
+def exit_code_of(error: AttncodecError) -> int:
+    """Return the exit code of an error that ends the work."""
     return FAILURES if isinstance(error, CheckError) else REFUSED

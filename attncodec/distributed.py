@@ -21,6 +21,7 @@ from torch.distributed.rendezvous import rendezvous
 from attncodec.errors import AttncodecError, RankZeroFailedError
 
 PATIENCE = timedelta(hours=2)  # rank 0 may seal or validate while the others wait
+SAYING = timedelta(seconds=10)  # the processes may be gone when one of them has something to say
 T = TypeVar("T")
 
 
@@ -124,27 +125,43 @@ def process_group_of_torchrun(device: Callable[[], str] = lambda: "cpu") -> Iter
     """Join the process group that torchrun describes in the environment of this process.
 
     Without torchrun, this process is the only one. Only rank 0 shows log messages. `device` returns cpu or cuda, that
-    of the gradients. An error that several processes raise is raised by the first of them, and the others raise
-    RankZeroFailedError. So they do if another process is gone, where rank 0 raises AttncodecError.
+    of the gradients. If another process is gone, rank 0 raises AttncodecError, and the others RankZeroFailedError.
     """
-    if not is_under_torchrun() or os.environ["WORLD_SIZE"] == "1":
+    if is_alone():
         yield SINGLE_PROCESS
         return
-    store, rank, size = next(rendezvous("env://", timeout=PATIENCE))
+    store, rank, size = _meet(PATIENCE)
+    if rank:
+        logging.getLogger("attncodec").setLevel(logging.CRITICAL)
+    with _process_group(store, rank, size, device()) as control:
+        yield Distributed(rank, size, int(os.environ.get("LOCAL_WORLD_SIZE", "1")), control)
+
+
+def is_first_to_say(text: str) -> bool:
+    """Say whether no other process that torchrun started has said this, so that what all refuse is said once.
+
+    It does not matter how far the processes have come: wrong arguments are refused before they know each other.
+    """
+    if is_alone():
+        return True
+    try:
+        return bool(_meet(SAYING)[0].add(f"said: {text}", 1) == 1)
+    except RuntimeError:  # The store is gone with torchrun or with rank 0.
+        return True
+
+
+def is_alone() -> bool:
+    """Return whether this process works alone."""
+    return not is_under_torchrun() or os.environ["WORLD_SIZE"] == "1"
+
+
+def _meet(patience: timedelta) -> tuple[Store, int, int]:
+    """Return what the processes of torchrun share, the rank of this one, and how many there are."""
+    store, rank, size = next(rendezvous("env://", timeout=patience))
     if os.environ.get("GROUP_WORLD_SIZE") == "1":
         # torchrun keeps the store when it restarts processes, and the store keeps the addresses of the old ones.
         store = PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
-    if rank:
-        logging.getLogger("attncodec").setLevel(logging.CRITICAL)
-    try:
-        with _process_group(store, rank, size, device()) as control:
-            yield Distributed(rank, size, int(os.environ.get("LOCAL_WORLD_SIZE", "1")), control)
-    except RankZeroFailedError:
-        raise
-    except AttncodecError as error:
-        if not _is_first_to_say(store, str(error)):
-            raise RankZeroFailedError(str(error)) from None
-        raise
+    return store, rank, size
 
 
 @contextmanager
@@ -162,10 +179,3 @@ def _process_group(store: Store, rank: int, size: int, device: str) -> Iterator[
         raise AttncodecError("another process has exited", "training can continue from its last checkpoint") from None
     finally:
         dist.destroy_process_group()
-
-
-def _is_first_to_say(store: Store, text: str) -> bool:
-    try:
-        return bool(store.add(f"said: {text}", 1) == 1)
-    except RuntimeError:  # The store is gone with torchrun or with rank 0.
-        return True

@@ -1,8 +1,11 @@
+from datetime import timedelta
+
 import pytest
 import torch
-from torch.distributed import HashStore
+from torch.distributed import TCPStore
 
-from attncodec.distributed import SINGLE_PROCESS, Distributed, _is_first_to_say, process_group_of_torchrun
+from attncodec import distributed
+from attncodec.distributed import SINGLE_PROCESS, Distributed, is_first_to_say, process_group_of_torchrun
 
 
 def test_a_single_process_does_everything() -> None:
@@ -35,10 +38,23 @@ def test_what_a_scheduler_sets_without_torchrun_is_not_waited_for(
 ) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    with process_group_of_torchrun() as distributed:
-        assert distributed is SINGLE_PROCESS
+    with process_group_of_torchrun() as found:
+        assert found is SINGLE_PROCESS
 
 
-def test_of_equal_errors_only_the_first_is_said() -> None:
-    store = HashStore()
-    assert [_is_first_to_say(store, text) for text in ("a", "b", "a", "a")] == [True, True, False, False]
+def test_of_equal_errors_only_the_first_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
+    environment = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(store.port)}
+    for name, value in {**environment, "TORCHELASTIC_RUN_ID": "here", "GROUP_WORLD_SIZE": "1"}.items():
+        monkeypatch.setenv(name, value)
+    assert [is_first_to_say(text) for text in ("a", "b", "a", "a")] == [True, True, False, False]
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert is_first_to_say("a")
+
+
+def test_what_nobody_else_can_say_any_more_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "SAYING", timedelta(milliseconds=1))
+    environment = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
+    for name, value in {**environment, "TORCHELASTIC_RUN_ID": "here"}.items():
+        monkeypatch.setenv(name, value)
+    assert is_first_to_say("a")

@@ -54,13 +54,18 @@ def test_two_processes_measure_what_one_does(pictures: Path, model_file: Path, t
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--config", "defualt"), b"did you mean default?"),
-        (("--config", "tiny"), b"data.train is not set"),
-        (("--config", "tiny", "data.train=nowhere"), b"there is no folder"),
+        (("train", "--config", "defualt"), b"did you mean default?"),
+        (("train", "--config", "tiny"), b"data.train is not set"),
+        (("train", "--config", "tiny", "data.train=nowhere"), b"there is no folder"),
+        (("train", "--config", "tiny", "--devise", "cpu"), b"--device"),
+        (("train", "--config", "x" * 300), b"File name too long"),
+        (("eval",), b"no folder of pictures is given"),
+        (("compress", "x.png", "--force", "--skip-existing"), b"cannot be combined"),
+        (("compress", ""), b"an argument is empty"),
     ],
 )
 def test_what_two_processes_refuse_is_said_once(tmp_path: Path, arguments: tuple[str, ...], message: bytes) -> None:
-    refused = in_two("train", *arguments, cwd=tmp_path)
+    refused = in_two(*arguments, cwd=tmp_path)
     assert refused.returncode != 0 and message in refused.stderr
     assert len([line for line in refused.stderr.splitlines() if line.startswith(b"error: ")]) == 1
     assert not list(tmp_path.iterdir())
