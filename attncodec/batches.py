@@ -102,6 +102,8 @@ def _choose(
             raise ConfigError(f"several inputs cannot share {'stdout' if path == STREAM else path}", "give -o a folder")
         return [STREAM if descriptor_of(path, 1) == 1 else path for _ in files]
     if path is None:
+        if sum(map(is_stream, files)) > 1:
+            raise ConfigError("several inputs cannot share stdout", "process them one at a time")
         return _outputs_in([None if is_stream(file) else file.parent for file in files], files, suffix, batch)
     if not (os.path.isdir(path) or str(out).endswith("/") or len(files) > 1 or several):
         return [path]

@@ -165,6 +165,16 @@ def test_other_descriptors_and_named_pipes_are_streams(tmp_path: Path) -> None:
             plan_outputs([tmp_path / "a.png", tmp_path / "b.png"], str(path), [], ".atc", False)
 
 
+@pytest.mark.parametrize(
+    ("out", "message"), [("out", "2 inputs would be written to .*stdin.atc"), (None, "cannot share stdout")]
+)
+def test_two_streams_never_share_an_output(tmp_path: Path, out: str | None, message: str) -> None:
+    for second in (Path("/dev/fd/62"), STREAM):
+        with pytest.raises(ConfigError, match=message) as caught:
+            plan_outputs([Path("/dev/fd/63"), second], out and str(tmp_path / out), [], ".atc", False)
+        assert "one at a time" in caught.value.hint
+
+
 def test_names_that_differ_only_in_case_share_an_output_where_case_does_not_count(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
