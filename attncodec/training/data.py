@@ -6,6 +6,7 @@ then, and where there is no room for them, threads decode those that the next st
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from attncodec.errors import ConfigError, ImageError, TrainingError
 from attncodec.pictures import RGB
 from attncodec.training.loading import Loader
 from attncodec.training.memory import MemoryBudget
-from attncodec.training.picture_set import NO_ROOM, Picture, cores
+from attncodec.training.picture_set import Picture, cores
 
 SYMMETRIES = 8  # The symmetries of a square are flips of rows and columns, and their exchange.
 REDUCTION_MIN = 0.5  # A reduced crop has at least this share of its side in the picture.
@@ -109,8 +110,8 @@ class Crops:
             number = min(int(np.searchsorted(self.share, rng.random(), side="right")), len(self.pieces) - 1)
             try:
                 piece = self._piece(number, side)
-            except (ImageError, MemoryError) as error:
-                self._note(self.pictures[self.pieces[number][0]].name, str(error) or NO_ROOM)
+            except ImageError as error:
+                self._note(self.pictures[self.pieces[number][0]].name, str(error))
                 continue
             # The crop has this side in the picture; if it is larger than `side`, the crop is reduced to `side`.
             wanted = side if rng.random() < 0.5 else round(side / rng.uniform(REDUCTION_MIN, 1))
@@ -145,7 +146,8 @@ class Crops:
         """Copy the pieces of a picture to the GPU, as far as there is room."""
         for number, piece in enumerate(self.pictures[at].pieces or (), self.first_piece[at]):
             if self.gpu_room.take(piece.nbytes):
-                self.on_gpu[number] = torch.from_numpy(piece).to(self.device)
+                with suppress(torch.OutOfMemoryError):  # Another program may have taken the room meanwhile.
+                    self.on_gpu[number] = torch.from_numpy(piece).to(self.device)
 
 
 class Prefetcher:

@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from attncodec.errors import ImageError
 from attncodec.training.memory import MemoryBudget
-from attncodec.training.picture_set import NO_ROOM, Picture
+from attncodec.training.picture_set import Picture
 from attncodec.training.progress import told
 
 
@@ -37,8 +37,8 @@ class Loader:
     def _load(self, number: int) -> None:
         try:
             self.pictures[number] = self.pictures[number].loaded()
-        except (ImageError, MemoryError) as error:
-            self.on_problem(self.pictures[number].name, str(error) or NO_ROOM)
+        except ImageError as error:
+            self.on_problem(self.pictures[number].name, str(error))
         else:
             self.on_loaded(number)
 

@@ -1,7 +1,7 @@
 """Each picture of a set has a role: a run trains on it, validates on it, or leaves it out for a reason.
 
-Roles depend on the files alone, and not on time or memory. A run keeps the roles that it began with, which its
-pictures.csv lists.
+Roles depend on the files alone, and not on time, nor on memory as long as there is enough for each picture. A run keeps
+the roles that it began with, which its pictures.csv lists.
 """
 
 import csv

@@ -8,6 +8,7 @@ import hashlib
 import struct
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from attncodec.container import check_size
 from attncodec.distributed import Distributed
 from attncodec.environment import usable_cores
-from attncodec.errors import ContainerError, ImageError
+from attncodec.errors import ContainerError, ImageError, is_out_of_memory
 from attncodec.pictures import RGB, decode_rgb, picture_size
 from attncodec.pictures.png import SIGNATURE
 from attncodec.training.picture_sources import Source
@@ -23,7 +24,6 @@ from attncodec.training.picture_sources import Source
 # Of pictures with more pixels than this, a few fixed cuts are used, so that one picture cannot fill the memory.
 LARGE = 24_000_000
 CUT_SIDE, CUTS_MAX = 2048, 5
-NO_ROOM = "there is not enough memory to read it"
 HEAD_BYTES = 1 << 16  # These first bytes identify a picture with its length, and usually hold its size.
 HEADER_THREADS = 8  # Opening a file on a network takes long, and hardly any of the CPU.
 
@@ -62,26 +62,42 @@ class Picture:
         return boxes_of(*self.size, self.sha256)
 
     def read(self) -> RGB:
-        """Decode the whole picture. Raises ImageError if it is damaged or gone, or if it is another one by now."""
+        """Decode the whole picture.
+
+        Raises ImageError if it is damaged or gone, if it is another one by now, or if there is no memory for it.
+        """
         if self.pieces is not None and len(self.pieces) == 1:
             return self.pieces[0]
-        rgb = decode_rgb(self.source.read(), self.name)
+        with naming_no_memory(self.name):
+            rgb = decode_rgb(self.source.read(), self.name)
         if sorted(rgb.shape[:2]) != sorted(self.size):
             raise ImageError(f"{self.name} has changed since its header was read")
         return rgb
 
     def read_piece(self, number: int) -> RGB:
-        """Decode one piece. Raises ImageError if the picture is damaged or gone."""
+        """Decode one piece. Raises as `read` does."""
         if self.pieces is not None:
             return self.pieces[number]
         rgb = self.read()
         return rgb[boxes_of(rgb.shape[0], rgb.shape[1], self.sha256)[number]]
 
     def loaded(self) -> "Picture":
-        """Decode the picture, and return it with its pieces. Raises ImageError if it is damaged or gone."""
+        """Decode the picture, and return it with its pieces. Raises as `read` does."""
         rgb = self.read()
         boxes = boxes_of(rgb.shape[0], rgb.shape[1], self.sha256)  # EXIF may have turned the picture.
-        return replace(self, pieces=(rgb,) if len(boxes) == 1 else tuple(rgb[box].copy() for box in boxes))
+        with naming_no_memory(self.name):
+            return replace(self, pieces=(rgb,) if len(boxes) == 1 else tuple(rgb[box].copy() for box in boxes))
+
+
+@contextmanager
+def naming_no_memory(name: str) -> Iterator[None]:
+    """Raise ImageError with the name of a picture where memory ends, because others may be smaller."""
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ImageError(f"{name} is too large for the memory that is free") from None
 
 
 def boxes_of(height: int, width: int, sha256: str) -> list[Box]:
@@ -114,11 +130,12 @@ def read_headers(sources: list[Source], hash_files: bool = False) -> Iterator[Pi
             count, head = source.count_bytes(), source.read(HEAD_BYTES)
             if not head:
                 raise ImageError(f"{source.name} is empty")
-            data = source.read() if hash_files and source.length is None else head
-            sha256 = hashlib.sha256(data).hexdigest()
-            return Picture(source, sha256, _size_of(source, head), bytes=count)
-        except (ImageError, MemoryError) as error:
-            return Picture(source, sha256, problem=str(error) or NO_ROOM, bytes=count)
+            with naming_no_memory(source.name):
+                data = source.read() if hash_files and source.length is None else head
+                sha256 = hashlib.sha256(data).hexdigest()
+                return Picture(source, sha256, _size_of(source, head), bytes=count)
+        except ImageError as error:
+            return Picture(source, sha256, problem=str(error), bytes=count)
 
     with ThreadPoolExecutor(HEADER_THREADS) as pool:
         yield from pool.map(read, sources)

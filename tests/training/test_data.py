@@ -201,6 +201,63 @@ def test_without_a_cache_damage_is_met_on_the_way_and_repeats(tmp_path: Path) ->
     two.close()
 
 
+NO_MEMORY = [
+    MemoryError(),
+    MemoryError("Unable to allocate 1.2 GiB for an array"),  # numpy's
+    RuntimeError("[enforce fail at alloc_cpu.cpp:134] data. DefaultCPUAllocator: not enough memory: you tried to ..."),
+]
+
+
+def shortage(monkeypatch: pytest.MonkeyPatch, error: Exception, name: str) -> None:
+    """Let memory end whenever the picture of this name is decoded."""
+    original = pictures_module.decode_rgb
+
+    def decode(data: bytes, of: str) -> NDArray[Any]:
+        if of == name:
+            raise error
+        return original(data, of)
+
+    monkeypatch.setattr(pictures_module, "decode_rgb", decode)
+
+
+@pytest.mark.parametrize("cache", ["ram", "none"])
+@pytest.mark.parametrize("error", NO_MEMORY)
+def test_a_picture_for_which_there_is_no_memory_is_named_and_the_others_are_cut(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, cache: str
+) -> None:
+    shortage(monkeypatch, error, "b.webp")
+    crops = crops_of(load(pictures), cache=cache)
+    for step in range(8):
+        crops.batch_at(step)
+    crops.close()
+    assert crops.problems == {"b.webp": "b.webp is too large for the memory that is free"}
+
+
+@pytest.mark.parametrize("error", NO_MEMORY)
+def test_a_picture_for_which_there_is_no_memory_is_not_held_out(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    held_out = split_pictures(load(pictures), DataConfig()).held_out[0].name
+    shortage(monkeypatch, error, held_out)
+    found = split_pictures(load(pictures), DataConfig())
+    assert [picture.name for picture in found.unreadable] == [held_out] and len(found.held_out) == 1
+    assert found.describe_left_out() == f"1 too large for the memory that is free ({held_out})"
+
+
+def test_a_gpu_that_another_program_has_filled_keeps_fewer_pictures(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Crops, "_gpu_room", lambda _: memory.MemoryBudget(1e9))
+    monkeypatch.setattr(torch.Tensor, "to", refuse)
+    crops = crops_of(load(pictures), cache="ram")
+    crops.loader.wait()
+    assert not crops.on_gpu and not crops.problems
+    crops.close()
+
+
 def pack(folder: Path, shard: Path) -> None:
     """Pack the files of a folder, and other things that a shard may hold besides pictures."""
     with tarfile.open(shard, "w") as tar:
