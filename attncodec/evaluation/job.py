@@ -13,7 +13,7 @@ from attncodec.errors import ConfigError
 from attncodec.evaluation.classic import CLASSIC, COMPARED
 from attncodec.registry import look_up
 
-GRID = (5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95)  # the qualities of classic codecs
+GRID = (5, 15, 30, 45, 60, 75, 85, 95)  # the qualities of classic codecs
 NOTHING = "none"
 
 

@@ -96,7 +96,7 @@ def measure_model(sealed: SealedCodec, codec: str, rgb: RGB, name: str, quality:
         encode_s=written - start,
         decode_s=done - written,
         peak_mib=peak,
-        bpp_est=encoder.reconstruct(container)[1] / (height * width),
+        bpp_est=encoder.estimated_bits(container) / (height * width),
     )
 
 

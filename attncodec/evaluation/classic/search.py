@@ -56,17 +56,18 @@ def _psnr_db(a: RGB, b: RGB) -> float:
 def _smallest(
     codec: ClassicCodec, rgb: RGB, at_least_bytes: int, variant: Variant, known: Mapping[int, int]
 ) -> ClassicFile | None:
-    files: dict[int, bytes | None] = {}
+    files, sizes = dict[int, bytes | None](), dict(known)
 
     def encode(quality: int) -> bytes | None:
         if quality not in files:
-            files[quality] = codec.encode(rgb, quality, variant)
+            files[quality] = data = codec.encode(rgb, quality, variant)
+            sizes[quality] = 0 if data is None else len(data)
         return files[quality]
 
     low = max((quality + 1 for quality, size in known.items() if size < at_least_bytes), default=QUALITIES[0])
     high = min((quality for quality, size in known.items() if size >= at_least_bytes), default=QUALITIES[-1])
     while low < high:
-        middle = (low + high) // 2
+        middle = _between(sizes, low, high, at_least_bytes)
         data = encode(middle)
         if data is None:
             return None
@@ -76,6 +77,15 @@ def _smallest(
             low = middle + 1
     data = encode(low)
     return None if data is None else ClassicFile(data, low, decode_file(codec, data, rgb))
+
+
+def _between(sizes: Mapping[int, int], low: int, high: int, at_least_bytes: int) -> int:
+    """Return the quality to try next, below `high`: where log sizes would reach the bytes, or the middle."""
+    below, above = sizes.get(low - 1, 0), sizes.get(high, 0)
+    if not 0 < below < at_least_bytes <= above:
+        return (low + high) // 2
+    share = math.log(at_least_bytes / below) / math.log(above / below)
+    return min(max(math.ceil(low - 1 + share * (high - low + 1)), low), high - 1)
 
 
 def decode_file(codec: ClassicCodec, data: bytes, rgb: RGB) -> RGB:

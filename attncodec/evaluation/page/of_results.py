@@ -1,17 +1,21 @@
 """This module makes the Report of an evaluation from results.json, and from the pictures that it was made of."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from statistics import fmean
+from threading import Lock
 from typing import Any
 
+import torch
 from tqdm import tqdm
 
 from attncodec.coding.encoder import Target
-from attncodec.environment import shows_progress
+from attncodec.environment import shows_progress, usable_cores
 from attncodec.evaluation.job import Job
 from attncodec.evaluation.page.contents import BdRow, Cost, Curve, PictureViews, Plot, Report
 from attncodec.evaluation.page.embed import SIDE_MAX
-from attncodec.evaluation.page.views import compare_picture
+from attncodec.evaluation.page.views import beside_classic, model_versions
 from attncodec.metrics import CURVE_AXES
 from attncodec.pictures import read_rgb
 
@@ -87,22 +91,38 @@ def _cost(name: str, about: Mapping[str, Any], points: Sequence[Mapping[str, Any
 
 def _views(job: Job, results: Results) -> Iterator[PictureViews]:
     """Compare pictures at a low quality, where differences are plain, and at a middle one; of 8 these are 2 and 4."""
-    sizes = {picture["name"]: (picture["width"], picture["height"]) for picture in results["pictures"]}
-    models, left = {model.name: model.sealed for model in job.models}, PIXELS_MAX
     levels = job.models[0].qualities
-    qualities = dict.fromkeys(levels[number] for number in (len(levels) // 8, round(0.4 * len(levels))))
-    for path in tqdm(job.paths, desc="page", unit="picture", disable=not shows_progress(), leave=False):
-        name = job.name_of(path)
-        width, height = sizes.get(name, (SIDE_MAX + 1, 0))
+    qualities = list(dict.fromkeys(levels[number] for number in (len(levels) // 8, round(0.4 * len(levels)))))
+    models, one_at_a_time = {model.name: model.sealed for model in job.models}, Lock()
+
+    def view(path: Path) -> PictureViews:
+        rgb, name = read_rgb(path), job.name_of(path)
+        with one_at_a_time:
+            ours = [model_versions(models, rgb, Target(quality), job.effort) for quality in qualities]
+        known = _known_sizes(results, name)
+        made = [beside_classic(rgb, versions, Target(), job.against, known) for versions in ours]
+        return PictureViews(name, rgb, made)
+
+    # Most of the time goes into searching files of classic codecs, which run on one core each.
+    with ThreadPoolExecutor(usable_cores(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        tasks = [pool.submit(view, path) for path in _shown(job, results)]
+        try:
+            for task in tqdm(tasks, desc="page", unit="picture", disable=not shows_progress(), leave=False):
+                yield task.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _shown(job: Job, results: Results) -> list[Path]:
+    """Return the first pictures that were measured, are not too large, and have not too many pixels together."""
+    sizes = {picture["name"]: (picture["width"], picture["height"]) for picture in results["pictures"]}
+    found, left = [], PIXELS_MAX
+    for path in job.paths:
+        width, height = sizes.get(job.name_of(path), (SIDE_MAX + 1, 0))
         left -= width * height
         if left >= 0 and max(width, height) <= SIDE_MAX:
-            rgb = read_rgb(path)
-            sizes_of_files = _known_sizes(results, name)
-            made = [
-                compare_picture(models, rgb, Target(quality), job.against, job.effort, sizes_of_files)
-                for quality in qualities
-            ]
-            yield PictureViews(name, rgb, made)
+            found.append(path)
+    return found
 
 
 def _known_sizes(results: Results, name: str) -> dict[str, dict[str, dict[int, int]]]:

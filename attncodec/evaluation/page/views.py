@@ -32,20 +32,20 @@ def shown_qualities(qualities: Sequence[float]) -> list[float]:
 
 
 def compare_picture(
-    models: Mapping[str, SealedCodec],
-    rgb: RGB,
-    target: Target,
-    kinds: Sequence[str],
-    effort: int = 0,
-    known: Mapping[str, Sizes] | None = None,
+    models: Mapping[str, SealedCodec], rgb: RGB, target: Target, kinds: Sequence[str], effort: int = 0
 ) -> Comparison:
     """Encode a picture with models, by name, and with classic codecs, and read all of the files.
 
     The first model's file is as `target` says. If that is a PSNR, each other codec has its smallest file that reaches
     it. Else the other models have their best file with no more bytes, and the classic codecs their smallest with no
-    fewer; `known` sizes of their files shorten the search. A codec without such a file is left out. Raises as
-    `PictureEncoder.encode` does, and ConfigError for a classic codec that breaks its contract.
+    fewer. A codec without such a file is left out. Raises as `PictureEncoder.encode` does, and ConfigError for a
+    classic codec that breaks its contract.
     """
+    return beside_classic(rgb, model_versions(models, rgb, target, effort), target, kinds)
+
+
+def model_versions(models: Mapping[str, SealedCodec], rgb: RGB, target: Target, effort: int = 0) -> list[Version]:
+    """Make the versions of the models, as `compare_picture` says. A model works in one thread at a time."""
     (name, sealed), *others = models.items()
     first = _version(name, sealed, rgb, target, effort)
     same = target if target.psnr_db is not None else Target(bytes=first.file_bytes)
@@ -53,18 +53,30 @@ def compare_picture(
     for name, sealed in others:
         with suppress(ConfigError):  # No file of this model is as asked.
             versions.append(_version(name, sealed, rgb, same, effort))
+    return versions
+
+
+def beside_classic(
+    rgb: RGB,
+    versions: Sequence[Version],
+    target: Target,
+    kinds: Sequence[str],
+    known: Mapping[str, Sizes] | None = None,
+) -> Comparison:
+    """Put the versions of models beside those of classic codecs. `known` sizes of their files shorten the search."""
+    first, found = versions[0], list(versions)
     for kind in kinds:
         codec = CLASSIC[kind]
         with contract(f"the classic codec {kind!r}"):
             if target.psnr_db is None:
-                found = smallest_file(codec, rgb, first.file_bytes, (known or {}).get(kind))
+                file = smallest_file(codec, rgb, first.file_bytes, (known or {}).get(kind))
             else:
-                found = smallest_with_psnr(codec, rgb, target.psnr_db)
-        if found is not None:
-            versions.append(_classic_version(kind, codec, found, rgb))
+                file = smallest_with_psnr(codec, rgb, target.psnr_db)
+        if file is not None:
+            found.append(_classic_version(kind, codec, file, rgb))
     wanted = first.setting if target.psnr_db is None else f"at least {target.psnr_db:g} dB"
     title = f"{wanted}: {first.file_bytes:,} bytes"
-    return Comparison(title, versions, places(rgb, [version.rgb for version in versions]))
+    return Comparison(title, found, places(rgb, [version.rgb for version in found]))
 
 
 def _version(name: str, sealed: SealedCodec, rgb: RGB, target: Target, effort: int) -> Version:
