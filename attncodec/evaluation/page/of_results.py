@@ -15,7 +15,7 @@ from attncodec.environment import shows_progress, usable_cores
 from attncodec.evaluation.job import Job
 from attncodec.evaluation.page.contents import BdRow, Cost, Curve, PictureViews, Plot, Report
 from attncodec.evaluation.page.embed import SIDE_MAX
-from attncodec.evaluation.page.views import beside_classic, model_versions
+from attncodec.evaluation.page.views import beside_classic, model_versions, shown_qualities
 from attncodec.metrics import CURVE_AXES
 from attncodec.pictures import read_rgb
 
@@ -90,9 +90,8 @@ def _cost(name: str, about: Mapping[str, Any], points: Sequence[Mapping[str, Any
 
 
 def _views(job: Job, results: Results) -> Iterator[PictureViews]:
-    """Compare pictures at a low quality, where differences are plain, and at a middle one; of 8 these are 2 and 4."""
-    levels = job.models[0].qualities
-    qualities = list(dict.fromkeys(levels[number] for number in (len(levels) // 8, round(0.4 * len(levels)))))
+    """Compare pictures at the qualities of the first model that are shown."""
+    qualities = shown_qualities(job.models[0].qualities)
     models, one_at_a_time = {model.name: model.sealed for model in job.models}, Lock()
 
     def view(path: Path) -> PictureViews:
