@@ -4,6 +4,7 @@ config.yaml     the resolved configuration          pictures.csv   every picture
 versions.json   software, machine, git commit       metrics.csv    a row for each report and validation
 tensorboard/    the same figures as events          checkpoints/   last, best, two good ones (divergence.py), ...
 model.safetensors   the sealed model                rd.png, classic.json   its curve over the classic codecs'
+report.html     curves, costs and pictures to look at, of a finished run
 """
 
 import csv
@@ -68,6 +69,8 @@ class RunFolder:
         self.metrics = path / "metrics.csv"
         self.classic_curves = path / "classic.json"
         self.rd_plot = path / "rd.png"
+        self.versions = path / "versions.json"
+        self.report = path / "report.html"
         self.kept = (self.last, self.last_before, self.good, self.good_before)  # A run can continue from these.
 
     def began_with(self) -> Config | None:
@@ -137,7 +140,7 @@ class RunFolder:
             remove_unfinished(place)
         if not self.pictures.exists():  # A run keeps the list that it began with.
             write_atomic(self.pictures, to_csv(pictures))
-        write_atomic(self.path / "versions.json", (json.dumps(versions(device), indent=2) + "\n").encode())
+        write_atomic(self.versions, (json.dumps(versions(device), indent=2) + "\n").encode())
 
     def _check_config(self, config: Config, begun: Config) -> None:
         before, now = flatten(begun.model_dump()), flatten(config.model_dump())
@@ -160,7 +163,8 @@ class RunFolder:
             self.metrics,
             self.classic_curves,
             self.rd_plot,
-            self.path / "versions.json",
+            self.report,
+            self.versions,
         ]
         for path in [*written, *self.path.glob("tensorboard/events.out.tfevents.*")]:
             path.unlink(missing_ok=True)

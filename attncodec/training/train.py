@@ -13,6 +13,7 @@ from attncodec.config import Config
 from attncodec.distributed import SINGLE_PROCESS, Distributed
 from attncodec.folder_lock import held
 from attncodec.training.progress import Progress, Report, StopRequest
+from attncodec.training.report import write_report
 from attncodec.training.run_folder import Recorder, RunFolder
 from attncodec.training.run_start import RunStart, start_run
 from attncodec.training.setup import check_same, load_held_out, load_pictures, set_up
@@ -57,6 +58,7 @@ def train(
     with held(out, distributed):
         start = start_run(config, out, restart, extend, distributed)
         if distributed.run_on_rank0(lambda: start.progress.finished and start.folder.model.exists()):
+            _add_report(start, distributed)
             return Outcome(start.folder, start.progress, trained=False)
         _train(start, device, distributed, on_progress)
     return Outcome(start.folder, start.progress, trained=True)
@@ -85,7 +87,29 @@ def _train(
             if not progress.finished:
                 trainer.fit()
             distributed.run_on_rank0(trainer.seal)
+            if progress.finished:
+                distributed.run_on_rank0(
+                    lambda: write_report(folder, config, progress, lambda: held_out, lambda: stop.asked)
+                )
     finally:
         crops.close()
         if recorder:
             recorder.close()
+
+
+def _add_report(start: RunStart, distributed: Distributed) -> None:
+    """Write the page of a finished run that was stopped before it had one."""
+    folder, config = start.folder, start.config
+
+    def add() -> None:
+        if not folder.report.exists():
+            with StopRequest() as stop:
+                write_report(
+                    folder,
+                    config,
+                    start.progress,
+                    lambda: load_held_out(load_pictures(config, listing=folder.listing())),
+                    lambda: stop.asked,
+                )
+
+    distributed.run_on_rank0(add)

@@ -99,8 +99,9 @@ class Trainer:
                 break
             self.clock.spent()
             if self.progress.finished and self.distributed.is_rank0:
-                # This model is of an earlier stop. Without it, a resumed run sees that it was killed before sealing.
+                # These are of an earlier stop. Without them, a resumed run sees that it was killed before writing them.
                 self.folder.model.unlink(missing_ok=True)
+                self.folder.report.unlink(missing_ok=True)
             # Nothing is saved if an error ended the loop: a step may be half done, and the last checkpoint is whole.
             self._save()
         finally:

@@ -38,7 +38,7 @@ def log_pictures(
 
 
 def measure_classic_curves(
-    folder: RunFolder, recorder: Recorder, pictures: Sequence[RGB], stopped: Callable[[], bool]
+    folder: RunFolder, recorder: Recorder | None, pictures: Sequence[RGB], stopped: Callable[[], bool]
 ) -> dict[str, Curve] | None:
     """Measure the curves of the classic codecs, once in a run. Returns None if it was stopped meanwhile."""
     with contextlib.suppress(OSError, ValueError):  # Without the file, or with a damaged one, they are measured.
@@ -47,7 +47,8 @@ def measure_classic_curves(
     found = classic_curves(pictures, stopped)
     if found is not None:
         for number, rgb in enumerate(pictures[:SHOWN]):
-            recorder.add_picture(f"original/{number}", rgb, 0)
+            if recorder:
+                recorder.add_picture(f"original/{number}", rgb, 0)
         with writing(folder.classic_curves):
             write_atomic(folder.classic_curves, json.dumps(found).encode())
     return found

@@ -28,7 +28,7 @@ const MARKERS = [
 const LINE_OF = (style) => ({ stroke: `var(--c${style % COLOURS})`, "stroke-dasharray": DASHES[style % DASHES.length] });
 const MARKER_OF = (style) => ({ d: MARKERS[style % MARKERS.length], fill: `var(--c${style % COLOURS})`, class: "marker" });
 const MARGIN = { left: 52, right: 14, top: 24, bottom: 42 };
-const X_TICK = 80, Y_TICK = 55; // the least pixels between ticks that do not stand at powers of ten
+const X_TICK = 80, Y_TICK = 40; // the least pixels between ticks that do not stand at powers of ten
 const NEAR = 40; // pixels from the pointer to a point that it reads
 
 const plotState = { number: 0, labels: new Map(), hidden: new Set(), points: [], chosen: null };
@@ -39,9 +39,9 @@ const joined = (separator, ...parts) => parts.filter(Boolean).join(separator);
 const tell = (axis, value) => joined(" ", axis.title, value.toFixed(axis.decimals), axis.unit);
 const titleOf = (axis) => joined(", ", axis.title, axis.unit, axis.log && "log scale");
 
-/** Return round numbers in a range, about `count` of them: 1, 2 or 5 times a power of ten apart. */
-function ticks(low, high, count) {
-  const rough = (high - low) / count, power = 10 ** Math.floor(Math.log10(rough));
+/** Return round numbers in a range, about `count` of them: 1, 2 or 5 times a power of ten, and `apart` at least, apart. */
+function ticks(low, high, count, apart) {
+  const rough = Math.max((high - low) / count, apart), power = 10 ** Math.floor(Math.log10(rough));
   const step = power * [1, 2, 5, 10].find((digit) => digit * power >= rough), found = [];
   for (let at = Math.ceil(low / step); at * step <= high; at++) found.push(Number((at * step).toPrecision(6)));
   return found;
@@ -61,8 +61,8 @@ function scale(axis, values, from, to, tickPixels) {
   const [low, high] = axis.log ? [least * 0.95, most * 1.05] : [least - room, most + room];
   const of = axis.log ? Math.log : (value) => value;
   const at = (value) => from + ((of(value) - of(low)) / (of(high) - of(low))) * (to - from);
-  const found = axis.log ? logTicks(low, high) : [];
-  return { at, ticks: found.length > 1 ? found : ticks(low, high, Math.max(2, Math.abs(to - from) / tickPixels)) };
+  const found = axis.log ? logTicks(low, high) : [], count = Math.max(2, Math.abs(to - from) / tickPixels);
+  return { at, ticks: found.length > 1 ? found : ticks(low, high, count, 10 ** -axis.decimals) };
 }
 
 function drawPlot() {
