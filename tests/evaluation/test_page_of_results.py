@@ -40,3 +40,15 @@ def test_pictures_that_are_too_many_are_left_out_of_the_page(
     cli("eval", pictures, "-m", model_file, "-q", 1, "--against", "none", "-o", "out", cwd=tmp_path)
     html = (tmp_path / "out" / "report.html").read_text()
     assert len(data_of(html)["pictures"]) == 2 and "4 pictures, 2 of them shown below" in html
+
+
+def test_of_two_variants_the_better_one_at_the_bytes_is_searched() -> None:
+    def row(variant: str, quality: int, size: int, psnr_db: float | None) -> dict[str, object]:
+        return {"codec": "jpeg", "variant": variant, "quality": quality, "bytes": size, "psnr_db": psnr_db}
+
+    coarse = [row("4:2:0", 10, 100, 30.0), row("4:2:0", 90, 1000, 34.0)]
+    full = [row("4:4:4", 10, 120, 29.0), row("4:4:4", 90, 1100, 40.0)]
+    equal = row("4:4:4", 100, 5000, None)  # no PSNR, because the pictures are equal
+    for at_bytes, best, sizes in ((150, "4:2:0", {10: 100, 90: 1000}), (900, "4:4:4", {10: 120, 90: 1100})):
+        assert of_results._known_sizes([*coarse, *full, equal], at_bytes) == {"jpeg": {best: sizes}}
+    assert of_results._known_sizes([*coarse, *full], 50) == {}

@@ -38,13 +38,11 @@ def smallest_file(codec: ClassicCodec, rgb: RGB, at_least_bytes: int, known: Siz
     """Find the file of the lowest quality that has at least `at_least_bytes`, in the variant with the best PSNR.
 
     So a classic codec gets no fewer bytes than the codec it is compared with, unless its largest file, that of the
-    highest quality, has fewer. `known` sizes of files shorten the search. Returns None if there is no file. Raises
-    BrokenContractError, or what the codec raises, if the codec fails.
+    highest quality, has fewer. `known` sizes of files shorten the search, to their variants as well. Returns None if
+    there is no file. Raises BrokenContractError, or what the codec raises, if the codec fails.
     """
-    files = [
-        _smallest(codec, rgb, at_least_bytes, variant, (known or {}).get(name, {}))
-        for name, variant in codec.variants.items()
-    ]
+    sizes = known or {name: {} for name in codec.variants}
+    files = [_smallest(codec, rgb, at_least_bytes, codec.variants[name], sizes[name]) for name in sizes]
     return max((file for file in files if file), key=lambda file: _psnr_db(rgb, file.decoded), default=None)
 
 

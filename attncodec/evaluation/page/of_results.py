@@ -1,5 +1,6 @@
 """This module makes the Report of an evaluation from results.json, and from the pictures that it was made of."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,11 +13,14 @@ from tqdm import tqdm
 
 from attncodec.coding.encoder import Target
 from attncodec.environment import shows_progress, usable_cores
+from attncodec.evaluation.classic.search import Sizes
+from attncodec.evaluation.curves import quality_at
 from attncodec.evaluation.job import Job
 from attncodec.evaluation.page.contents import BdRow, Cost, Curve, PictureViews, Plot, Report
 from attncodec.evaluation.page.embed import SIDE_MAX
 from attncodec.evaluation.page.views import beside_classic, model_versions, shown_qualities
 from attncodec.metrics import CURVE_AXES
+from attncodec.metrics.rate import rising
 from attncodec.pictures import read_rgb
 
 PAGE = "report.html"
@@ -98,8 +102,9 @@ def _views(job: Job, results: Results) -> Iterator[PictureViews]:
         rgb, name = read_rgb(path), job.name_of(path)
         with one_at_a_time:
             ours = [model_versions(models, rgb, Target(quality), job.effort) for quality in qualities]
-        known = _known_sizes(results, name)
-        made = [beside_classic(rgb, versions, Target(), job.against, known) for versions in ours]
+        rows = [row for row in results["records"] if row["name"] == name and row["codec"] in results["classic"]]
+        known = [_known_sizes(rows, versions[0].file_bytes) for versions in ours]
+        made = [beside_classic(rgb, of, Target(), job.against, sizes) for of, sizes in zip(ours, known, strict=True)]
         return PictureViews(name, rgb, made)
 
     # Most of the time goes into searching files of classic codecs, which run on one core each.
@@ -124,11 +129,20 @@ def _shown(job: Job, results: Results) -> list[Path]:
     return found
 
 
-def _known_sizes(results: Results, name: str) -> dict[str, dict[str, dict[int, int]]]:
-    """Return the bytes of a picture's files that were measured, by codec, variant and quality."""
-    sizes: dict[str, dict[str, dict[int, int]]] = {}
-    for row in results["records"]:
-        if row["name"] == name and row["codec"] in results["classic"]:
-            of_variant = sizes.setdefault(row["codec"], {}).setdefault(row["variant"], {})
-            of_variant[int(row["quality"])] = row["bytes"]
-    return sizes
+def _known_sizes(rows: Sequence[Mapping[str, Any]], at_bytes: int) -> dict[str, Sizes]:
+    """Return the bytes of files of a picture by codec, variant and quality; of variants, the best at the bytes.
+
+    A codec none of whose curves reaches the bytes is left out.
+    """
+    found: dict[str, Sizes] = {}
+    for codec in dict.fromkeys(row["codec"] for row in rows):
+        variants: dict[str, list[Mapping[str, Any]]] = {}
+        for row in rows:
+            if row["codec"] == codec and row["psnr_db"] is not None:
+                variants.setdefault(row["variant"], []).append(row)
+        curves = {name: rising([(row["bytes"], row["psnr_db"]) for row in of]) for name, of in variants.items()}
+        reached = {name: value for name in curves if math.isfinite(value := quality_at(curves[name], at_bytes))}
+        if reached:
+            best = max(reached, key=lambda name: reached[name])
+            found[codec] = {best: {int(row["quality"]): row["bytes"] for row in variants[best]}}
+    return found
