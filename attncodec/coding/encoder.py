@@ -186,23 +186,13 @@ class PictureEncoder:
 
         Returns the picture (H, W, 3) uint8, and the estimated bits of z and y.
         """
-        quality_index, bottlenecks, rgb = container.quality_index, self._rounding(container), np.empty_like(self.rgb)
+        quality_index = container.quality_index
+        rounding = self.sealed.rounding(quality_index)
+        bottlenecks = [RoundBottleneck(SKIP_SCALE_INDEX if s.skip else 0, rounding) for s in container.stripes]
+        rgb = np.empty_like(self.rgb)
         for rows, strip in self._strips(StripeRows(self.sender(bottlenecks, quality_index), self.rows), quality_index):
             rgb[rows] = strip
-        return rgb, _bits_of(bottlenecks)
-
-    def estimated_bits(self, container: Container) -> float:
-        """Estimate the bits of z and y in a file of this picture, by the probability tables of the model."""
-        bottlenecks = self._rounding(container)
-        send = self.sender(bottlenecks, container.quality_index)
-        for number in range(len(self.rows)):
-            send(number)
-        return _bits_of(bottlenecks)
-
-    def _rounding(self, container: Container) -> list[RoundBottleneck]:
-        """Return a bottleneck for each stripe that rounds as the file does, and writes nothing."""
-        rounding = self.sealed.rounding(container.quality_index)
-        return [RoundBottleneck(SKIP_SCALE_INDEX if stripe.skip else 0, rounding) for stripe in container.stripes]
+        return rgb, sum(float(bottleneck.bits.sum()) for bottleneck in bottlenecks)
 
     def _send(
         self, quality_index: int, sink: Callable[[], Sink], take: Callable[[Rows], None] | None = None
@@ -288,10 +278,6 @@ class PictureEncoder:
             else:
                 high = middle - 1
         return low
-
-
-def _bits_of(bottlenecks: Sequence[RoundBottleneck]) -> float:
-    return sum(float(bottleneck.bits.sum()) for bottleneck in bottlenecks)
 
 
 def compress(sealed: SealedCodec, picture: Picture | RGB, target: Target | None = None, effort: int = 0) -> bytes:

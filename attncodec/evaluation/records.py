@@ -8,6 +8,7 @@ from typing import Any
 
 from attncodec.coding.decoder import decompress
 from attncodec.coding.encoder import PictureEncoder, Target
+from attncodec.coding.estimate import estimated_bits
 from attncodec.coding.sealed import SealedCodec
 from attncodec.container import pack
 from attncodec.evaluation.classic import CLASSIC, COMPARED
@@ -96,7 +97,7 @@ def measure_model(sealed: SealedCodec, codec: str, rgb: RGB, name: str, quality:
         encode_s=written - start,
         decode_s=done - written,
         peak_mib=peak,
-        bpp_est=encoder.estimated_bits(container) / (height * width),
+        bpp_est=estimated_bits(encoder, container) / (height * width),
     )
 
 

@@ -98,7 +98,7 @@ def _views(job: Job, results: Results) -> Iterator[PictureViews]:
     qualities = shown_qualities(job.models[0].qualities)
     models, one_at_a_time = {model.name: model.sealed for model in job.models}, Lock()
 
-    def view(path: Path) -> PictureViews:
+    def compare(path: Path) -> PictureViews:
         rgb, name = read_rgb(path), job.name_of(path)
         with one_at_a_time:
             ours = [model_versions(models, rgb, Target(quality), job.effort) for quality in qualities]
@@ -109,7 +109,7 @@ def _views(job: Job, results: Results) -> Iterator[PictureViews]:
 
     # Most of the time goes into searching files of classic codecs, which run on one core each.
     with ThreadPoolExecutor(usable_cores(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        tasks = [pool.submit(view, path) for path in _shown(job, results)]
+        tasks = [pool.submit(compare, path) for path in _shown(job, results)]
         try:
             for task in tqdm(tasks, desc="page", unit="picture", disable=not shows_progress(), leave=False):
                 yield task.result()
