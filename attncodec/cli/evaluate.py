@@ -25,7 +25,9 @@ logger = logging.getLogger(__name__)
 
 
 def evaluate(
-    folder: Annotated[Path | None, typer.Argument(help="Folder of pictures, searched recursively.")] = None,
+    folder: Annotated[
+        Path | None, typer.Argument(callback=at_home, help="Folder of pictures, searched recursively.")
+    ] = None,
     quality: Annotated[
         list[float] | None, typer.Option("--quality", "-q", help="Can be given several times; all levels by default.")
     ] = None,

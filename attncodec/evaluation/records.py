@@ -14,7 +14,7 @@ from attncodec.container import pack
 from attncodec.evaluation.classic import CLASSIC, COMPARED
 from attncodec.evaluation.classic.search import smallest_file
 from attncodec.evaluation.memory import peak_mib, reset_peak
-from attncodec.metrics import figures
+from attncodec.metrics import METRICS, figures
 from attncodec.metrics.rate import bpp
 from attncodec.pictures import RGB, read_rgb
 from attncodec.registry import contract
@@ -44,10 +44,13 @@ class Record:
     variant: str = ""  # of a classic codec
 
     def row(self) -> dict[str, Any]:
-        """Return all values by the name of their column, those of the metrics among the others."""
+        """Return all values by the name of their column, those of the metrics among the others.
+
+        The order is the same for records that were kept, so that a run that goes on ends in the same files.
+        """
         row: dict[str, Any] = {}
         for name, value in vars(self).items():
-            row |= value if name == "figures" else {name: value}
+            row |= {metric: value[metric] for metric in METRICS} if name == "figures" else {name: value}
         return row
 
 

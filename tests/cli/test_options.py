@@ -9,7 +9,7 @@ import pytest
 from attncodec.cli import app
 from attncodec.cli.options import at_home
 
-OF_EVAL = {"evaluate folder", "evaluate model"}  # eval replaces `~` in the names of models by itself
+OF_EVAL = {"evaluate model"}  # eval replaces `~` in the names of models by itself
 NAMES_OF_PATHS = {"out", "config"}  # Some of these are texts, for `-` and for the names of shipped configurations.
 PATHS = {
     f"{function.__name__} {name}": annotation

@@ -66,6 +66,7 @@ def test_a_second_run_writes_no_file_again_and_a_changed_setting_does(
     monkeypatch.setattr(ClassicCodec, "encode", lambda *a: pytest.fail("a classic file is written again"))
     again = run(job_of(sealed, pictures), tmp_path)
     assert again.records == first.records and again.kept == 4 and not written
+    assert [list(record.row().items()) for record in again.records] == [list(r.row().items()) for r in first.records]
     run(job_of(sealed, pictures, qualities=(1.0, 3.0)), tmp_path)
     assert written == [3.0, 3.0]
     run(job_of(sealed, pictures, effort=1), tmp_path)
