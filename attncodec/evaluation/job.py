@@ -9,6 +9,7 @@ import torch
 
 from attncodec.coding.find_model import load_model
 from attncodec.coding.sealed import CPU, SealedCodec
+from attncodec.coding.shipped import FOLDER
 from attncodec.errors import ConfigError
 from attncodec.evaluation.classic import CLASSIC, COMPARED
 from attncodec.registry import look_up
@@ -25,6 +26,11 @@ class Model:
     path: Path
     sealed: SealedCodec
     qualities: Sequence[float]
+
+    @property
+    def place(self) -> str:
+        """Return what `--model` finds the model by: the name of a shipped one, on every machine, or else its path."""
+        return self.path.stem if self.path.parent == FOLDER else str(self.path)
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ def make_results(job: Job, found: Measured, command: Sequence[str], partial: boo
             "command": list(command),
             "arguments": {
                 "folder": str(job.folder),
-                "models": [str(model.path) for model in job.models],
+                "models": [model.place for model in job.models],
                 "quality": None if job.qualities is None else list(job.qualities),
                 "against": list(job.against),
                 "effort": job.effort,
@@ -89,7 +89,7 @@ def _about_model(model: Model) -> dict[str, Any]:
     costs = complexity(header.config)
     encode, decode = each_way({part: kmac for part, (kmac, _) in costs.items()})
     return {
-        "path": str(model.path),
+        "path": model.place,
         "decoder_id": header.decoder_id.hex(),
         "file_sha256": header.file_sha256,
         "kmac_per_pixel": {"encode": encode, "decode": decode},
