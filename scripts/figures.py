@@ -84,7 +84,7 @@ def summary() -> str:
 
     return (
         "\n"
-        + markdown(beside_header(results), beside_classic(results, (1, 3, 5, 7)))
+        + markdown(beside_header(results), beside_classic(results, (2, 4, 6, 8)))
         + f"\nBD-rate: {against(results['classic'])}; against published curves: {against(SUMMARY)}.\n\n"
     )
 
