@@ -9,6 +9,7 @@ from typing import Any
 from attncodec.metrics.rate import Curve
 
 PUBLISHED = "published/"  # The names of published curves begin so, because some are of codecs that are measured too.
+DRAWN = [PUBLISHED + name for name in ("vtm", "cheng2020-attn", "elic2022")]  # in plots, where all would be too many
 
 
 @cache

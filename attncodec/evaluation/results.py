@@ -30,7 +30,7 @@ from attncodec.evaluation.curves import Records, compare
 from attncodec.evaluation.job import GRID, Job, Model
 from attncodec.evaluation.measure import Measured
 from attncodec.evaluation.plot import draw_rd
-from attncodec.evaluation.published import PUBLISHED, dataset_of, kodak, published_curves
+from attncodec.evaluation.published import DRAWN, PUBLISHED, dataset_of, kodak, published_curves
 from attncodec.evaluation.table import markdown
 from attncodec.files import write_atomic
 from attncodec.metrics import CURVE_AXES
@@ -39,7 +39,6 @@ from attncodec.networks.complexity import complexity, each_way
 FORMAT = "attncodec-eval-1"
 RESULTS, TABLE, ROWS, KEPT = "results.json", "table.md", "results.csv", "records"
 PLOTS = ("rd.png", "rd.svg")
-DRAWN = ("vtm", "cheng2020-attn", "elic2022")  # of the published curves
 
 
 def is_plot(path: Path) -> bool:
@@ -126,7 +125,7 @@ def _draw(folder: Path, results: dict[str, Any]) -> list[str]:
     measured = {name: curve for name, curve in curves.items() if not name.startswith(PUBLISHED)}
     if not measured or not has_package("matplotlib", "plots", "eval"):
         return []
-    known = [PUBLISHED + name for name in DRAWN if PUBLISHED + name in curves]
+    known = [name for name in DRAWN if name in curves]
     others = {results["published"][name]["title"]: curves[name] for name in known}
     title = f"{results['dataset'] or results['run']['arguments']['folder']}, {axis['pictures']} pictures, whole files"
     for plot in PLOTS:

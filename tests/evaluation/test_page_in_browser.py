@@ -40,7 +40,14 @@ def report_of_training() -> Report:
         ["Written at the end of training."],
         [],
         [
-            Plot("PSNR", [Curve("run, estimated rate", [(0.3, 29.0)]), Curve("JPEG", jpeg)]),
+            Plot(
+                "PSNR",
+                [
+                    Curve("run, estimated rate", [(0.3, 29.0)]),
+                    Curve("JPEG", jpeg),
+                    Curve("VTM, published", jpeg, published=True, drawn=False),
+                ],
+            ),
             Plot(
                 "Loss over steps",
                 [Curve("training", loss), Curve("validation", validated)],
@@ -211,6 +218,13 @@ def test_the_plot_tells_values_by_mouse_and_keyboard_and_switches_metrics_and_cu
     page.uncheck("#plot-curves >> text=ours")
     assert page.locator("#plot .curve").count() == 0
     page.keyboard.press("ArrowRight")
+
+
+def test_a_curve_that_is_not_drawn_can_be_chosen(open_page: Any) -> None:
+    page = open_page(name="training")
+    assert page.locator("#plot .curve").count() == 2 and not page.is_checked("#plot-curves >> text=VTM")
+    page.check("#plot-curves >> text=VTM")
+    assert page.locator("#plot .curve").count() == 3
 
 
 def test_a_plot_over_steps_is_chosen_and_read_by_keyboard(open_page: Any) -> None:

@@ -26,11 +26,15 @@ RATE = Axis("rate", "bits per pixel", 3, log=True)
 
 @dataclass(frozen=True)
 class Curve:
-    """A curve of (x, y) points, most often of rate_bpp and quality_db. Published curves are drawn lighter."""
+    """A curve of (x, y) points, most often of rate_bpp and quality_db.
+
+    Published curves are drawn lighter. Curves that are not `drawn` are so only where a reader chooses them.
+    """
 
     name: str
     points: Sequence[tuple[float, float]]
     published: bool = False
+    drawn: bool = True
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from attncodec.evaluation.job import Job
 from attncodec.evaluation.page.contents import BdRow, Cost, Curve, PictureViews, Plot, Report
 from attncodec.evaluation.page.embed import SIDE_MAX
 from attncodec.evaluation.page.views import beside_classic, model_versions, shown_qualities
+from attncodec.evaluation.published import DRAWN
 from attncodec.metrics import CURVE_AXES
 from attncodec.metrics.rate import rising
 from attncodec.pictures import read_rgb
@@ -54,10 +55,10 @@ def _facts(results: Results, shown: int) -> list[str]:
 
 
 def _plot(results: Results, axis: str) -> Plot:
-    curves = [
-        Curve(_name(results, name), [(point["bpp"], point[axis]) for point in points], name in results["published"])
-        for name, points in results["axes"][axis]["curves"].items()
-    ]
+    curves = []
+    for name, points in results["axes"][axis]["curves"].items():
+        published, pairs = name in results["published"], [(point["bpp"], point[axis]) for point in points]
+        curves.append(Curve(_name(results, name), pairs, published, drawn=not published or name in DRAWN))
     return Plot(CURVE_AXES[axis].title, curves)
 
 

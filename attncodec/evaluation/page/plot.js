@@ -159,7 +159,8 @@ function startPlot() {
   const curves = new Map(DATA.plots.flatMap((plot) => plot.curves).map((curve) => [curve.name, curve]));
   for (const curve of curves.values()) {
     const input = make("input", { type: "checkbox" });
-    input.checked = true;
+    input.checked = curve.drawn;
+    if (!curve.drawn) plotState.hidden.add(curve.name);
     input.addEventListener("change", () => {
       plotState.hidden[input.checked ? "delete" : "add"](curve.name);
       redrawPlot();
