@@ -222,9 +222,12 @@ def test_the_plot_tells_values_by_mouse_and_keyboard_and_switches_metrics_and_cu
 
 def test_a_curve_that_is_not_drawn_can_be_chosen(open_page: Any) -> None:
     page = open_page(name="training")
-    assert page.locator("#plot .curve").count() == 2 and not page.is_checked("#plot-curves >> text=VTM")
-    page.check("#plot-curves >> text=VTM")
+    assert page.locator("#plot .curve").count() == 2 and not page.is_checked("#plot-more >> text=VTM")
+    page.click("#plot-more summary")
+    page.check("#plot-more >> text=VTM")
     assert page.locator("#plot .curve").count() == 3
+    page.check("#plot-metric >> text=Loss over steps")
+    assert not page.is_visible("#plot-more")
 
 
 def test_a_plot_over_steps_is_chosen_and_read_by_keyboard(open_page: Any) -> None:

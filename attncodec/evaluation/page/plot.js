@@ -145,6 +145,7 @@ function readKey(event) {
 
 function redrawPlot() {
   for (const [name, label] of plotState.labels) label.hidden = !plotNow().curves.some((curve) => curve.name === name);
+  byId("plot-more").hidden = !byId("plot-more").querySelector("label:not([hidden])");
   drawPlot();
   choosePoint(null);
 }
@@ -170,7 +171,8 @@ function startPlot() {
     if (curve.marked) sample.append(make("path", MARKER_OF(curve.style)));
     plotState.labels.set(curve.name, make("label", {}, input, sample, curve.name));
   }
-  byId("plot-curves").append(...plotState.labels.values());
+  for (const [name, label] of plotState.labels) byId(curves.get(name).drawn ? "plot-curves" : "plot-more").append(label);
+  byId("plot-curves").append(byId("plot-more"));
   byId("plot").addEventListener("pointermove", readPointer);
   byId("plot").addEventListener("pointerdown", readPointer);
   byId("plot").addEventListener("keydown", readKey);
