@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from attncodec.evaluation.published import DRAWN
 from attncodec.metrics import CURVE_AXES, METRICS
 
 NAMED_MAX = 3  # pictures that a line names
@@ -25,9 +26,12 @@ def text(results: dict[str, Any], per_picture: bool = False) -> str:
         rows = _picture_rows(results, model) if per_picture else _rows(results, [model])
         lines += [_title(model, about), *_aligned([_header("picture" if per_picture else "codec"), *rows]), ""]
     lines += [*_notes(results), ""]
-    rates = _bd_rows(results, list(results["models"]))
+    not_shown = [name for name in results["published"] if name not in DRAWN]
+    rates = _bd_rows(results, list(results["models"]), not_shown)
     if len(rates) > 1:
         lines += ["BD-rate; below zero, the codec needs fewer bits than the reference:", *_aligned(rates)]
+    if not_shown:
+        lines.append(f"table.md has the BD-rates against {len(not_shown)} more published curves.")
     return "\n".join(lines).rstrip()
 
 
@@ -97,12 +101,13 @@ def _named(names: Sequence[str]) -> str:
     return ", ".join(names[:NAMED_MAX]) + more
 
 
-def _bd_rows(results: dict[str, Any], codecs: Sequence[str]) -> Rows:
-    """Return the BD-rates of some codecs against every other curve."""
+def _bd_rows(results: dict[str, Any], codecs: Sequence[str], left_out: Sequence[str] = ()) -> Rows:
+    """Return the BD-rates of some codecs against every other curve but those that are left out."""
     rows = [["codec", "reference", "at equal", "BD-rate", "BD-PSNR", "range", "median", "worst picture"]]
     for codec in codecs:
         for axis, found in results["axes"].items():
             pairs = [pair for pair in found["bd"] if pair["codec"] == codec and found["pictures"]]
+            pairs = [pair for pair in pairs if pair["reference"] not in left_out]
             rows += [[codec, _reference(results, pair), CURVE_AXES[axis].title, *_bd_cells(pair)] for pair in pairs]
     return rows
 
