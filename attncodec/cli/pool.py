@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from types import FrameType
 
 import torch
 
@@ -140,7 +141,7 @@ def _signals_held() -> Iterator[None]:
 def _serve(connection: Connection, start: Callable[[], Run], threads: int) -> None:
     """Process the files that come, until the parent ends this process, or has ended itself."""
     try:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that an unfinished file is removed
+        signal.signal(signal.SIGTERM, _interrupt_once)  # so that an unfinished file is removed
         ignore_warnings_of_pillow()
         torch.set_num_threads(threads)
         run = start()
@@ -149,3 +150,11 @@ def _serve(connection: Connection, start: Callable[[], Run], threads: int) -> No
             connection.send(attempt(run, *connection.recv()))
     except (KeyboardInterrupt, EOFError, BrokenPipeError, ConnectionResetError):
         pass
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # What libraries do at exit is not interrupted.
+
+
+def _interrupt_once(number: int, frame: FrameType | None) -> None:
+    """Interrupt the work of this process, and ignore the same signal from now on: it ends already."""
+    signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt

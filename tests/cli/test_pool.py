@@ -1,7 +1,9 @@
 """Processes that work on files for `--jobs`."""
 
+import atexit
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -53,3 +55,14 @@ def test_a_process_that_dies_costs_one_file_and_the_order_stays() -> None:
 def test_processes_that_cannot_start_end_the_batch() -> None:
     with pytest.raises(AttncodecError, match="its process ended with 3"):
         list(outcomes(of("a", "b", "c"), deal_with, fail_to_start, 2))
+
+
+def start_slow_to_leave() -> Run:
+    atexit.register(time.sleep, 0.3)
+    return deal_with
+
+
+@pytest.mark.gate
+def test_a_process_that_is_leaving_is_not_interrupted(capfd: pytest.CaptureFixture[str]) -> None:
+    assert all(isinstance(one, Done) for one in outcomes(of("a", "b"), deal_with, start_slow_to_leave, 2))
+    assert capfd.readouterr().err == ""
