@@ -20,6 +20,7 @@ results.json has these parts. All numbers are finite, and a figure that is not d
 import csv
 import io
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,8 @@ from attncodec.evaluation.table import markdown
 from attncodec.files import write_atomic
 from attncodec.metrics import CURVE_AXES
 from attncodec.networks.complexity import complexity, each_way
+
+logger = logging.getLogger(__name__)
 
 FORMAT = "attncodec-eval-1"
 RESULTS, TABLE, ROWS, KEPT = "results.json", "table.md", "results.csv", "records"
@@ -105,7 +108,10 @@ def _about_classic(kind: str) -> dict[str, Any]:
 
 
 def save(folder: Path, results: dict[str, Any]) -> list[str]:
-    """Write results.json, results.csv, table.md and, with matplotlib, rd.png and rd.svg, and return their names."""
+    """Write results.json, results.csv, table.md and, with matplotlib, rd.png and rd.svg, and return their names.
+
+    Plots come last, and are left out with a warning if they fail, because nothing that was measured may be lost.
+    """
     rows = results["records"]
     file = io.StringIO(newline="")
     writer = csv.DictWriter(file, list(rows[0]))
@@ -116,7 +122,11 @@ def save(folder: Path, results: dict[str, Any]) -> list[str]:
     write_atomic(folder / RESULTS, (json.dumps(results, indent=1, allow_nan=False) + "\n").encode())
     write_atomic(folder / TABLE, (markdown(results) + "\n").encode(errors="surrogateescape"))
     names = [RESULTS, ROWS, TABLE]
-    return names + _draw(folder, results)
+    try:
+        names += _draw(folder, results)
+    except Exception as error:  # matplotlib raises whatever it likes
+        logger.warning("note: left out: %s: %s", ", ".join(PLOTS), " ".join(f"{error}".split()))
+    return names
 
 
 def _draw(folder: Path, results: dict[str, Any]) -> list[str]:

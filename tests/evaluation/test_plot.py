@@ -1,8 +1,11 @@
+import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from attncodec.evaluation.names import printable
 from attncodec.evaluation.plot import draw_rd
 
 
@@ -24,3 +27,12 @@ def test_an_svg_has_the_names_of_curves_and_published_ones_are_dashed(tmp_path: 
     assert "stroke-dasharray" in text and text == (tmp_path / "again.svg").read_text()
     draw_rd(tmp_path / "one.svg", curves, "a curve")
     assert len(text) > len((tmp_path / "one.svg").read_text())
+
+
+@pytest.mark.parametrize("name", ["$x^^y$", "price_$5$_", "_draft", "a\nb\x1b", "\udcff"])
+def test_a_plot_shows_any_name_as_it_is(name: str, tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    draw_rd(tmp_path / "rd.svg", {name: [(0.2, 28.0), (0.5, 31.0)]}, name, {name: [(0.1, 28.0)]})
+    text = (tmp_path / "rd.svg").read_text()
+    shown = re.findall("<!-- (.*?) -->", text)
+    assert shown.count(printable(name)) == 2 and f"{printable(name)}, published" in shown
+    assert [str(warning.message) for warning in recwarn] == []
