@@ -62,6 +62,8 @@ def compare(
     if out.suffix.lower() not in (HTML, PNG):
         raise ConfigError(f"{out} is neither a page nor a picture", f"give -o a name that ends in {HTML} or {PNG}")
     check_writable([out], force)
+    if out.exists() and picture.exists() and out.samefile(picture):
+        raise ConfigError(f"{out} is the picture itself", "give -o another name")
     rgb, chosen = read_rgb(picture), choose_model(model)
     if max(rgb.shape) > SIDE_MAX and out.suffix.lower() == HTML:
         raise ConfigError(

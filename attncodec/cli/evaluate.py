@@ -64,14 +64,11 @@ def evaluate(
     set_threads(threads)
     before = None
     if check is not None:
-        if quality or model or against or out:
-            hint = "leave out --quality, --model, --against and --out"
+        if quality or model or against or out or effort or fast:
+            hint = "leave out --quality, --model, --against, --effort, --fast and --out"
             raise ConfigError("--check repeats a run with its own settings, and writes nothing", hint)
         before = read_results(check)
-        arguments = before["run"]["arguments"]
-        folder = folder or Path(arguments["folder"])
-        model, quality = [Path(path) for path in arguments["models"]], arguments["quality"]
-        against, effort, fast = ",".join(arguments["against"]) or "none", arguments["effort"], arguments["fast"]
+        folder, model, quality, against, effort, fast = _as_before(before, check, folder)
     if folder is None:
         raise ConfigError("no folder of pictures is given", "name one: attncodec eval FOLDER")
     with process_group_of_torchrun() as distributed:
@@ -80,9 +77,21 @@ def evaluate(
         if before is None:
             failed = _measure(job, out, as_json, per_picture, report, distributed)
         else:
-            failed = _check(job, before, distributed)
+            failed = _check(job, before, as_json, distributed)
     if failed:
         raise typer.Exit(FAILURES)
+
+
+def _as_before(
+    before: dict[str, Any], check: Path, folder: Path | None
+) -> tuple[Path, list[Path], list[float] | None, str, int, bool]:
+    """Return the arguments of an earlier run, with the pictures in another folder if one is given."""
+    given = before["run"]["arguments"]
+    folder = folder or Path(given["folder"])
+    if not folder.exists():
+        raise ConfigError(f"there is no folder {folder}", f"name it: attncodec eval FOLDER --check {check}")
+    models, against = [Path(path) for path in given["models"]], ",".join(given["against"]) or "none"
+    return folder, models, given["quality"], against, given["effort"], given["fast"]
 
 
 def _job(
@@ -116,7 +125,9 @@ def _measure(
     """Measure all, write and print the results, and return whether a picture failed."""
     from attncodec.evaluation import results, table
     from attncodec.evaluation.measure import Measured, measure
+    from attncodec.evaluation.page.of_results import PAGE
     from attncodec.evaluation.store import Store, user_cache
+    from attncodec.files import remove_unfinished
     from attncodec.folder_lock import held
 
     ids = [model.sealed.header.decoder_id.hex()[:8] for model in job.models]
@@ -125,14 +136,21 @@ def _measure(
 
     def conclude(partial: bool = False) -> None:
         made = results.make_results(job, found, command, partial)
+        for name in (PAGE, *results.PLOTS):  # Not all results have them, and those of others must not stay.
+            (target / name).unlink(missing_ok=True)
         logger.info("written: %s", ", ".join(f"{target}/{name}" for name in results.save(target, made)))
-        if not partial:
-            print(json.dumps(made, allow_nan=False) if as_json else table.text(made, per_picture))
-        if report and not partial:
-            _write_page(job, made, target)
+        if partial:
+            return
+        try:
+            print(json.dumps(made, allow_nan=False) if as_json else table.text(made, per_picture), flush=True)
+        finally:  # The page is there even if nobody reads what is printed.
+            if report:
+                _write_page(job, made, target)
 
     with ExitStack() as stack:
         stack.enter_context(held(target, distributed))  # if this fails, it does so before the work
+        for place in (target, *(target / results.KEPT).glob("*")):
+            remove_unfinished(place)
         try:
             measure(job, found, Store(target / results.KEPT), user_cache(), distributed, _tell)
         except KeyboardInterrupt:
@@ -142,7 +160,8 @@ def _measure(
             raise
         distributed.run_on_rank0(lambda: _refuse_nothing(job, found))
         if found.kept and distributed.is_rank0:
-            logger.info("%d files were measured before; without %s all are", found.kept, target / results.KEPT)
+            kept = target / results.KEPT
+            logger.info("%d files are kept from before; without the folder %s, all are measured", found.kept, kept)
         distributed.run_on_rank0(conclude)
     return _some_failed(job, found, distributed)
 
@@ -156,7 +175,7 @@ def _write_page(job: "Job", made: dict[str, Any], target: Path) -> None:
     logger.info("written: %s", target / PAGE)
 
 
-def _check(job: "Job", before: dict[str, object], distributed: "Distributed") -> bool:
+def _check(job: "Job", before: dict[str, object], as_json: bool, distributed: "Distributed") -> bool:
     """Measure all again, nothing from earlier runs, and return whether anything differs or failed."""
     from attncodec.evaluation import check
     from attncodec.evaluation.measure import Measured, measure
@@ -175,7 +194,8 @@ def _check(job: "Job", before: dict[str, object], distributed: "Distributed") ->
 
     lines = distributed.run_on_rank0(conclude)
     if distributed.is_rank0:
-        print("\n".join(lines) or f"the same: {len(found.records)} files of {len(found.pictures)} pictures")
+        same = f"the same: {len(found.records)} files of {len(found.pictures)} pictures"
+        print(json.dumps({"differences": lines}) if as_json else "\n".join(lines) or same)
     return bool(lines) or _some_failed(job, found, distributed)
 
 

@@ -5,28 +5,73 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, Field, ValidationError
+
 from attncodec.errors import ConfigError
 from attncodec.evaluation.results import FORMAT
 
 NAMED_MAX = 20
-COMPARED = ("pictures", "models", "classic", "records")
-ARGUMENTS = ("folder", "models", "quality", "against", "effort", "fast")
 NOT_COMPARED = ("encode_s", "decode_s", "peak_mib")  # No two runs have the same.
 TOLERANCE = 1e-6  # The sum of a figure depends on the number of threads.
 
 
+class Arguments(BaseModel):
+    """What an evaluation was asked for."""
+
+    folder: str
+    models: list[str]
+    quality: list[float] | None
+    against: list[str]
+    effort: int = Field(ge=0, le=3)
+    fast: bool
+
+
+class Run(BaseModel):
+    """What an evaluation was run with."""
+
+    arguments: Arguments
+    versions: dict[str, Any]
+
+
+class Row(BaseModel):
+    """What tells a record from the others."""
+
+    codec: str
+    variant: str
+    quality: float
+    name: str
+
+
+class File(BaseModel):
+    """What tells a picture from the others."""
+
+    name: str
+
+
+class Results(BaseModel):
+    """The parts of results.json that can be compared."""
+
+    format: str = Field(pattern=f"^{FORMAT}$")
+    run: Run
+    pictures: list[File]
+    models: dict[str, dict[str, Any]]
+    classic: dict[str, dict[str, Any]]
+    records: list[Row]
+
+
 def read_results(path: Path) -> dict[str, Any]:
-    """Read results.json. Raises ConfigError if it is none."""
+    """Read results.json. Raises ConfigError if it is none, or has no part that is needed."""
+    hint = f"give a results.json that attncodec eval wrote, of format {FORMAT}"
+    if not path.is_file():
+        raise ConfigError(f"there is no file {path}", hint)
     try:
         found = json.loads(path.read_text())
-        if found["format"] != FORMAT:
-            raise ValueError(f"its format is {found['format']!r}")
-        missing = [part for part in COMPARED if part not in found]
-        missing += [name for name in ARGUMENTS if name not in found["run"]["arguments"]]
-        if missing:
-            raise ValueError(f"it has no {', '.join(missing)}")
-    except (ValueError, KeyError, TypeError) as error:
-        hint = f"give a results.json that attncodec eval wrote, of format {FORMAT}"
+        Results.model_validate(found)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "its contents"
+        raise ConfigError(f"{path} has no results: {place}: {first['msg']}", hint) from None
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} has no results: {error}", hint) from None
     return dict(found)
 

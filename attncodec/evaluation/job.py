@@ -12,6 +12,7 @@ from attncodec.coding.sealed import CPU, SealedCodec
 from attncodec.coding.shipped import FOLDER
 from attncodec.errors import ConfigError
 from attncodec.evaluation.classic import CLASSIC, COMPARED
+from attncodec.quality import quality_of_index
 from attncodec.registry import look_up
 
 GRID = (5, 15, 30, 45, 60, 75, 85, 95)  # the qualities of classic codecs
@@ -58,14 +59,12 @@ class Job:
 
 
 def all_qualities(sealed: SealedCodec, wanted: Sequence[float] | None = None) -> list[float]:
-    """Return the qualities to measure, sorted. If none are given, these are the whole levels.
+    """Return the qualities to measure, sorted, each once in steps of 1/64. If none are given, these are whole levels.
 
     Raises ConfigError for a quality that the model does not have.
     """
-    qualities = sorted(set(wanted or range(1, len(sealed.header.config.rd_lambdas) + 1)))
-    for quality in qualities:
-        sealed.quality_index(quality)
-    return qualities
+    qualities = wanted or range(1, len(sealed.header.config.rd_lambdas) + 1)
+    return [quality_of_index(index) for index in sorted({sealed.quality_index(quality) for quality in qualities})]
 
 
 def load_models(
@@ -101,7 +100,11 @@ def chosen_against(given: str | None, option: str = "--against") -> list[str]:
     """
     if given is None:
         return [*COMPARED]
-    names = [name.strip() for name in given.split(",")] if given != NOTHING else []
+    names = [name.strip() for name in given.split(",")]
+    if NOTHING in names:
+        if set(names) != {NOTHING}:
+            raise ConfigError(f"{option}: {NOTHING} stands alone", f"leave out {NOTHING}, or the codecs")
+        return []
     for name in names:
         codec = look_up(CLASSIC, name, option)
         if not codec.available:

@@ -14,8 +14,11 @@ from typing import Any
 
 import torch
 
+from attncodec.coding.decoder import decompress
+from attncodec.coding.encoder import Target, compress
 from attncodec.distributed import Distributed
 from attncodec.environment import usable_cores, versions
+from attncodec.errors import ImageError
 from attncodec.evaluation.classic import CLASSIC
 from attncodec.evaluation.classic.codec import ClassicCodec
 from attncodec.evaluation.classic.search import decode_file
@@ -65,10 +68,10 @@ def measure(
     that cannot be measured, and the reason.
     """
     share, quiet, conditions = distributed.shard(job.paths), not distributed.is_rank0, versions(job.device.type)
-    settings = sum(len(model.qualities) for model in job.models)
+    settings, warm = sum(len(model.qualities) for model in job.models), set[str]()
     with FilesProgress("models", len(share) * settings, quiet) as bar:
         for path in share:
-            _attempt(job, path, found, on_failure, partial(_models, job, found, kept, conditions, bar))
+            _attempt(job, path, found, on_failure, partial(_models, job, found, kept, conditions, warm, bar))
     settings = len(list(job.classic_settings()))
     with (
         FilesProgress("classic codecs", len(share) * settings, quiet) as bar,
@@ -97,10 +100,10 @@ def _attempt(
     name = job.name_of(path)
     try:
         rgb = read_rgb(path)
-        if name not in found.pictures:
-            height, width = rgb.shape[:2]
-            file_sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-            found.pictures[name] = PictureFile(name, width, height, file_sha256, pixels_sha256(rgb))
+        (height, width), file_sha256 = rgb.shape[:2], hashlib.sha256(path.read_bytes()).hexdigest()
+        file = PictureFile(name, width, height, file_sha256, pixels_sha256(rgb))
+        if found.pictures.setdefault(name, file) != file:
+            raise ImageError(f"{path} has changed since its first files were measured", "run the same command again")
         work(rgb, name)
     except Exception as error:  # Libraries raise whatever they like, and the other pictures need not suffer.
         found.failed[name] = " ".join(f"{error}".split())
@@ -118,8 +121,16 @@ def pixels_sha256(rgb: RGB) -> str:
 
 
 def _models(
-    job: Job, found: Measured, kept: Store, conditions: dict[str, object], bar: FilesProgress, rgb: RGB, name: str
+    job: Job,
+    found: Measured,
+    kept: Store,
+    conditions: dict[str, object],
+    warm: set[str],
+    bar: FilesProgress,
+    rgb: RGB,
+    name: str,
 ) -> None:
+    """Measure a picture with all models. `warm` has those that have written a file before."""
     for model in job.models:
         for quality in model.qualities:
             depends_on = {
@@ -132,7 +143,10 @@ def _models(
                 "versions": conditions,
             }
             value = kept.get(depends_on)
-            if value is None:
+            if value is None or value.keys() != Record.__dataclass_fields__.keys():
+                if model.name not in warm:  # What a first file takes to start is not its own.
+                    decompress(model.sealed, compress(model.sealed, rgb, Target(quality)))
+                    warm.add(model.name)
                 record = measure_model(model.sealed, model.name, rgb, name, quality, job.effort)
                 kept.put(depends_on, vars(record))
             else:

@@ -50,6 +50,7 @@ def test_a_codec_without_such_a_file_is_named(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["img.png", "-o", "img.png", "--force"], ["img.png is the picture itself"]),
         (["img.png", "-o", "a.txt"], ["a.txt is neither a page nor a picture"]),
         (["img.png", "-o", "there.html"], ["there.html already exists", "--force"]),
         (["img.png", "--with", "jpg"], ["--with: there is no 'jpg'", "'jpeg'"]),

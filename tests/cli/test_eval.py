@@ -118,7 +118,7 @@ def test_after_ctrl_c_results_are_partial_and_the_same_command_goes_on(
     assert "Partial" in (pictures.parent / "out" / "table.md").read_text()
     done = cli(*command, cwd=pictures.parent)
     found = read(pictures.parent / "out")
-    assert done.returncode == 0 and b"5 files were measured before" in done.stderr and count == 6 + 3
+    assert done.returncode == 0 and b"5 files are kept from before" in done.stderr and count == 6 + 3
     assert not found["partial"] and len(found["records"]) == 4 * (2 + 4)
 
 
@@ -151,10 +151,63 @@ def test_what_eval_cannot_do_is_refused_before_anything_is_measured(
     assert_refused(cli("eval", cwd=place), "no folder of pictures")
     (place / "old.json").write_text('{"points": []}')
     assert_refused(cli("eval", "--check", "old.json", cwd=place), "old.json has no results")
-    (place / "cut.json").write_text('{"format": "attncodec-eval-1", "run": {"arguments": {}}}')
-    assert_refused(cli("eval", "--check", "cut.json", cwd=place), "it has no pictures, models")
-    assert_refused(cli("eval", "--check", "none.json", cwd=place), "none.json")
-    assert_refused(cli("eval", "--check", "old.json", "-q", 1, cwd=place), "--check repeats")
+    assert_refused(cli("eval", "--check", "none.json", cwd=place), "there is no file none.json")
+    assert_refused(cli("eval", "--check", ".", cwd=place), "there is no file .")
+    for option in (["-q", 1], ["--fast"], ["--effort", 1]):
+        assert_refused(cli("eval", "--check", "old.json", *option, cwd=place), "--check repeats")
+    assert_refused(cli("eval", ".", "--against", "none,jpeg", cwd=place), "none stands alone")
+
+
+@pytest.mark.parametrize(
+    ("place_of_value", "value", "words"),
+    [
+        ("run.arguments.quality", 3, "run.arguments.quality"),
+        ("run.arguments.models", None, "run.arguments.models"),
+        ("run.arguments.effort", 7, "run.arguments.effort"),
+        ("run.versions", None, "run.versions"),
+        ("records", [1], "records.0"),
+        ("records", [{"codec": "a", "variant": "", "quality": None, "name": "b"}], "records.0.quality"),
+        ("format", "attncodec-eval-2", "format"),
+    ],
+)
+def test_edited_results_are_refused_by_the_name_of_what_is_wrong(
+    place_of_value: str, value: Any, words: str, place: Path, cli: Cli
+) -> None:
+    arguments = {"folder": ".", "models": ["m"], "quality": None, "against": [], "effort": 0, "fast": False}
+    results: dict[str, Any] = {"format": "attncodec-eval-1", "run": {"arguments": arguments, "versions": {}}}
+    results |= {"pictures": [], "models": {}, "classic": {}, "records": []}
+    *path, last = place_of_value.split(".")
+    within = results
+    for name in path:
+        within = within[name]
+    within[last] = value
+    (place / "r.json").write_text(json.dumps(results))
+    assert_refused(cli("eval", "--check", "r.json", cwd=place), f"r.json has no results: {words}")
+    (place / "deep.json").write_text("[" * 100_000)
+    assert_refused(cli("eval", "--check", "deep.json", cwd=place), "deep.json has no results")
+
+
+def test_check_needs_the_pictures_and_takes_another_folder(pictures: Path, cli: Cli, model_file: Path) -> None:
+    place = pictures.parent
+    assert not cli(
+        "eval", "pictures", "-m", model_file, "-q", 2, "-o", "out", "--against", "none", cwd=place
+    ).returncode
+    pictures.rename(place / "moved")
+    path = place / "out" / "results.json"
+    assert_refused(cli("eval", "--check", path, cwd=place), "there is no folder pictures", "FOLDER --check")
+    again = cli("eval", "moved", "--check", path, "--json", cwd=place)
+    assert again.returncode == 0 and json.loads(again.stdout) == {"differences": []}
+
+
+def test_nothing_of_earlier_results_or_killed_processes_stays(place: Path, cli: Cli, model_file: Path) -> None:
+    command = ("eval", ".", "-m", model_file, "-q", 1, "-o", "out", "--against", "none")
+    assert not cli(*command, cwd=place).returncode and (place / "out" / "report.html").exists()
+    (folder,) = list((place / "out" / "records").iterdir())
+    left = [place / "out" / ".attncodec-a.tmp", folder / ".attncodec-b.tmp"]
+    for path in left:
+        path.write_text("half")
+    assert not cli(*command, "--no-report", cwd=place).returncode
+    assert not (place / "out" / "report.html").exists() and not any(path.exists() for path in left)
 
 
 def test_a_picture_that_a_codec_cannot_write_is_left_out_of_all_means_and_the_table_says_so(

@@ -1,3 +1,4 @@
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -101,6 +102,37 @@ def test_what_was_measured_before_an_interruption_is_kept(
         measure(job, found, Store(tmp_path / "records"), Store(None), SINGLE_PROCESS, lambda path, error: None)
     assert [(record.name, record.quality) for record in found.records] == [("a.png", 1), ("a.png", 2), ("b.webp", 1)]
     assert run(job, tmp_path).kept == 3
+
+
+def test_a_picture_that_changes_between_its_files_fails_and_is_not_kept_under_its_old_pixels(
+    sealed: SealedCodec, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, found, told = measuring.measure_model, Measured(), list[str]()
+
+    def replace_first(*arguments: Any) -> Any:
+        if arguments[3] == "b.webp":
+            (pictures / "a.png").write_bytes((pictures / "c.png").read_bytes())
+        return real(*arguments)
+
+    monkeypatch.setattr(measuring, "measure_model", replace_first)
+    cache = Store(tmp_path / "cache")
+    tell = lambda path, error: told.append(str(error))  # noqa: E731
+    measure(job_of(sealed, pictures), found, Store(None), cache, SINGLE_PROCESS, tell)
+    assert len(told) == 1 and "a.png has changed" in told[0] and {r.name for r in found.records} == {"b.webp"}
+    assert len(list((tmp_path / "cache").rglob("*.json"))) == 2  # those of the other picture
+
+
+def test_a_kept_record_that_lacks_a_value_is_measured_again(
+    sealed: SealedCodec, pictures: Path, tmp_path: Path
+) -> None:
+    job = job_of(sealed, pictures)
+    first = run(job, tmp_path)
+    for path in (tmp_path / "records").rglob("*.json"):
+        kept = json.loads(path.read_text())
+        del kept["value"]["encode_s"]
+        path.write_text(json.dumps(kept))
+    again = run(job, tmp_path)
+    assert again.kept == 0 and len(again.records) == len(first.records) and run(job, tmp_path).kept == 4
 
 
 def test_a_picture_that_fails_in_one_codec_is_in_no_mean(

@@ -8,6 +8,7 @@ from attncodec.metrics import METRICS
 from attncodec.pictures import RGB
 
 PANEL_PX, GAP_PX, LABEL_PX, FONT_PX = 512, 8, 48, 16
+HEIGHT_MAX_PX = 8 * PANEL_PX  # of the whole picture in a column, so that strips take no more memory than others
 
 
 def montage(picture: PictureViews) -> RGB:
@@ -20,7 +21,8 @@ def montage(picture: PictureViews) -> RGB:
         figure = "" if value is None else f", {format(value, metric.form)} {metric.title.split()[-1]}"
         columns.append((f"{version.codec}, {version.setting}", f"{version.file_bytes:,} bytes{figure}", version.rgb))
     height, width = picture.rgb.shape[:2]
-    whole = (PANEL_PX, max(1, round(PANEL_PX * height / width)))
+    scale = min(PANEL_PX / width, HEIGHT_MAX_PX / height)
+    whole = (max(1, round(scale * width)), max(1, round(scale * height)))
     canvas = Image.new(
         "RGB",
         (
