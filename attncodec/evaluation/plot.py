@@ -24,12 +24,12 @@ def draw_rd(path: Path, curves: Mapping[str, Curve], title: str, published: Mapp
 
     figure = Figure(figsize=(7, 5), layout="constrained")
     axes = figure.subplots()
-    for number, (name, curve) in enumerate(curves.items()):
+    for number, curve in enumerate(curves.values()):
         rates_bpp, qualities_db = zip(*curve, strict=True)
         width, marker, zorder = (2.5, "o", 3) if number == 0 else (1.2, ".", 2)
         colour = COLOURS[number % len(COLOURS)]
         axes.plot(rates_bpp, qualities_db, color=colour, linewidth=width, marker=marker, zorder=zorder)
-    for number, (name, curve) in enumerate((published or {}).items()):
+    for number, curve in enumerate((published or {}).values()):
         grey = f"{0.2 + 0.2 * number:.1f}"
         axes.plot(*zip(*curve, strict=True), color=grey, linewidth=1, linestyle="--")
     axes.set(xlabel="bits per pixel", ylabel="PSNR, dB", xscale="log")

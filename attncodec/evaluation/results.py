@@ -11,7 +11,8 @@ results.json has these parts. All numbers are finite, and a figure that is not d
     models      each model: path, decoder_id, file_sha256, kMAC/pixel, parameters, configuration, training_info
     classic     each classic codec: library, and Pillow's options for each variant and quality
     published   each published curve: title and source
-    means       the number of pictures that means are over, and those left out because some file of them is missing
+    means       the number of pictures that means are over, of how many that were asked for, and those left out because
+                some file of them is missing
     points      the means of each codec at each setting (curves.py)
     axes        for each quality that curves have: the curves, and the BD-rates of each against each other
     records     the figures of each picture in each codec at each setting
@@ -79,7 +80,11 @@ def make_results(job: Job, found: Measured, command: Sequence[str], partial: boo
         "published": {
             PUBLISHED + name: {key: kodak()["curves"][name][key] for key in ("title", "source")} for name in names
         },
-        "means": {"pictures": len(records.common().names), "left_out": records.common().left_out},
+        "means": {
+            "pictures": len(records.common().names),
+            "asked": len(job.paths),
+            "left_out": records.common().left_out,
+        },
         "points": {codec: records.points(codec) for codec in records.settings},
         "axes": {name: compare(records, published if name == "psnr_db" else {}, name) for name in CURVE_AXES},
         "records": [record.row() for record in found.records],

@@ -1,8 +1,10 @@
 """This module shows the results of `attncodec eval`: a row a quality with the means of figures, and BD-rates below."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from attncodec.evaluation.bd_pairs import name_of, of_pictures, pairs, reasons
+from attncodec.evaluation.names import printable
 from attncodec.evaluation.published import DRAWN
 from attncodec.metrics import CURVE_AXES, METRICS
 
@@ -16,6 +18,8 @@ FIGURES = (
     ("decode_s", "decode s", ".3f"),
     ("peak_mib", "peak MiB", ".0f"),
 )
+BD_TITLE = "BD-rate; below zero, the codec needs fewer bits than the reference:"
+BD_HEADER = ["codec", "reference", "at equal", "BD-rate", "BD-PSNR", "range", "median", "worst picture"]
 Rows = list[list[str]]
 
 
@@ -25,25 +29,31 @@ def text(results: dict[str, Any], per_picture: bool = False) -> str:
     for model, about in results["models"].items():
         rows = _picture_rows(results, model) if per_picture else _rows(results, [model])
         lines += [_title(model, about), *_aligned([_header("picture" if per_picture else "codec"), *rows]), ""]
-    lines += [*_notes(results), ""]
+    lines += [*notes(results), ""]
     not_shown = [name for name in results["published"] if name not in DRAWN]
     rates = _bd_rows(results, list(results["models"]), not_shown)
     if len(rates) > 1:
-        lines += ["BD-rate; below zero, the codec needs fewer bits than the reference:", *_aligned(rates)]
+        lines += [BD_TITLE, *_aligned(rates)]
+    lines += reasons(results, list(results["models"]))
     if not_shown:
         lines.append(f"table.md has the BD-rates against {len(not_shown)} more published curves.")
-    return "\n".join(lines).rstrip()
+    return "\n".join(map(printable, lines)).rstrip()
 
 
 def markdown(results: dict[str, Any]) -> str:
     """Return the contents of table.md: all codecs, and all BD-rates of measured codecs."""
     titles = [_title(model, about) for model, about in results["models"].items()]
-    parts = ["\n".join(titles), _in_markdown([_header("codec"), *_rows(results, list(results["points"]))])]
-    parts += ["\n".join(_notes(results))]
+    parts = [_paragraph(titles), _in_markdown(means(results, list(results["points"]))), _paragraph(notes(results))]
     rates = _bd_rows(results, list(results["points"]))
     if len(rates) > 1:
-        parts += ["BD-rate; below zero, the codec needs fewer bits than the reference:", _in_markdown(rates)]
+        parts += [BD_TITLE, _in_markdown(rates)]
+    parts += [_paragraph(lines) for lines in [reasons(results, list(results["points"]))] if lines]
     return "\n\n".join(parts)
+
+
+def means(results: dict[str, Any], codecs: Sequence[str]) -> Rows:
+    """Return a header, and a row with the means of each codec at each quality."""
+    return [_header("codec"), *_rows(results, codecs)]
 
 
 def _title(model: str, about: dict[str, Any]) -> str:
@@ -81,12 +91,14 @@ def _cell(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
-def _notes(results: dict[str, Any]) -> list[str]:
+def notes(results: dict[str, Any]) -> list[str]:
     """Say over how many pictures the means are, and which pictures they leave out."""
     count, left_out = results["means"]["pictures"], results["means"]["left_out"]
-    lines = ["Partial: the evaluation was interrupted."] if results["partial"] else []
-    lines.append(f"Means over {count} picture{'' if count == 1 else 's'}; peak MiB is the highest.")
-    if left_out:
+    lines = [f"Means over {count} picture{'' if count == 1 else 's'}; peak MiB is the highest."]
+    if results["partial"]:
+        asked = results["means"]["asked"]
+        lines = [f"Partial: the evaluation was interrupted when {count} of {asked} pictures were measured.", *lines]
+    elif left_out:
         lines.append(f"Left out, because some codec has no file of them: {_named(left_out)}.")
     for axis, found in results["axes"].items():
         if without := [name for name in found["left_out"] if name not in left_out]:
@@ -103,38 +115,45 @@ def _named(names: Sequence[str]) -> str:
 
 def _bd_rows(results: dict[str, Any], codecs: Sequence[str], left_out: Sequence[str] = ()) -> Rows:
     """Return the BD-rates of some codecs against every other curve but those that are left out."""
-    rows = [["codec", "reference", "at equal", "BD-rate", "BD-PSNR", "range", "median", "worst picture"]]
-    for codec in codecs:
-        for axis, found in results["axes"].items():
-            pairs = [pair for pair in found["bd"] if pair["codec"] == codec and found["pictures"]]
-            pairs = [pair for pair in pairs if pair["reference"] not in left_out]
-            rows += [[codec, _reference(results, pair), CURVE_AXES[axis].title, *_bd_cells(pair)] for pair in pairs]
-    return rows
+    return [
+        BD_HEADER,
+        *(
+            [
+                pair["codec"],
+                name_of(results, pair["reference"]),
+                CURVE_AXES[axis].title,
+                *_bd_cells(results, axis, pair),
+            ]
+            for axis, pair in pairs(results, codecs)
+            if pair["reference"] not in left_out
+        ),
+    ]
 
 
-def _reference(results: dict[str, Any], pair: dict[str, Any]) -> str:
-    published = results["published"].get(pair["reference"])
-    return f"{published['title']}, published" if published else str(pair["reference"])
-
-
-def _bd_cells(pair: dict[str, Any]) -> list[str]:
+def _bd_cells(results: dict[str, Any], axis: str, pair: Mapping[str, Any]) -> list[str]:
     if pair["bd_rate_percent"] is None:
         return ["-", "-", pair["reason"], "-", "-"]
     low, high = pair["range_db"]
     change = "-" if pair["bd_psnr_db"] is None else f"{pair['bd_psnr_db']:+.2f} dB"
     cells = [f"{pair['bd_rate_percent']:+.1f} %", change, f"{low:.1f} to {high:.1f} dB"]
-    pictures = pair.get("per_picture")
-    if not pictures or not pictures["pictures"]:
+    pictures, of = of_pictures(results, axis, pair)
+    if pictures is None:
         return [*cells, "-", "-"]
     worst = f"{pictures['worst_percent']:+.1f} %, {pictures['worst_picture']}"
-    return [*cells, f"{pictures['median_percent']:+.1f} %", worst]
+    return [*cells, f"{pictures['median_percent']:+.1f} %{of}", f"{worst}{of}"]
 
 
 def _aligned(rows: Rows) -> list[str]:
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
+def _paragraph(lines: Sequence[str]) -> str:
+    return "\n".join(map(printable, lines))
+
+
 def _in_markdown(rows: Rows) -> str:
-    lines = [f"| {' | '.join(row)} |" for row in rows]
+    cells = [[printable(cell).replace("|", "\\|") for cell in row] for row in rows]
+    lines = [f"| {' | '.join(row)} |" for row in cells]
     return "\n".join([lines[0], "| --- | --- |" + " ---: |" * (len(rows[0]) - 2), *lines[1:]])
