@@ -111,13 +111,17 @@ def split_pictures(pictures: Sequence[Picture], config: DataConfig, listing: Lis
 def _split(pictures: Sequence[Picture], config: DataConfig) -> PictureSet:
     """Hold out the configured share of the pictures, at least one, chosen by a hash of their names.
 
-    Those that are held out are decoded, and replaced if they are damaged, and so is one to train on. Copies of what is
+    Where at least two are as large as a crop, the choice and the share are of these alone, because a tiny picture says
+    little of a codec. One of them is left to train on. Those that are held out are decoded, and replaced if they are damaged, and so is one to train on. Copies of what is
     held out are left out. A single picture is both trained and validated on.
     """
     sound = [picture for picture in pictures if not picture.problem and not picture.source.is_hidden]
-    count = max(1, min(round(config.held_out * len(sound)), config.held_out_max, len(sound) - 1))
+    large = {picture.name for picture in sound if min(picture.size) >= config.crop}
+    eligible = large if len(large) > 1 else {picture.name for picture in sound}
+    count = max(1, min(round(config.held_out * len(eligible)), config.held_out_max, len(eligible) - 1))
     held_out, damaged, to_train = dict[Content, Picture](), dict[str, Picture](), False
-    for picture in sorted(sound, key=lambda picture: hashlib.sha256(os.fsencode(picture.name)).digest()):
+    by_hash = sorted(sound, key=lambda picture: hashlib.sha256(os.fsencode(picture.name)).digest())
+    for picture in sorted(by_hash, key=lambda picture: picture.name not in eligible):
         if picture.content in held_out:
             continue
         try:
@@ -195,6 +199,8 @@ def notes_on(pictures: PictureSet, crop: int) -> list[str]:
         notes.append(
             f"{small} of {len(train)} pictures are smaller than data.crop={crop}, and their edges are repeated"
         )
+    elif all(min(picture.size) < crop for picture in pictures.held_out):
+        notes.append(f"what is held out is smaller than data.crop={crop}, so validations say little")
     areas = Counter({picture.name: picture.size[0] * picture.size[1] for picture in train})
     name, largest = areas.most_common(1)[0]
     if len(train) > 2 and 2 * largest > areas.total():

@@ -115,6 +115,28 @@ def test_of_two_pictures_the_only_sound_one_is_trained_and_validated_on(tmp_path
         assert split(tmp_path / str(damaged), begun(tmp_path / "p", found)).listing == found.listing
 
 
+def test_pictures_smaller_than_a_crop_are_not_held_out_where_two_others_are_there(tmp_path: Path) -> None:
+    for number in range(12):
+        save(tmp_path / "p" / f"dot{number}.png", number, 1, 1 + number)
+    save(tmp_path / "p" / "a.png", 20, 70, 90)
+    found = split(tmp_path / "p", crop=64)
+    assert not [picture for picture in found.train if picture in found.held_out]
+    for number in range(10):
+        save(tmp_path / "p" / f"{number}.png", 30 + number, 64, 90)
+    found = split(tmp_path / "p", crop=64, held_out=0.3)
+    assert len(found.held_out) == 3 and all(min(picture.size) >= 64 for picture in found.held_out)
+    assert len(found.train) == 20
+
+
+def test_a_set_that_has_only_tiny_pictures_to_hold_out_gets_a_note(tmp_path: Path) -> None:
+    save(tmp_path / "p" / "1.png", 0, 70, 90)
+    save(tmp_path / "p" / "2.png", 1, 1, 1)
+    dot, photograph = sorted(read_headers(find_sources(tmp_path / "p")), key=lambda picture: picture.size)
+    note = "what is held out is smaller than data.crop=64, so validations say little"
+    assert note in notes_on(PictureSet({"train": [photograph], "held out": [dot]}), 64)
+    assert note not in notes_on(PictureSet({"train": [dot, photograph], "held out": [photograph]}), 64)
+
+
 def test_where_all_are_damaged_the_first_is_named(tmp_path: Path) -> None:
     for path in a_set(tmp_path / "p", 3):
         damage(path)
