@@ -53,8 +53,9 @@ def plan_outputs(
     With `is_whole`, outputs that exist do not matter: those that are whole and newer than their input are kept, and the
     others are written again.
 
-    Raises ConfigError if a folder has no such files, if two inputs still share an output, or if an output exists and
-    neither `force` nor `is_whole` is given, and OutputError if a folder may not be written to.
+    Raises ConfigError if a folder has no such files, if two inputs still share an output, if the name of an output says
+    that it is an input or that of a folder says that it is a file, or if an output exists and neither `force` nor
+    `is_whole` is given, and OutputError if a folder may not be written to.
     """
     batch, files, places = Batch(), list[Path](), list[Path]()
     if not inputs:
@@ -64,7 +65,10 @@ def plan_outputs(
         found = _found_in(given, kinds, batch) if os.path.isdir(given) else [given]
         files += found
         places += [path.relative_to(given).parent for path in found]
-    outputs = _choose(files, places, out, suffix, batch, several=files != named)
+    folder_needed = files != named or len(files) > 1
+    if out is not None:
+        _check_name(out, kinds, suffix, folder_needed)
+    outputs = _choose(files, places, out, suffix, batch, folder_needed)
     if is_whole is not None:
         kept = [_is_done(source, output, is_whole) for source, output in zip(files, outputs, strict=True)]
         batch.skipped = sum(kept)
@@ -92,10 +96,21 @@ def _found_in(folder: Path, kinds: Collection[str], batch: Batch) -> list[Path]:
     return found.files
 
 
+def _check_name(out: str, kinds: Collection[str], suffix: str, folder_needed: bool) -> None:
+    """Raise ConfigError if the name of a file is given for a new folder, or that of an input for an output."""
+    ending = Path(out).suffix.lower()
+    if os.path.isdir(out) or out.endswith("/"):
+        return
+    if folder_needed and ending in (*kinds, suffix):
+        raise ConfigError(f"{out} is the name of a file, but a folder is needed", f"{out}/ is the name of a folder")
+    if ending in kinds:
+        raise ConfigError(f"{out} has the name of an input", f"give -o a name that ends in {suffix}")
+
+
 def _choose(
-    files: Sequence[Path], places: Sequence[Path], out: str | None, suffix: str, batch: Batch, several: bool
+    files: Sequence[Path], places: Sequence[Path], out: str | None, suffix: str, batch: Batch, folder_needed: bool
 ) -> list[Path]:
-    """Choose the output of each file, and make the folders under `out`; `several` files may come of one input."""
+    """Choose the output of each file, and make the folders under `out` if it is one or has to be one."""
     path = None if out is None else Path(out)
     if path is not None and is_stream(path):
         if len(files) > 1:
@@ -105,7 +120,7 @@ def _choose(
         if sum(map(is_stream, files)) > 1:
             raise ConfigError("several inputs cannot share stdout", "process them one at a time")
         return _outputs_in([None if is_stream(file) else file.parent for file in files], files, suffix, batch)
-    if not (os.path.isdir(path) or str(out).endswith("/") or len(files) > 1 or several):
+    if not (os.path.isdir(path) or str(out).endswith("/") or folder_needed):
         return [path]
     folders = [path / place for place in places]
     for folder in dict.fromkeys(folders):

@@ -86,6 +86,43 @@ def test_what_cannot_be_an_output_is_refused(tmp_path: Path) -> None:
         names(["x/a.png", "y/a.png"], tmp_path, out="out")
 
 
+@pytest.mark.parametrize(
+    ("inputs", "out", "message", "hint"),
+    [
+        (["a.png"], "x.png", "x.png has the name of an input", "ends in .atc"),
+        (["a.png"], "x.PNG", "x.PNG has the name of an input", "ends in .atc"),
+        (
+            ["a.png", "b.png"],
+            "x.atc",
+            "x.atc is the name of a file, but a folder is needed",
+            "x.atc/ is the name of a folder",
+        ),
+        (
+            ["a.png", "b.png"],
+            "x.png",
+            "x.png is the name of a file, but a folder is needed",
+            "x.png/ is the name of a folder",
+        ),
+        (["in"], "x.atc", "x.atc is the name of a file, but a folder is needed", "x.atc/ is the name of a folder"),
+    ],
+)
+def test_a_name_that_says_something_else_than_what_would_be_written_is_refused(
+    tmp_path: Path, inputs: list[str], out: str, message: str, hint: str
+) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.png").touch()
+    with pytest.raises(ConfigError, match=message) as caught:
+        names(inputs, tmp_path, out=out)
+    assert caught.value.hint.endswith(hint)
+    assert not (tmp_path / out).exists()
+
+
+def test_a_folder_may_be_named_like_a_file_if_it_is_there_or_a_slash_says_so(tmp_path: Path) -> None:
+    assert names(["a.png", "b.png"], tmp_path, out="x.atc/") == ["x.atc/a.atc", "x.atc/b.atc"]
+    assert names(["a.png", "b.png"], tmp_path, out="x.atc") == ["x.atc/a.atc", "x.atc/b.atc"]
+    assert names(["a.png"], tmp_path, out="new.png/") == ["new.png/a.atc"]
+
+
 def test_stdin_goes_to_stdout_and_shares_no_name(tmp_path: Path) -> None:
     batch = plan_outputs([STREAM, tmp_path / "stdin.png"], None, [], ".atc", False)
     assert [output for _, output in batch.pairs] == [STREAM, tmp_path / "stdin.atc"] and not batch.notes
