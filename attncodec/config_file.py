@@ -42,6 +42,7 @@ def load_config(config: str | Path, overrides: Sequence[str] = ()) -> Config:
     if not isinstance(tree, dict):
         raise ConfigError(f"{path} has no sections", "a configuration has the sections model:, data: and train:")
     tree = {section: {} if values is None else values for section, values in tree.items()}  # a section may be empty
+    given = list[str]()
     for override in overrides:
         key, equals, text = override.partition("=")
         key = key.strip()
@@ -51,18 +52,22 @@ def load_config(config: str | Path, overrides: Sequence[str] = ()) -> Config:
             raise ConfigError(f"'{override}' has an empty name before the =", EXAMPLE)
         # A folder may be called 2024, so what is always a text is not parsed.
         _set(tree, key, text if key_types(Config).get(key) is str else parse_yaml(text, f"the value of {key}"))
-    return build_config(tree, f"{path} or its overrides")
+        given.append(key)
+    return build_config(tree, str(path), given)
 
 
-def build_config(tree: dict[str, Any], source: str) -> Config:
-    """Check a nested dict and build the configuration. Raises a ConfigError that names the key or `source`, and why."""
+def build_config(tree: dict[str, Any], source: str, overrides: Sequence[str] = ()) -> Config:
+    """Check a nested dict and build the configuration. Raises a ConfigError that names the key or `source`, and why.
+
+    The keys `overrides` come from the command line instead.
+    """
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
         first = error.errors()[0]
         if first["type"] == "extra_forbidden":
-            raise _unknown_key(first, source) from None
-        key = ".".join(str(part) for part in first["loc"]) or source
+            raise _unknown_key(first, source, overrides) from None
+        key = ".".join(str(part) for part in first["loc"]) or f"{source}{' or its overrides' if overrides else ''}"
         if first["type"] == "model_type":
             raise ConfigError(f"{key} is a section, not a value", f"set its keys, {EXAMPLE}") from None
         reason = first["msg"].removeprefix("Value error, ")
@@ -70,7 +75,7 @@ def build_config(tree: dict[str, Any], source: str) -> Config:
         raise ConfigError(f"{key}: {reason}", hint) from None
 
 
-def _unknown_key(error: ErrorDetails, source: str) -> ConfigError:
+def _unknown_key(error: ErrorDetails, source: str, overrides: Sequence[str]) -> ConfigError:
     """Return an error that suggests the nearest key; of a misspelt section, that of the first key in it."""
     place, given = [str(part) for part in error["loc"]], error["input"]
     inside = next(iter(flatten(given)), "") if isinstance(given, dict) else ""
@@ -84,7 +89,9 @@ def _unknown_key(error: ErrorDetails, source: str) -> ConfigError:
         )
     same_end = [name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]]
     meant = RENAMED.get(key, nearest(key, same_end or known))
-    return ConfigError(f"unknown key {key} in {source}", f"did you mean {meant}?")
+    is_override = any(f"{key}.".startswith(f"{override}.") for override in overrides)
+    where = "on the command line" if is_override else f"in {source}"
+    return ConfigError(f"unknown key {key} {where}", f"did you mean {meant}?")
 
 
 def _set(tree: dict[str, Any], key: str, value: Any) -> None:

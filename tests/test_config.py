@@ -1,4 +1,5 @@
 import os
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -143,6 +144,19 @@ def test_what_is_wrong_is_named(tmp_path: Path, override: str, message: str, hin
     with pytest.raises(ConfigError, match=message) as caught:
         load_config(write(tmp_path, ""), [override])
     assert hint in caught.value.hint
+
+
+def test_an_unknown_key_is_said_to_be_where_it_is(tmp_path: Path) -> None:
+    path = write(tmp_path, "trian: {lr: 1}")
+    for text, overrides, message in [
+        ("trian: {lr: 1}", ["train.batch=2"], f"unknown key trian.lr in {path}"),
+        ("trian: {lr: 1}", ["trian.batch=2"], f"unknown key trian.lr in {path}"),
+        ("train: {lr: 1}", ["train.budgets=5"], "unknown key train.budgets on the command line"),
+        ("train: {lr: 1}", ["train.phases=[{share: 1, frozn: []}]"], "train.phases.0.frozn on the command line"),
+        ("", ["trian={lr: 1}"], "unknown key trian.lr on the command line"),
+    ]:
+        with pytest.raises(ConfigError, match=re.escape(message) + "$"):
+            load_config(write(tmp_path, text), overrides)
 
 
 NUMBERS = [key for key, kind in key_types(Config).items() if kind in (int, float) and "[]" not in key]
