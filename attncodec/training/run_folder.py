@@ -97,7 +97,13 @@ class RunFolder:
                 hint = f"--restart starts over; attncodec seal {self.best} -o FILE makes a model from the best one"
                 raise CheckpointError(f"{self.path} has no checkpoint to continue from: {self.last} is missing", hint)
             return None
-        self._check_config(config, self.began_with() or config)
+        begun = self.began_with() or config
+        newest = self._newest(paths)
+        self._check_config(config, begun, newest.progress.finished)
+        return newest
+
+    def _newest(self, paths: Sequence[Path]) -> Checkpoint:
+        """Load the newest of these checkpoints that is whole. Raises CheckpointError if all are damaged."""
         problems = []
         for path in sorted(paths, key=lambda path: peek(path) or (math.inf, 0), reverse=True):
             try:
@@ -142,7 +148,7 @@ class RunFolder:
             write_atomic(self.pictures, to_csv(pictures))
         write_atomic(self.versions, (json.dumps(versions(device), indent=2) + "\n").encode())
 
-    def _check_config(self, config: Config, begun: Config) -> None:
+    def _check_config(self, config: Config, begun: Config, finished: bool) -> None:
         before, now = flatten(begun.model_dump()), flatten(config.model_dump())
         changed = [
             f"{key} ({before.get(key)} -> {now.get(key)})"
@@ -151,7 +157,7 @@ class RunFolder:
         ]
         if changed:
             hint = "--restart starts over, --out DIR trains elsewhere"
-            if any(key.startswith("train.budget") for key in changed):
+            if finished and any(key.startswith("train.budget") for key in changed):
                 hint += ", --extend TIME trains longer with the old configuration"
             raise ConfigError(f"{self.path} was started with another configuration: {', '.join(changed)}", hint)
 

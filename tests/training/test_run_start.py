@@ -14,7 +14,9 @@ import torch
 from attncodec.budget import Budget
 from attncodec.config import AttentionConfig, Config
 from attncodec.errors import AttncodecError, CheckpointError, ConfigError
+from attncodec.training.checkpoint import load_checkpoint, save_checkpoint
 from attncodec.training.dryrun import dry_run
+from attncodec.training.run_folder import RunFolder
 from attncodec.training.run_start import start_run
 from attncodec.training.train import train
 
@@ -56,6 +58,17 @@ def test_a_dry_run_refuses_what_a_run_refuses(
     assert sorted(tmp_path.rglob("*")) == before
     (tmp_path / "pictures" / "a.png").rename(tmp_path / "pictures" / "e.png")
     refused("the pictures are not those listed", extend=Budget.parse("5"))
+
+
+def test_only_of_a_finished_run_is_said_how_to_train_longer(quick_config: Config, finished: Path) -> None:
+    longer = quick_config.model_copy(update={"train": quick_config.train.model_copy(update={"budget": "99"})})
+    for is_finished in (True, False):
+        checkpoint = load_checkpoint(RunFolder(finished).last)
+        checkpoint.progress.finished = is_finished
+        save_checkpoint(RunFolder(finished).last, checkpoint)
+        with pytest.raises(ConfigError, match=r"train.budget \(6 -> 99\)") as caught:
+            start_run(longer, finished)
+        assert ("--extend" in caught.value.hint) == is_finished
 
 
 def test_an_extended_run_has_the_budgets_of_both(quick_config: Config, finished: Path) -> None:
