@@ -1,5 +1,6 @@
 """The command `attncodec seal`."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,7 @@ from attncodec.errors import ConfigError
 
 def seal(
     checkpoint: Annotated[
-        Path, typer.Argument(callback=at_home, help="Checkpoint, such as RUN/checkpoints/best.safetensors.")
+        Path, typer.Argument(callback=at_home, help="Checkpoint, or a run folder: its best checkpoint, else its last.")
     ],
     out: Annotated[Path, typer.Option("--out", "-o", callback=at_home, help="Model file to write.")],
     force: ForceOption = False,
@@ -20,9 +21,13 @@ def seal(
     from attncodec.files import STREAM, check_writable
     from attncodec.training.checkpoint import load_checkpoint
     from attncodec.training.export import pictures_to_measure, seal_checkpoint
+    from attncodec.training.run_folder import RunFolder
 
     if out == STREAM:
         raise ConfigError("a model cannot be written to stdout", "give -o the name of a file")
+    if os.path.isdir(checkpoint):
+        run = RunFolder(checkpoint)
+        checkpoint = run.best if run.best.exists() else run.last
     check_writable([out], force)
     loaded = load_checkpoint(checkpoint)
     sealed = seal_checkpoint(loaded, pictures_to_measure(loaded.config, checkpoint))

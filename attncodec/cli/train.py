@@ -31,7 +31,9 @@ def train(
         typer.Option("--out", "-o", callback=at_home, help="Run folder; runs/<config name> by default."),
     ] = None,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Device to train on.")] = "auto",
-    restart: Annotated[bool, typer.Option("--restart", help="Start the run over.")] = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Start the run over; its model and checkpoints are removed at once.")
+    ] = False,
     extend: Annotated[str | None, typer.Option(help="Train longer by this time (2h) or number of steps.")] = None,
     dry: Annotated[
         bool, typer.Option("--dry-run", help="Run a few steps, show what training takes, and write nothing.")

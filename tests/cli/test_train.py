@@ -60,6 +60,11 @@ def test_train_seal_compress_from_start_to_end(place: Path, cli: Cli, pictures: 
     sealed = cli("seal", "runs/tiny/checkpoints/best.safetensors", "-o", "m.safetensors", cwd=place)
     assert sealed.returncode == 0
     assert (place / "m.safetensors").read_bytes() == (place / "runs/tiny/model.safetensors").read_bytes()
+    (place / "runs/tiny/checkpoints/last.safetensors").write_bytes(b"")
+    assert cli("seal", "runs/tiny", "-o", "of_run.safetensors", cwd=place).returncode == 0
+    assert (place / "of_run.safetensors").read_bytes() == (place / "m.safetensors").read_bytes()
+    (place / "void").mkdir()
+    assert_refused(cli("seal", "void", "-o", "n.safetensors", cwd=place), "void/checkpoints/last.safetensors")
     assert cli("compress", "img.png", cwd=place).returncode == 0
     assert_refused(cli("seal", "m.safetensors", "-o", "n.safetensors", cwd=place), "attncodec-model-")
 
