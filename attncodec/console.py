@@ -13,11 +13,14 @@ import signal
 import sys
 import traceback
 import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NoReturn, TextIO, cast
 
 import typer
 
 from attncodec.errors import AttncodecError, CheckError, NoMemoryError, RankZeroFailedError, is_out_of_memory
+from attncodec.files import STREAM
 
 # This is the ClickException of the click that Typer uses, its own copy or an installed one. It is two classes above
 # BadParameter.
@@ -68,10 +71,7 @@ def run(app: typer.Typer) -> NoReturn:
         if code == INTERRUPTED:
             say("interrupted")
     except USAGE_ERROR as error:
-        message = error.format_message() if hasattr(error, "format_message") else str(error)
-        context = getattr(error, "ctx", None)
-        command = context.command_path if context else "attncodec"
-        code = fail_once(AttncodecError(message, f"see {command} --help for what it accepts"))
+        code = fail_once(of_usage(error, options))
     except (KeyboardInterrupt, typer.Abort):
         say("interrupted")
         code = INTERRUPTED
@@ -96,6 +96,22 @@ def run(app: typer.Typer) -> NoReturn:
         # active exception"), and torchrun would take this for a failure although the work is done.
         os._exit(code)
     sys.exit(code)
+
+
+def of_usage(error: Exception, options: Sequence[str]) -> AttncodecError:
+    """Convert an error of Typer about the arguments. The hint names the value, which the message may lack, and the help.
+
+    An option without its value has no context, so there the first word that is no option is the command.
+    """
+    message = error.format_message() if hasattr(error, "format_message") else str(error)
+    context = getattr(error, "ctx", None)
+    words = [option for option in options if not option.startswith("-")]
+    command = context.command_path if context else " ".join(["attncodec", *words[:1]])
+    hint = f"see {command} --help for what it accepts"
+    if hasattr(error.__cause__, "errors"):  # This is pydantic's, whose message has no value.
+        value = repr(error.__cause__.errors()[0]["input"])
+        hint = hint if value in message else f"the value was {value:.100}; {hint}"
+    return AttncodecError(message.replace("Value error, ", ""), hint)
 
 
 def ending_signals() -> list[signal.Signals]:
@@ -175,9 +191,24 @@ def one_line(text: str) -> str:
     return text.translate(CONTROL)
 
 
+def _with_name(error: AttncodecError, name: str) -> str:
+    """Return the message of an error, behind the name of a file unless the message has it."""
+    return f"{name}: {error}" if name and name not in str(error) else str(error)
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name the only file of a command in an error about it. Stdin has no name."""
+    try:
+        yield
+    except AttncodecError as error:
+        error.args = (_with_name(error, "" if path == STREAM else str(path)),)
+        raise
+
+
 def fail(error: AttncodecError, name: str = "") -> int:
     """Print the `error:` and `hint:` lines and return the exit code."""
-    say(one_line(f"error: {name + ': ' if name and name not in str(error) else ''}{error}"))
+    say(one_line(f"error: {_with_name(error, name)}"))
     say(one_line(f"hint: {error.hint}"))
     return exit_code_of(error)
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from attncodec.cli.options import DecoderOption, at_home
+from attncodec.console import naming
 
 
 def info(
@@ -24,7 +25,8 @@ def info(
     from attncodec.coding.find_model import ModelCache
     from attncodec.config_file import flatten
 
-    found = describe_file(file, ModelCache(model) if latents else None)
+    with naming(file):
+        found = describe_file(file, ModelCache(model) if latents else None)
     if as_json or latents:
         print(json.dumps(found, allow_nan=False) if as_json else found["latents_sha256"])
         return

@@ -21,6 +21,7 @@ from attncodec.console import (
     REFUSED,
     as_user_error,
     fail,
+    naming,
     one_line,
     print_beside_bar,
     say,
@@ -155,7 +156,8 @@ def process_files(batch: Batch, start: Callable[[], Run], jobs: int, distributed
 def _process_alone(pair: Pair, run: Run) -> None:
     """Process the only file of a batch. Raises what goes wrong with it."""
     try:
-        done = run(*pair)
+        with naming(pair[0]):
+            done = run(*pair)
     except Exception as error:
         if isinstance(error, EXPECTED) and not is_out_of_memory(error):
             raise

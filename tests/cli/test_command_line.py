@@ -86,9 +86,10 @@ def test_an_empty_argument_is_refused_and_is_not_the_current_folder(
 
 def test_an_output_never_replaces_its_own_input(place: Path, cli: Cli, model_file: Path) -> None:
     original = (place / "img.png").read_bytes()
-    result = cli("compress", "img.png", "-m", model_file, "-o", "img.png", "--force", cwd=place)
-    assert_refused(result, "overwritten by its own output")
-    assert (place / "img.png").read_bytes() == original
+    (place / "img").write_bytes(original)
+    for name, message in (("img.png", "img.png has the name of an input"), ("img", "overwritten by its own output")):
+        assert_refused(cli("compress", name, "-m", model_file, "-o", name, "--force", cwd=place), message)
+        assert (place / name).read_bytes() == original
 
 
 def test_a_sound_copy_of_a_model_is_found_behind_a_damaged_one(
@@ -262,6 +263,38 @@ def test_a_mistake_in_the_arguments_names_what_was_meant_and_the_help_of_the_com
     for command in ("compress", "decompress"):
         assert_refused(cli(command, "--skip-exising", "x", cwd=place), "--skip-existing")
     assert_refused(cli("train", "-c", "default", "--device", "gpu", cwd=place), "'cpu', 'cuda'")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        ("compress x.png -o", "attncodec compress"),
+        ("--quiet decompress x.atc --force=3", "attncodec decompress"),
+        ("train -c", "attncodec train"),
+        ("--version=5", "attncodec"),
+    ],
+)
+def test_an_option_without_its_value_points_to_the_help_of_its_command(
+    place: Path, cli: Cli, arguments: str, command: str
+) -> None:
+    assert_refused(cli(*arguments.split(), cwd=place), f"hint: see {command} --help")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["compress x -q 4,5", "compress x --jobs 4,5", "compress x --target-bytes 4,5", "decompress x --max-pixels 4,5"],
+)
+def test_a_number_that_is_none_is_named(place: Path, cli: Cli, arguments: str) -> None:
+    assert_refused(cli(*arguments.split(), cwd=place), "hint: the value was '4,5'; see attncodec")
+
+
+def test_a_file_that_fails_is_named_also_if_it_is_the_only_one(place: Path, cli: Cli, model_file: Path) -> None:
+    cli("compress", "img.png", "-m", model_file, cwd=place)
+    (place / "cut.atc").write_bytes((place / "img.atc").read_bytes()[:-3])
+    for name, message in (("img.png", "not an .atc file"), ("cut.atc", "the file is truncated")):
+        result = cli("decompress", name, "-m", model_file, "-o", "new.webp", cwd=place)
+        assert_refused(result, f"error: {name}: {message}")
+    assert_refused(cli("info", "cut.atc", cwd=place), "error: cut.atc: the file is truncated")
 
 
 def test_an_argument_behind_two_dashes_is_the_name_of_a_file(place: Path, cli: Cli) -> None:
