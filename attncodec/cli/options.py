@@ -57,7 +57,7 @@ MaxPixelsOption = Annotated[
 ForceOption = Annotated[bool, typer.Option("--force", "-f", help="Overwrite existing outputs.")]
 SkipOption = Annotated[
     bool,
-    typer.Option("--skip-existing", help="Keep outputs that are whole and newer than their input; write the others."),
+    typer.Option("--skip-existing", help="Keep outputs that are newer than their input, unless they are cut off."),
 ]
 JobsOption = Annotated[
     int, typer.Option("--jobs", min=1, max=1024, help="Files at a time, each in a process of its own; 1 by default.")
