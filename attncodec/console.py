@@ -99,17 +99,19 @@ def run(app: typer.Typer) -> NoReturn:
 
 
 def of_usage(error: Exception, options: Sequence[str]) -> AttncodecError:
-    """Convert an error of Typer about the arguments. The hint names the value, which the message may lack, and the help.
+    """Convert an error of Typer about the arguments.
 
-    An option without its value has no context, so there the first word that is no option is the command.
+    The hint names the value, which the message may lack, and the help. An option without its value has no context, so
+    there the first word that is no option is the command.
     """
     message = error.format_message() if hasattr(error, "format_message") else str(error)
     context = getattr(error, "ctx", None)
     words = [option for option in options if not option.startswith("-")]
     command = context.command_path if context else " ".join(["attncodec", *words[:1]])
     hint = f"see {command} --help for what it accepts"
-    if hasattr(error.__cause__, "errors"):  # This is pydantic's, whose message has no value.
-        value = repr(error.__cause__.errors()[0]["input"])
+    details = getattr(error.__cause__, "errors", None)  # pydantic's error has them, and its message lacks the value
+    if details is not None:
+        value = repr(details()[0]["input"])
         hint = hint if value in message else f"the value was {value:.100}; {hint}"
     return AttncodecError(message.replace("Value error, ", ""), hint)
 

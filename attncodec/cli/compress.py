@@ -85,7 +85,7 @@ def compress(
 
 
 def _is_whole(path: Path, max_pixels: int) -> bool:
-    """Say whether a file is an .atc file of which nothing is missing."""
+    """Say whether a file is an .atc file of which nothing is missing. It is not decoded, so latents may be damaged."""
     from attncodec.files import read_input
 
     try:

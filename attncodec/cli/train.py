@@ -32,7 +32,7 @@ def train(
     ] = None,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Device to train on.")] = "auto",
     restart: Annotated[
-        bool, typer.Option("--restart", help="Start the run over; its model and checkpoints are removed at once.")
+        bool, typer.Option("--restart", help="Start the run over; its model and checkpoints are removed first.")
     ] = False,
     extend: Annotated[str | None, typer.Option(help="Train longer by this time (2h) or number of steps.")] = None,
     dry: Annotated[

@@ -112,7 +112,9 @@ def _split(pictures: Sequence[Picture], config: DataConfig) -> PictureSet:
     """Hold out the configured share of the pictures, at least one, chosen by a hash of their names.
 
     Where at least two are as large as a crop, the choice and the share are of these alone, because a tiny picture says
-    little of a codec. One of them is left to train on. Those that are held out are decoded, and replaced if they are damaged, and so is one to train on. Copies of what is
+    little of a codec. One of them is left to train on.
+
+    Those that are held out are decoded, and replaced if they are damaged, and so is one to train on. Copies of what is
     held out are left out. A single picture is both trained and validated on.
     """
     sound = [picture for picture in pictures if not picture.problem and not picture.source.is_hidden]
