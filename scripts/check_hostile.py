@@ -3,8 +3,8 @@
     python scripts/check_hostile.py [--mutants 20000] [--out results/hostile.json]
 
 Half of the mutants have their checksums made right. One is a fault if a target (scripts/hostile.py) raises anything but
-an AttncodecError of one line, ends its process, or takes more than 10 seconds of processor time. So is a process that
-ever has more than 1 GiB. The limit is 4 megapixels. `hostile.mutant_of(N)` makes mutant N again.
+an AttncodecError of one line, ends its process, or takes more than 10 seconds of processor time. So is a process
+that ever has more than 1 GiB; each takes 2,000 mutants. The limit is 4 megapixels. `hostile.mutant_of(N)` makes mutant N again.
 """
 
 import argparse
@@ -25,14 +25,15 @@ from attncodec.environment import versions
 from attncodec.files import write_atomic
 
 SLOW_S, PEAK_GIB, PATIENCE_S = 10, 1.0, 60
+PER_PROCESS = 2000  # The memory of a process creeps up by fragments, file by file; a command reads fewer files.
 
 
-def work(connection: Connection, first: int, count: int) -> None:
+def work(connection: Connection, first: int, end: int) -> None:
     """Give mutants to their targets. Sends the time of each, the peak memory in GiB, and the fault, if any."""
     torch.set_num_threads(1)
     targets = Targets()
     connection.send(peak_gib())
-    for number in range(first, count):
+    for number in range(first, end):
         name, data = mutant_of(number)
         start = time.process_time()  # Other programs may share the core.
         fault = fault_of(targets.by_name[name], data)
@@ -47,12 +48,13 @@ def peak_gib() -> float:
 
 
 class Worker:
-    """A process that takes mutants from a number on."""
+    """A process that takes mutants from a number on, up to another."""
 
-    def __init__(self, first: int, count: int) -> None:
+    def __init__(self, first: int, end: int) -> None:
+        self.end = end
         self.connection, other = multiprocessing.Pipe()
         context = multiprocessing.get_context("spawn")
-        self.process = context.Process(target=work, args=(other, first, count), daemon=True)
+        self.process = context.Process(target=work, args=(other, first, end), daemon=True)
         self.process.start()
         other.close()
         self.idle_gib = self.connection.recv()
@@ -74,7 +76,7 @@ class Worker:
 
 def check(count: int) -> dict[str, Any]:
     """Give so many mutants to their targets."""
-    worker = Worker(0, count)
+    worker = Worker(0, min(PER_PROCESS, count))
     times, faults, peak, idle = defaultdict[str, list[float]](list), list[dict[str, Any]](), 0.0, worker.idle_gib
     for number in range(count):
         name = target_of(number)
@@ -84,8 +86,9 @@ def check(count: int) -> dict[str, Any]:
         if fault:
             faults.append({"mutant": number, "target": name, "fault": fault})
             print(json.dumps(faults[-1]), flush=True)
-        if worker.process.exitcode is not None and number + 1 < count:
-            worker = Worker(number + 1, count)
+        first = number + 1
+        if first < count and (worker.process.exitcode is not None or first == worker.end):
+            worker = Worker(first, min(first + PER_PROCESS, count))
     by_target = {
         name: {"mutants": len(found), "seconds_mean": sum(found) / len(found), "seconds_max": max(found)}
         for name, found in times.items()
