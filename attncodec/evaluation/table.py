@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from attncodec.evaluation.bd_pairs import name_of, of_pictures, pairs, reasons
+from attncodec.evaluation.bd_pairs import Results, name_of, of_pictures, pairs, reasons
 from attncodec.evaluation.names import printable
 from attncodec.evaluation.published import DRAWN
 from attncodec.metrics import CURVE_AXES, METRICS
@@ -23,7 +23,7 @@ BD_HEADER = ["codec", "reference", "at equal", "BD-rate", "BD-PSNR", "range", "m
 Rows = list[list[str]]
 
 
-def text(results: dict[str, Any], per_picture: bool = False) -> str:
+def text(results: Results, per_picture: bool = False) -> str:
     """Return what the terminal shows: the models, and how they compare with every other curve."""
     lines = []
     for model, about in results["models"].items():
@@ -40,7 +40,7 @@ def text(results: dict[str, Any], per_picture: bool = False) -> str:
     return "\n".join(map(printable, lines)).rstrip()
 
 
-def markdown(results: dict[str, Any]) -> str:
+def markdown(results: Results) -> str:
     """Return the contents of table.md: all codecs, and all BD-rates of measured codecs."""
     titles = [_title(model, about) for model, about in results["models"].items()]
     parts = [_paragraph(titles), _in_markdown(means(results, list(results["points"]))), _paragraph(notes(results))]
@@ -51,7 +51,7 @@ def markdown(results: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def means(results: dict[str, Any], codecs: Sequence[str]) -> Rows:
+def means(results: Results, codecs: Sequence[str]) -> Rows:
     """Return a header, and a row with the means of each codec at each quality."""
     return [_header("codec"), *_rows(results, codecs)]
 
@@ -68,11 +68,11 @@ def _header(first: str) -> list[str]:
     return [first, "quality", *(title for _, title, _ in FIGURES)]
 
 
-def _rows(results: dict[str, Any], codecs: Sequence[str]) -> Rows:
+def _rows(results: Results, codecs: Sequence[str]) -> Rows:
     return [_row(codec, point) for codec in codecs for point in results["points"].get(codec, [])]
 
 
-def _picture_rows(results: dict[str, Any], codec: str) -> Rows:
+def _picture_rows(results: Results, codec: str) -> Rows:
     rows = [row for row in results["records"] if row["codec"] == codec]
     in_db = CURVE_AXES["ms_ssim_db"].in_db
     found = []
@@ -91,7 +91,7 @@ def _cell(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
-def notes(results: dict[str, Any]) -> list[str]:
+def notes(results: Results) -> list[str]:
     """Say over how many pictures the means are, and which pictures they leave out."""
     count, left_out = results["means"]["pictures"], results["means"]["left_out"]
     lines = [f"Means over {count} picture{'' if count == 1 else 's'}; peak MiB is the highest."]
@@ -113,7 +113,7 @@ def _named(names: Sequence[str]) -> str:
     return ", ".join(names[:NAMED_MAX]) + more
 
 
-def _bd_rows(results: dict[str, Any], codecs: Sequence[str], left_out: Sequence[str] = ()) -> Rows:
+def _bd_rows(results: Results, codecs: Sequence[str], left_out: Sequence[str] = ()) -> Rows:
     """Return the BD-rates of some codecs against every other curve but those that are left out."""
     return [
         BD_HEADER,
@@ -130,7 +130,7 @@ def _bd_rows(results: dict[str, Any], codecs: Sequence[str], left_out: Sequence[
     ]
 
 
-def _bd_cells(results: dict[str, Any], axis: str, pair: Mapping[str, Any]) -> list[str]:
+def _bd_cells(results: Results, axis: str, pair: Mapping[str, Any]) -> list[str]:
     if pair["bd_rate_percent"] is None:
         return ["-", "-", pair["reason"], "-", "-"]
     low, high = pair["range_db"]

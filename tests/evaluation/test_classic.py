@@ -115,6 +115,23 @@ def test_known_sizes_shorten_the_search_and_change_nothing(name: str, monkeypatc
         tried.clear()
 
 
+def test_the_file_that_known_sizes_lead_to_has_no_fewer_bytes_though_sizes_do_not_always_rise() -> None:
+    class Falling(ClassicCodec):
+        def encode(self, rgb: Any, quality: int, variant: Any) -> bytes | None:
+            return bytes(sizes[quality])
+
+        def decode(self, data: bytes) -> Any:
+            return rgb
+
+    rgb = photo(8, 8)
+    sizes = {quality: 10 * quality for quality in range(1, 101)} | {45: 700, 61: 595, 62: 598}
+    codec = Falling("PNG", {"": lambda quality: {}}, 1000)
+    known = {"": {quality: sizes[quality] for quality in (15, 45, 60, 75)}}
+    for at_least in (601, 699):
+        found = smallest_file(codec, rgb, at_least, known)
+        assert found is not None and len(found.data) >= at_least
+
+
 @pytest.mark.parametrize("name", CLASSIC)
 def test_every_variant_of_a_codec_that_is_installed_writes_files_of_its_own(name: str) -> None:
     codec, rgb = CLASSIC[name], photo(48, 64)

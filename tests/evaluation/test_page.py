@@ -18,6 +18,7 @@ from attncodec.coding.sealed import SealedCodec
 from attncodec.container import Container, pack
 from attncodec.errors import ConfigError
 from attncodec.evaluation.classic import CLASSIC
+from attncodec.evaluation.classic.codec import ClassicCodec
 from attncodec.evaluation.page import BdRow, Comparison, Cost, Curve, PictureViews, Plot, Report, Version, write_page
 from attncodec.evaluation.page import page as page_module
 from attncodec.evaluation.page.bits import bits_of_y
@@ -61,10 +62,12 @@ def report() -> Report:
         [views("a.png"), views("b.png", 128, 96, 1)],
         [Plot("PSNR", curves), Plot("MS-SSIM", curves[:2])],
         [
-            BdRow("ours", "jpeg", "PSNR", -31.44, 1.2, -30.0, "+2.0 %, b.png"),
+            BdRow("ours", "jpeg", "PSNR", -31.44, 1.2, -30.0, "+2.0 %, b.png", None, (26.04, 33.0), ", of 2"),
             BdRow("ours", "webp", "PSNR", None, None, None, "-", "the curve has 3 points, and 4 are needed"),
         ],
         [Cost("ours", 50.0, 40.0, 2_000_000, 0.5, 0.25, None)],
+        ["webp: the curve has 3 points."],
+        [["codec", "quality", "PSNR dB"], ["ours", "2", "29.50"]],
     )
 
 
@@ -84,7 +87,9 @@ def test_a_page_is_one_file_that_loads_nothing_and_escapes_names(tmp_path: Path)
     outside = re.findall(r"""(?:src|href)=["'](?!data:)[^"']*""", html)
     assert not outside and "http://" not in html.replace("http://www.w3.org/2000/svg", "") and "https://" not in html
     assert "&lt;/script&gt;&lt;b&gt;a name &amp; more" in html
-    for text in ("-31.4", "4 are needed", "+2.0 %, b.png", "50.0", "0.250"):
+    for text in ("-31.4", "4 are needed", "+2.0 %, b.png, of 2<", "-30.0, of 2<", "26.0 to 33.0", "50.0", "0.250"):
+        assert text in html
+    for text in ("At equal</th>", "BD-PSNR, dB</th>", "webp: the curve has 3 points.", "PSNR dB</th>", ">29.50</td>"):
         assert text in html
 
 
@@ -162,7 +167,9 @@ def test_other_models_have_no_more_bytes_than_the_first(sealed: SealedCodec) -> 
     assert len(reached) == 2 and all((version.figures["psnr_db"] or 0) >= wanted_db for version in reached)
 
 
-def test_a_model_without_a_file_as_small_is_left_out(sealed: SealedCodec, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_codecs_without_a_file_as_asked_are_left_out_and_named(
+    sealed: SealedCodec, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = PictureEncoder.encode
 
     def encode(self: PictureEncoder, target: Target) -> Container:
@@ -171,8 +178,11 @@ def test_a_model_without_a_file_as_small_is_left_out(sealed: SealedCodec, monkey
         return real(self, target)
 
     monkeypatch.setattr(PictureEncoder, "encode", encode)
-    found = compare_picture({"first": sealed, "second": sealed}, photo(64, 64), Target(quality=1), [])
-    assert [version.codec for version in found.versions] == ["first"]
+    monkeypatch.setattr(ClassicCodec, "encode", lambda *arguments: None)
+    found = compare_picture({"first": sealed, "second": sealed}, photo(64, 64), Target(quality=1), ["jpeg"])
+    assert [version.codec for version in found.versions] == ["first"] and found.missing == ["second", "jpeg"]
+    html = page_module.render(Report("a", [], [PictureViews("a", photo(64, 64), [found])]))
+    assert data_of(html)["pictures"][0]["comparisons"][0]["missing"] == ["second", "jpeg"]
 
 
 @pytest.mark.parametrize("name", ["jpeg", "webp"])

@@ -9,15 +9,28 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import photo
 from PIL import Image
-from test_page import report
+from test_page import FIGURES, report
 
-from attncodec.evaluation.page import Axis, Curve, Plot, Report, write_page
+from attncodec.evaluation.page import (
+    Axis,
+    BdRow,
+    Comparison,
+    Cost,
+    Curve,
+    PictureViews,
+    Plot,
+    Report,
+    Version,
+    write_page,
+)
 
 sync_api = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium")
 SIZES = {"wide": (1280, 900), "phone": (400, 800)}
+SMALL = {"small": (320, 640)}
 AA = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]
 
 
@@ -59,9 +72,33 @@ def report_of_training() -> Report:
     )
 
 
+LONG = "kodim" * 40
+
+
+def report_of_long_names() -> Report:
+    """Return a report whose names have 200 characters and no space, with a high picture and a wide one."""
+    pictures = []
+    for height, width in ((300, 1), (1, 300), (96, 128)):
+        rgb = photo(height, width)
+        versions = [Version(LONG, f"quality {number}", rgb, 1234, FIGURES) for number in range(2)]
+        pictures.append(PictureViews(f"{width}-{LONG}", rgb, [Comparison(LONG, versions, [(0, 0, 1)], [LONG])]))
+    curve = Curve(LONG, [(0.1 * 2**point, 26.0 + 2 * point) for point in range(5)])
+    row = BdRow(LONG, LONG, "PSNR", -31.44, 1.2, -30.0, LONG)
+    cost = Cost(LONG, 50.0, 40.0, 2_000_000, 0.5, 0.25, None)
+    plots, means = [Plot("PSNR", [curve])], [["codec", "PSNR dB"], [LONG, "29.50"]]
+    return Report(LONG, [LONG], pictures, plots, [row], [cost], [LONG], means)
+
+
 @pytest.fixture(scope="module")
 def urls(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    folder, pages = tmp_path_factory.mktemp("page"), {"evaluation": report(), "training": report_of_training()}
+    folder, pages = (
+        tmp_path_factory.mktemp("page"),
+        {
+            "evaluation": report(),
+            "training": report_of_training(),
+            "long": report_of_long_names(),
+        },
+    )
     for name, page in pages.items():
         write_page(page, folder / f"{name}.html")
     return {name: (folder / f"{name}.html").as_uri() for name in pages}
@@ -73,7 +110,7 @@ def open_page(browser: Any, urls: dict[str, str]) -> Iterator[Any]:
     complaints, contexts = list[str](), list[Any]()
 
     def start(size: str = "wide", name: str = "evaluation", **options: Any) -> Any:
-        (width, height), url = SIZES[size], urls[name]
+        (width, height), url = {**SIZES, **SMALL}[size], urls[name]
         contexts.append(browser.new_context(viewport={"width": width, "height": height}, **options))
         page = contexts[-1].new_page()
         page.on("console", lambda message: complaints.append(message.text))
@@ -194,7 +231,7 @@ def test_pictures_comparisons_and_sides_are_chosen_in_lists(open_page: Any) -> N
     assert "jpeg, quality 10" in page.inner_text("#caption-right")
     page.select_option("#comparison", label="quality 5")
     page.select_option("#picture", label="b.png")
-    assert "b.png, 96 × 128 pixels" in page.inner_text("#versions caption")
+    assert "b.png, 96 × 128 pixels" in page.inner_text("#versions-caption")
     assert page.input_value("#right") == "2" and page.locator("#places canvas").count() % 3 == 0
     page.click("#places button >> nth=0")
     assert factor(page) > 100 and page.evaluate("document.activeElement.id") == "stage"
@@ -306,6 +343,50 @@ def test_fingers_move_the_divider_then_pinch_then_move_the_picture(open_page: An
 def test_nothing_is_wider_than_the_screen(open_page: Any, size: str) -> None:
     page = open_page(size)
     assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[size][0]
+
+
+@pytest.mark.parametrize("size", [*SIZES, *SMALL])
+def test_long_names_make_nothing_wider_than_the_screen(open_page: Any, size: str) -> None:
+    page, width = open_page(size, name="long"), {**SIZES, **SMALL}[size][0]
+    page.click("summary >> text=The values of the plot")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    wrapped, clipped = ("h1", ".caption", "#plot-curves label", "figcaption", "#sides"), ("select", ".wide")
+    for selector in wrapped + clipped:
+        for found in page.locator(selector).all():
+            box = found.bounding_box()
+            assert box is None or box["x"] + box["width"] <= width, selector
+            fits = found.evaluate("found => found.scrollWidth <= found.clientWidth + 1")
+            assert fits or selector in clipped, selector
+
+
+@pytest.mark.parametrize("size", [*SIZES, *SMALL])
+def test_tables_have_their_captions_as_names_and_captions_are_seen_whole(open_page: Any, size: str) -> None:
+    page, width = open_page(size), {**SIZES, **SMALL}[size][0]
+    page.click("summary >> text=The values of the plot")
+    for found in page.locator("table").all():
+        caption = page.locator(f"#{found.get_attribute('aria-labelledby')}")
+        assert caption.inner_text() and caption.is_visible()
+        assert caption.bounding_box()["x"] + caption.bounding_box()["width"] <= width
+
+
+@pytest.mark.parametrize("size", [*SIZES, *SMALL])
+def test_very_high_and_very_wide_pictures_stand_in_the_middle_of_a_box_that_can_be_handled(
+    open_page: Any, size: str
+) -> None:
+    page, (width, height) = open_page(size, name="long"), {**SIZES, **SMALL}[size]
+    for number in range(3):
+        page.select_option("#picture", str(number))
+        stage, image = (page.locator(name).bounding_box() for name in ("#stage", "#image-left"))
+        assert 180 <= stage["width"] <= width and 90 <= stage["height"] <= 0.751 * height
+        for start, length in (("x", "width"), ("y", "height")):
+            assert image[length] <= stage[length] + 0.5
+            middles = [box[start] + box[length] / 2 for box in (stage, image)]
+            assert middles[0] == pytest.approx(middles[1], abs=1)
+
+
+def test_codecs_without_a_file_are_named_below_the_versions(open_page: Any) -> None:
+    assert open_page().inner_text("#missing") == ""
+    assert open_page(name="long").inner_text("#missing") == f"Left out, because no file of it is as asked: {LONG}."
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -4,10 +4,19 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import Cli
+from conftest import Cli, photo
+from PIL import Image
 from test_page import data_of
 
+from attncodec.coding.sealed import SealedCodec
+from attncodec.distributed import SINGLE_PROCESS
+from attncodec.evaluation import table
+from attncodec.evaluation.job import Job, Model
+from attncodec.evaluation.measure import Measured, measure
 from attncodec.evaluation.page import of_results
+from attncodec.evaluation.results import RESULTS, make_results
+from attncodec.evaluation.store import Store
+from attncodec.pictures import find_pictures
 
 
 def test_eval_writes_a_page_of_its_results(pictures: Path, tmp_path: Path, cli: Cli, model_file: Path) -> None:
@@ -40,6 +49,38 @@ def test_pictures_that_are_too_many_are_left_out_of_the_page(
     cli("eval", pictures, "-m", model_file, "-q", 1, "--against", "none", "-o", "out", cwd=tmp_path)
     html = (tmp_path / "out" / "report.html").read_text()
     assert len(data_of(html)["pictures"]) == 2 and "4 pictures, 2 of them shown below" in html
+
+
+def test_pictures_that_are_not_as_they_were_are_left_out_of_the_page_with_a_line_each(
+    sealed: SealedCodec, pictures: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    paths = find_pictures(pictures)
+    job, found = Job(pictures, paths, [Model("mine", Path("model.safetensors"), sealed, [1.0])], []), Measured()
+    measure(job, found, Store(None), Store(None), SINGLE_PROCESS, lambda path, error: None)
+    results = make_results(job, found, ["attncodec"], partial=False)
+    paths[0].unlink()
+    paths[1].write_bytes(paths[2].read_bytes()[:99])
+    Image.fromarray(photo(32, 48, 9)).save(paths[2])
+    made = of_results.report_of(job, results)
+    assert [picture.name for picture in made.pictures] == [job.name_of(path) for path in paths[3:]] != []
+    assert f"{len(paths)} pictures, {len(paths) - 3} of them shown below" in made.facts[0]
+    lines = sorted(caplog.messages)
+    starts = [f"note: {path.name} is left out of report.html: " for path in paths[:3]]
+    assert [line.startswith(start) for line, start in zip(lines, starts, strict=True)] == [True] * 3
+    assert lines[2].endswith("its pixels are not those that were measured")
+
+
+def test_the_page_says_of_how_many_pictures_figures_are_and_has_the_means(
+    pictures: Path, tmp_path: Path, cli: Cli, model_file: Path
+) -> None:
+    cli("eval", pictures, "-m", model_file, "-q", 1, "--against", "webp", "-o", "out", cwd=tmp_path)
+    html, results = (tmp_path / "out" / "report.html").read_text(), json.loads((tmp_path / "out" / RESULTS).read_text())
+    assert results["means"]["asked"] == len(results["pictures"]) == 4
+    for note in table.notes(results):
+        assert f"<p>{note}</p>" in html
+    (name,), (point,) = results["models"], results["points"][next(iter(results["models"]))]
+    assert f'<th scope="row">{name}</th><td class="number">1</td><td class="number">{point["bpp"]:.4f}</td>' in html
+    assert html.count(f"{name}: the curve has 1 point") == html.count("4 are needed") == 1
 
 
 def test_of_two_variants_the_better_one_at_the_bytes_is_searched() -> None:

@@ -74,6 +74,9 @@ def _smallest(
         else:
             low = middle + 1
     data = encode(low)
+    while data is not None and len(data) < at_least_bytes and low < QUALITIES[-1]:  # Sizes do not always rise.
+        low += 1
+        data = encode(low)
     return None if data is None else ClassicFile(data, low, decode_file(codec, data, rgb))
 
 

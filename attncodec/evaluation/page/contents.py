@@ -52,7 +52,10 @@ class Plot:
 
 @dataclass(frozen=True)
 class BdRow:
-    """How a codec compares with a reference. If there is no BD-rate, `reason` says why."""
+    """How a codec compares with a reference. If there is no BD-rate, `reason` says why.
+
+    `range_db` is the quality that both have, and `of` says of how many pictures median and worst are, if not of all.
+    """
 
     codec: str
     reference: str
@@ -62,6 +65,8 @@ class BdRow:
     median_percent: float | None
     worst: str
     reason: str | None = None
+    range_db: Sequence[float] | None = None
+    of: str = ""
 
 
 @dataclass(frozen=True)
@@ -99,12 +104,13 @@ class Version:
 class Comparison:
     """Versions of a picture of equal bytes or quality, ours first, and the square places where they differ most.
 
-    A place is (left, top, side) in pixels.
+    A place is (left, top, side) in pixels. `missing` are the codecs that have no file as asked.
     """
 
     title: str
     versions: Sequence[Version]
     places: Sequence[tuple[int, int, int]]
+    missing: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -118,7 +124,10 @@ class PictureViews:
 
 @dataclass(frozen=True)
 class Report:
-    """All of a page. Parts that are empty are left out of it. `facts` are sentences below the title."""
+    """All of a page. Parts that are empty are left out of it.
+
+    `facts` are sentences below the title, and `bd_notes` below the BD-rates. `means` has a header, and rows as wide.
+    """
 
     title: str
     facts: Sequence[str]
@@ -126,3 +135,5 @@ class Report:
     plots: Sequence[Plot] = ()
     bd: Sequence[BdRow] = ()
     costs: Sequence[Cost] = ()
+    bd_notes: Sequence[str] = ()
+    means: Sequence[Sequence[str]] = ()

@@ -1,5 +1,6 @@
 """This module makes the Report of an evaluation from results.json, and from the pictures that it was made of."""
 
+import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,42 +14,50 @@ from tqdm import tqdm
 
 from attncodec.coding.encoder import Target
 from attncodec.environment import shows_progress, usable_cores
+from attncodec.errors import AttncodecError
+from attncodec.evaluation import table
+from attncodec.evaluation.bd_pairs import Results, name_of, of_pictures, pairs, reasons
 from attncodec.evaluation.classic.search import Sizes
 from attncodec.evaluation.curves import quality_at
 from attncodec.evaluation.job import Job
+from attncodec.evaluation.measure import pixels_sha256
+from attncodec.evaluation.names import printable
 from attncodec.evaluation.page.contents import BdRow, Cost, Curve, PictureViews, Plot, Report
 from attncodec.evaluation.page.embed import SIDE_MAX
 from attncodec.evaluation.page.views import beside_classic, model_versions, shown_qualities
 from attncodec.evaluation.published import DRAWN
 from attncodec.metrics import CURVE_AXES
 from attncodec.metrics.rate import rising
-from attncodec.pictures import read_rgb
+from attncodec.pictures import RGB, read_rgb
+
+logger = logging.getLogger(__name__)
 
 PAGE = "report.html"
 PIXELS_MAX = 12_000_000  # of all pictures in a page, which Kodak has 9 400 000 of
-Results = Mapping[str, Any]
 
 
 def report_of(job: Job, results: Results) -> Report:
     """Make the report. Its pictures are encoded again, by the first model at two of its qualities, by others as large.
 
-    It shows the first pictures that do not have too many pixels, and none that was not measured.
+    It shows the first pictures that do not have too many pixels, and none that was not measured, or is not as it was.
     """
-    views = list(_views(job, results))
+    views, models = list(_views(job, results)), list(results["models"])
     return Report(
-        f"{results['dataset'] or job.folder.resolve().name}: {', '.join(results['models'])}",
+        f"{results['dataset'] or job.folder.resolve().name}: {', '.join(models)}",
         _facts(results, len(views)),
         views,
         [_plot(results, axis) for axis in CURVE_AXES],
-        [row for model in results["models"] for axis in CURVE_AXES for row in _bd_rows(results, model, axis)],
+        [_bd_row(results, axis, pair) for axis, pair in pairs(results, models)],
         [_cost(name, about, results["points"].get(name, [])) for name, about in results["models"].items()],
+        reasons(results, models),
+        table.means(results, models),
     )
 
 
 def _facts(results: Results, shown: int) -> list[str]:
     count, run = len(results["pictures"]), results["run"]
     facts = [f"{count} picture{'' if count == 1 else 's'}, {shown} of them shown below. All files are real and whole."]
-    facts += ["The evaluation was interrupted, and this is a part of it."] if results["partial"] else []
+    facts += table.notes(results)
     facts += [f"{model}: model {about['decoder_id']}" for model, about in results["models"].items()]
     facts += [f"{kind}: {about['format']}, {about['library']}" for kind, about in results["classic"].items()]
     return [*facts, f"attncodec {run['versions']['attncodec']}: {' '.join(run['command'])}"]
@@ -58,30 +67,24 @@ def _plot(results: Results, axis: str) -> Plot:
     curves = []
     for name, points in results["axes"][axis]["curves"].items():
         published, pairs = name in results["published"], [(point["bpp"], point[axis]) for point in points]
-        curves.append(Curve(_name(results, name), pairs, published, drawn=not published or name in DRAWN))
+        curves.append(Curve(name_of(results, name), pairs, published, drawn=not published or name in DRAWN))
     return Plot(CURVE_AXES[axis].title, curves)
 
 
-def _name(results: Results, name: str) -> str:
-    published = results["published"].get(name)
-    return f"{published['title']}, published" if published else name
-
-
-def _bd_rows(results: Results, model: str, axis: str) -> Iterator[BdRow]:
-    for pair in results["axes"][axis]["bd"]:
-        if pair["codec"] == model:
-            pictures = pair.get("per_picture") or {}
-            worst = pictures.get("worst_percent")
-            yield BdRow(
-                model,
-                _name(results, pair["reference"]),
-                CURVE_AXES[axis].title,
-                pair["bd_rate_percent"],
-                pair["bd_psnr_db"],
-                pictures.get("median_percent"),
-                "-" if worst is None else f"{worst:+.1f} %, {pictures['worst_picture']}",
-                pair["reason"],
-            )
+def _bd_row(results: Results, axis: str, pair: Mapping[str, Any]) -> BdRow:
+    pictures, of = of_pictures(results, axis, pair)
+    return BdRow(
+        pair["codec"],
+        name_of(results, pair["reference"]),
+        CURVE_AXES[axis].title,
+        pair["bd_rate_percent"],
+        pair["bd_psnr_db"],
+        None if pictures is None else pictures["median_percent"],
+        "-" if pictures is None else f"{pictures['worst_percent']:+.1f} %, {pictures['worst_picture']}",
+        pair["reason"],
+        pair["range_db"],
+        of,
+    )
 
 
 def _cost(name: str, about: Mapping[str, Any], points: Sequence[Mapping[str, Any]]) -> Cost:
@@ -98,14 +101,21 @@ def _views(job: Job, results: Results) -> Iterator[PictureViews]:
     """Compare pictures at the qualities of the first model that are shown."""
     qualities = shown_qualities(job.models[0].qualities)
     models, one_at_a_time = {model.name: model.sealed for model in job.models}, Lock()
+    measured = {picture["name"]: picture["pixels_sha256"] for picture in results["pictures"]}
 
-    def compare(path: Path) -> PictureViews:
-        rgb, name = read_rgb(path), job.name_of(path)
+    def compare(path: Path) -> PictureViews | None:
+        name = job.name_of(path)
+        rgb = _read(path, name, measured[name])
+        if rgb is None:
+            return None
         with one_at_a_time:
             ours = [model_versions(models, rgb, Target(quality), job.effort) for quality in qualities]
         rows = [row for row in results["records"] if row["name"] == name and row["codec"] in results["classic"]]
         known = [_known_sizes(rows, versions[0].file_bytes) for versions in ours]
-        made = [beside_classic(rgb, of, Target(), job.against, sizes) for of, sizes in zip(ours, known, strict=True)]
+        made = [
+            beside_classic(rgb, list(models), of, Target(), job.against, sizes)
+            for of, sizes in zip(ours, known, strict=True)
+        ]
         return PictureViews(name, rgb, made)
 
     # Most of the time goes into searching files of classic codecs, which run on one core each.
@@ -113,9 +123,23 @@ def _views(job: Job, results: Results) -> Iterator[PictureViews]:
         tasks = [pool.submit(compare, path) for path in _shown(job, results)]
         try:
             for task in tqdm(tasks, desc="page", unit="picture", disable=not shows_progress(), leave=False):
-                yield task.result()
+                if views := task.result():
+                    yield views
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _read(path: Path, name: str, measured_sha256: str) -> RGB | None:
+    """Read a picture. If it is not what was measured any more, say so, and return None."""
+    reason = "its pixels are not those that were measured"
+    try:
+        rgb = read_rgb(path)
+        if pixels_sha256(rgb) == measured_sha256:
+            return rgb
+    except (AttncodecError, OSError) as error:
+        reason = " ".join(f"{error}".split())
+    logger.warning("note: %s is left out of %s: %s", printable(name), PAGE, printable(reason))
+    return None
 
 
 def _shown(job: Job, results: Results) -> list[Path]:

@@ -100,6 +100,7 @@ def _picture(number: int, picture: PictureViews, embedded: Embedded) -> dict[str
             {
                 "title": comparison.title,
                 "places": comparison.places,
+                "missing": comparison.missing,
                 "versions": [
                     {
                         "codec": version.codec,

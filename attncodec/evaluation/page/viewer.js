@@ -16,7 +16,10 @@ const picture = () => DATA.pictures[view.picture];
 const comparison = () => picture().comparisons[view.comparison];
 const versions = () => [{ codec: "original", src: picture().src }, ...comparison().versions];
 const withBits = () => comparison().versions.find((version) => version.bits);
-const fitScale = () => byId("stage").clientWidth / picture().width;
+const fitScale = () => {
+  const { width, height } = byId("stage").getBoundingClientRect();
+  return Math.min(width / picture().width, height / picture().height);
+};
 
 function describe(version) {
   if (!version.figures) return "original";
@@ -38,10 +41,11 @@ function choosePicture() {
   fillSelect("comparison", picture().comparisons.map((found) => found.title), view.comparison);
   fillSelect("left", versions().map((version) => version.codec), view.left);
   fillSelect("right", versions().map((version) => version.codec), view.right);
-  // The box has the shape of the picture, and no more height than the screen shows beside the controls.
+  // The box has the shape of the picture, and no more height than the screen shows beside the controls. A picture that
+  // is much higher or wider than that stands in the middle of a box that can be handled.
   const ratio = picture().width / picture().height;
   byId("stage").style.aspectRatio = `${picture().width} / ${picture().height}`;
-  for (const id of ["stage", "sides"]) byId(id).style.maxWidth = `${75 * ratio}vh`;
+  for (const id of ["stage", "sides"]) byId(id).style.maxWidth = `max(12rem, ${75 * ratio}vh)`;
   drawBits();
   showVersions();
   showPlaces();
@@ -66,6 +70,9 @@ function moveBy(dx, dy) {
   showView();
 }
 
+/** Keep an edge of the picture where the stage has no empty place, or else the picture in the middle. */
+const inside = (edge, room) => (room > 0 ? room / 2 : clamp(edge, room, 0));
+
 function setDivider(percent) {
   view.divider = clamp(percent, 0, 100);
   showView();
@@ -74,8 +81,8 @@ function setDivider(percent) {
 function showView() {
   const stage = byId("stage"), slider = view.mode === "slider", difference = view.mode === "difference";
   const base = fitScale(), factor = base * view.zoom;
-  view.x = clamp(view.x, stage.clientWidth - picture().width * factor, 0);
-  view.y = clamp(view.y, stage.clientHeight - picture().height * factor, 0);
+  view.x = inside(view.x, stage.clientWidth - picture().width * factor);
+  view.y = inside(view.y, stage.clientHeight - picture().height * factor);
   stage.classList.toggle("enlarged", view.zoom > 1);
   stage.classList.toggle("coarse", factor >= PIXELATED_FROM);
   stage.classList.toggle("difference", difference);
@@ -134,8 +141,10 @@ function showVersions() {
   const rows = comparison().versions.map((version) =>
     row("td", [version.codec, version.setting, version.bytes.toLocaleString("en"), version.bpp, ...version.figures]));
   const head = row("th", ["Codec", "Setting", "Bytes", "Bits per pixel", ...DATA.metrics]);
-  byId("versions").replaceChildren(make("caption", {}, `${picture().name}, ${picture().width} × ${picture().height} pixels`),
-    make("thead", {}, head), make("tbody", {}, ...rows));
+  byId("versions-caption").textContent = `${picture().name}, ${picture().width} × ${picture().height} pixels`;
+  const missing = comparison().missing;
+  byId("missing").textContent = missing.length ? `Left out, because no file of it is as asked: ${missing.join(", ")}.` : "";
+  byId("versions").replaceChildren(make("thead", {}, head), make("tbody", {}, ...rows));
 }
 
 /** Show each place in all versions, cut from the pictures that the page has already. */

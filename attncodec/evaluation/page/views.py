@@ -38,10 +38,10 @@ def compare_picture(
 
     The first model's file is as `target` says. If that is a PSNR, each other codec has its smallest file that reaches
     it. Else the other models have their best file with no more bytes, and the classic codecs their smallest with no
-    fewer. A codec without such a file is left out. Raises as `PictureEncoder.encode` does, and ConfigError for a
+    fewer. A codec without such a file is `missing`. Raises as `PictureEncoder.encode` does, and ConfigError for a
     classic codec that breaks its contract.
     """
-    return beside_classic(rgb, model_versions(models, rgb, target, effort), target, kinds)
+    return beside_classic(rgb, list(models), model_versions(models, rgb, target, effort), target, kinds)
 
 
 def model_versions(models: Mapping[str, SealedCodec], rgb: RGB, target: Target, effort: int = 0) -> list[Version]:
@@ -58,6 +58,7 @@ def model_versions(models: Mapping[str, SealedCodec], rgb: RGB, target: Target, 
 
 def beside_classic(
     rgb: RGB,
+    models: Sequence[str],
     versions: Sequence[Version],
     target: Target,
     kinds: Sequence[str],
@@ -76,7 +77,9 @@ def beside_classic(
             found.append(_classic_version(kind, codec, file, rgb))
     wanted = first.setting if target.psnr_db is None else f"at least {target.psnr_db:g} dB"
     title = f"{wanted}: {first.file_bytes:,} bytes"
-    return Comparison(title, found, places(rgb, [version.rgb for version in found]))
+    has_file = [version.codec for version in found]
+    missing = [name for name in (*models, *kinds) if name not in has_file]
+    return Comparison(title, found, places(rgb, [version.rgb for version in found]), missing)
 
 
 def _version(name: str, sealed: SealedCodec, rgb: RGB, target: Target, effort: int) -> Version:
