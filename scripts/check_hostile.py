@@ -4,7 +4,8 @@
 
 Half of the mutants have their checksums made right. One is a fault if a target (scripts/hostile.py) raises anything but
 an AttncodecError of one line, ends its process, or takes more than 10 seconds of processor time. So is a process
-that ever has more than 1 GiB; each takes 2,000 mutants. The limit is 4 megapixels. `hostile.mutant_of(N)` makes mutant N again.
+that ever has more than 1 GiB; each takes 2,000 mutants. The limit is 4 megapixels. `hostile.mutant_of(N)` makes
+mutant N again.
 """
 
 import argparse
