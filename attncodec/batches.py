@@ -7,7 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from attncodec.errors import ConfigError
-from attncodec.files import STREAM, check_writable, descriptor_of, is_stream, make_folder, places_of, remove_unfinished
+from attncodec.files import (
+    STREAM,
+    check_writable,
+    descriptor_of,
+    is_stream,
+    make_folder,
+    places_of,
+    real,
+    remove_unfinished,
+)
 from attncodec.finding import find_files
 
 EXISTING = "use --skip-existing to go on where a batch stopped, --force to overwrite, or -o to write elsewhere"
@@ -78,7 +87,7 @@ def plan_outputs(
     check_writable(outputs, force or is_whole is not None, EXISTING)
     written = set(places_of([output for output in outputs if not is_stream(output)]))
     for source in files:
-        if not is_stream(source) and str(source.resolve()) in written:
+        if not is_stream(source) and str(real(source)) in written:
             raise ConfigError(f"{source} would be overwritten by its own output", "give -o another name")
     for folder in {output.parent for output in outputs if not is_stream(output)}:
         remove_unfinished(folder)

@@ -20,6 +20,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from attncodec.errors import AttncodecError, RankZeroFailedError
 
+OF_TORCHRUN = {"TORCHELASTIC_RUN_ID", "WORLD_SIZE", "RANK", "MASTER_ADDR", "MASTER_PORT"}
 PATIENCE = timedelta(hours=2)  # rank 0 may seal or validate while the others wait
 SAYING = timedelta(seconds=10)  # the processes may be gone when one of them has something to say
 T = TypeVar("T")
@@ -117,7 +118,7 @@ def is_under_torchrun() -> bool:
 
     Schedulers and MPI set WORLD_SIZE or RANK, too, and processes that they start by themselves do not know each other.
     """
-    return "TORCHELASTIC_RUN_ID" in os.environ
+    return os.environ.keys() >= OF_TORCHRUN
 
 
 @contextmanager

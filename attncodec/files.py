@@ -34,7 +34,7 @@ def write_atomic(path: Path, data: Data) -> None:
     Readers never see half a file, and neither an error nor Ctrl-C leaves one behind. If `path` is not a regular file (a
     device, a pipe), it is written to directly.
     """
-    path = path.resolve()  # a link stays a link
+    path = real(path)  # a link stays a link
     if path.exists() and not path.is_file():
         with path.open("wb") as file:
             _write(file, data)
@@ -59,6 +59,11 @@ def _write(file: BinaryIO, data: Data) -> None:
         data(file)
     else:
         file.write(data)
+
+
+def real(path: Path) -> Path:
+    """Return the path without links. Path.resolve raises RuntimeError for links that lead to themselves."""
+    return Path(os.path.realpath(path))
 
 
 def remove_unfinished(folder: Path) -> None:
@@ -182,11 +187,11 @@ def check_writable(
 
 def places_of(outputs: Sequence[Path]) -> list[str]:
     """Return a name for each output, equal for two that are one file: through links, or where case does not count."""
-    places = [str(output.resolve()) for output in outputs]
+    places = [str(real(output)) for output in outputs]
     folded = [unicodedata.normalize("NFC", place).casefold() for place in places]
     counts = [Counter(folded), Counter(places)]
     return [
-        one if counts[0][one] > counts[1][place] and _ignores_case(output.resolve().parent) else place
+        one if counts[0][one] > counts[1][place] and _ignores_case(real(output).parent) else place
         for output, place, one in zip(outputs, places, folded, strict=True)
     ]
 

@@ -31,6 +31,7 @@ def test_shares_are_disjoint_and_whole() -> None:
         {"WORLD_SIZE": "4", "RANK": "1", "LOCAL_RANK": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"},
         {"SLURM_NTASKS": "4", "SLURM_PROCID": "1"},
         {"OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_RANK": "1"},
+        {"TORCHELASTIC_RUN_ID": "left in a script"},
     ],
 )
 def test_what_a_scheduler_sets_without_torchrun_is_not_waited_for(

@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 
 from attncodec.errors import ConfigError, ContainerError, ImageError, OutputError
-from attncodec.files import MACHINE, as_path, is_stream, read_input, remove_unfinished, write_atomic, write_output
+from attncodec.files import (
+    MACHINE,
+    as_path,
+    check_writable,
+    is_stream,
+    read_input,
+    remove_unfinished,
+    write_atomic,
+    write_output,
+)
 
 
 def test_a_file_is_written_whole(tmp_path: Path) -> None:
@@ -46,6 +55,16 @@ def test_a_link_stays_a_link_and_a_device_a_device(tmp_path: Path) -> None:
     assert (tmp_path / "link").is_symlink() and (tmp_path / "file").read_bytes() == b"data"
     write_atomic(Path("/dev/null"), b"data")
     assert not Path("/dev/null").is_file()
+
+
+def test_a_link_that_leads_to_itself_is_written_as_a_file_and_never_read(tmp_path: Path) -> None:
+    loop = tmp_path / "loop.atc"
+    loop.symlink_to(loop)
+    check_writable([loop], force=True)
+    with pytest.raises(ContainerError):
+        read_input(loop, ContainerError)
+    write_atomic(loop, b"data")
+    assert loop.read_bytes() == b"data"
 
 
 def test_a_missing_file_or_a_folder_cannot_be_read(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from enum import IntEnum
 from functools import partial
 
@@ -101,7 +102,8 @@ class Trainer:
             if self.progress.finished and self.distributed.is_rank0:
                 # These are of an earlier stop. Without them, a resumed run sees that it was killed before writing them.
                 self.folder.model.unlink(missing_ok=True)
-                self.folder.report.unlink(missing_ok=True)
+                with suppress(OSError):  # The page is an addition, and never makes a run fail.
+                    self.folder.report.unlink(missing_ok=True)
             # Nothing is saved if an error ended the loop: a step may be half done, and the last checkpoint is whole.
             self._save()
         finally:

@@ -4,6 +4,8 @@ import contextlib
 import json
 from collections.abc import Callable, Sequence
 
+from pydantic import TypeAdapter
+
 from attncodec.environment import has_package
 from attncodec.evaluation.classic.search import classic_curves
 from attncodec.evaluation.plot import draw_rd
@@ -42,8 +44,7 @@ def measure_classic_curves(
 ) -> dict[str, Curve] | None:
     """Measure the curves of the classic codecs, once in a run. Returns None if it was stopped meanwhile."""
     with contextlib.suppress(OSError, ValueError):  # Without the file, or with a damaged one, they are measured.
-        curves: dict[str, Curve] = json.loads(folder.classic_curves.read_text())
-        return curves
+        return TypeAdapter(dict[str, Curve]).validate_json(folder.classic_curves.read_bytes())
     found = classic_curves(pictures, stopped)
     if found is not None:
         for number, rgb in enumerate(pictures[:SHOWN]):

@@ -140,6 +140,12 @@ def test_an_extended_run_that_is_killed_before_its_page_gets_it_from_the_same_co
     assert "after 8 steps" in finished.report.read_text()
 
 
+def test_a_folder_in_the_place_of_the_page_costs_no_model(quick_config: Config, finished: RunFolder) -> None:
+    finished.report.unlink()
+    finished.report.mkdir()
+    assert run(quick_config, finished.path, extend=Budget.parse("2")).trained and finished.model.exists()
+
+
 def test_restart_removes_the_page(quick_config: Config, finished: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report, "write_page", lambda *arguments: None)
     run(changed(quick_config, budget="2"), finished.path, restart=True)

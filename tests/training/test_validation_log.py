@@ -4,7 +4,7 @@ from typing import Any, cast
 
 import pytest
 import torch
-from conftest import TINY, Cli, write_config
+from conftest import TINY, Cli, photo, write_config
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_trainer import CPU, changed, run
 
@@ -12,7 +12,9 @@ from attncodec.config import Config
 from attncodec.training import dryrun
 from attncodec.training.dryrun import dry_run
 from attncodec.training.means import Means
+from attncodec.training.run_folder import RunFolder
 from attncodec.training.step_result import StepResult
+from attncodec.training.validation_log import measure_classic_curves
 
 
 def test_a_run_can_be_looked_at(quick_config: Config, tmp_path: Path) -> None:
@@ -28,6 +30,15 @@ def test_a_run_can_be_looked_at(quick_config: Config, tmp_path: Path) -> None:
     assert levels and levels <= {f"train/psnr_db@{level}" for level in range(1, len(TINY.rd_lambdas) + 1)}
     assert "validation/psnr_db@3" in tags["scalars"]
     assert {"original/0", "validation/0@1.86", "sealed/0@1.86"} <= set(tags["images"])
+
+
+@pytest.mark.parametrize("text", ["[1]", '{"JPEG": 3}', '{"JPEG": [[1]]}', '{"JPEG"'])
+def test_damaged_curves_of_classic_codecs_are_measured_again(text: str, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    whole = measure_classic_curves(folder, None, [photo(48, 64)], lambda: False)
+    folder.classic_curves.write_text(text)
+    assert measure_classic_curves(folder, None, [photo(48, 64)], lambda: False) == whole
+    assert measure_classic_curves(folder, None, [], lambda: pytest.fail("measured again")) == whole
 
 
 def test_means_are_over_crops_and_by_level() -> None:
