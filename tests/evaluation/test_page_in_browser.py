@@ -350,6 +350,8 @@ def test_long_names_make_nothing_wider_than_the_screen(open_page: Any, size: str
     page, width = open_page(size, name="long"), {**SIZES, **SMALL}[size][0]
     page.click("summary >> text=The values of the plot")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    heights = [label.bounding_box()["height"] for label in page.locator(".controls > label:visible").all()]
+    assert max(heights) < 60 and page.locator("#caption-left").bounding_box()["width"] > 40  # Words are not broken.
     wrapped, clipped = ("h1", ".caption", "#plot-curves label", "figcaption", "#sides"), ("select", ".wide")
     for selector in wrapped + clipped:
         for found in page.locator(selector).all():
