@@ -19,7 +19,7 @@ def seal(
 ) -> None:
     """Make a model file from a training checkpoint, with tables measured on the pictures that it was trained on."""
     from attncodec.files import STREAM, check_writable
-    from attncodec.training.checkpoint import load_checkpoint
+    from attncodec.training.checkpoint import load_checkpoint, peek
     from attncodec.training.export import pictures_to_measure, seal_checkpoint
     from attncodec.training.run_folder import RunFolder
 
@@ -28,6 +28,8 @@ def seal(
     if os.path.isdir(checkpoint):
         run = RunFolder(checkpoint)
         checkpoint = run.best if run.best.exists() else run.last
+    if peek(out) is not None:
+        raise ConfigError(f"{out} is a checkpoint, and a model would replace it", "give -o another name")
     check_writable([out], force)
     loaded = load_checkpoint(checkpoint)
     sealed = seal_checkpoint(loaded, pictures_to_measure(loaded.config, checkpoint))

@@ -129,7 +129,8 @@ def _curve(
 def _bd_row(ours: Curve, reference: Curve) -> BdRow:
     rate, quality = bd_rate_percent(reference.points, ours.points), bd_quality(reference.points, ours.points)
     reason = rate.reason or quality.reason
-    return BdRow(ours.name, reference.name, PSNR.title, rate.value, quality.value, None, "-", reason)
+    shared = None if rate.low is None or rate.high is None else [rate.low, rate.high]
+    return BdRow(ours.name, reference.name, PSNR.title, rate.value, quality.value, None, "-", reason, shared)
 
 
 def _plots_over_steps(rows: Rows) -> Iterator[Plot]:

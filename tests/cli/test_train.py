@@ -65,6 +65,8 @@ def test_train_seal_compress_from_start_to_end(place: Path, cli: Cli, pictures: 
     assert (place / "of_run.safetensors").read_bytes() == (place / "m.safetensors").read_bytes()
     (place / "void").mkdir()
     assert_refused(cli("seal", "void", "-o", "n.safetensors", cwd=place), "void/checkpoints/last.safetensors")
+    best = "runs/tiny/checkpoints/best.safetensors"
+    assert_refused(cli("seal", "runs/tiny", "-o", best, "--force", cwd=place), "is a checkpoint, and a model would")
     assert cli("compress", "img.png", cwd=place).returncode == 0
     assert_refused(cli("seal", "m.safetensors", "-o", "n.safetensors", cwd=place), "attncodec-model-")
 
