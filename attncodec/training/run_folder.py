@@ -13,9 +13,11 @@ import json
 import logging
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from attncodec.coding.model_file import read_header
 from attncodec.config import Config
 from attncodec.config_file import dump_yaml, flatten, load_config
 from attncodec.environment import has_package, versions
@@ -103,15 +105,27 @@ class RunFolder:
         return newest
 
     def _newest(self, paths: Sequence[Path]) -> Checkpoint:
-        """Load the newest of these checkpoints that is whole. Raises CheckpointError if all are damaged."""
+        """Load the newest of these checkpoints that is whole.
+
+        Raises CheckpointError if all are damaged, or if the newest is and the run is finished.
+        """
         problems = []
         for path in sorted(paths, key=lambda path: peek(path) or (math.inf, 0), reverse=True):
             try:
                 return load_checkpoint(path)
             except CheckpointError as error:
+                if self._is_finished():
+                    hint = f"the run is finished; move {self.model} away to go on from an earlier checkpoint"
+                    raise CheckpointError(str(error), hint) from None
                 logger.warning("%s; trying the previous checkpoint", error)
                 problems.append(error)
         raise problems[0]
+
+    def _is_finished(self) -> bool:
+        """Return whether the model of a finished run is here. Its tables are measured; those after a stop are not."""
+        with suppress(CheckpointError):
+            return self.model.exists() and read_header(self.model).training_info.get("crops_measured", 0) > 0
+        return False
 
     def to_seal(self, finished: bool) -> Checkpoint:
         """Load the checkpoint to seal: the best one of a finished run, or the last one of a stopped run."""

@@ -154,6 +154,12 @@ def test_where_the_last_checkpoint_is_damaged_the_one_before_is_used(
     run(quick_config, tmp_path / "run")
     folder = RunFolder(tmp_path / "run")
     data = folder.last.read_bytes()
+    folder.last.write_bytes(data[:100])
+    before = folder.model.read_bytes()
+    with pytest.raises(CheckpointError) as raised:  # A finished run does not lose its model.
+        run(quick_config, tmp_path / "run")
+    assert "the run is finished; move" in raised.value.hint and folder.model.read_bytes() == before
+    folder.model.unlink()
     caplog.clear()
     rng = np.random.default_rng(0)
     for length in rng.integers(0, len(data), 20):
