@@ -21,6 +21,7 @@ import typer
 
 from attncodec.errors import AttncodecError, CheckError, NoMemoryError, RankZeroFailedError, is_out_of_memory
 from attncodec.files import STREAM
+from attncodec.names import printable
 
 # This is the ClickException of the click that Typer uses, its own copy or an installed one. It is two classes above
 # BadParameter.
@@ -31,7 +32,6 @@ DEBUG = "--debug"
 ENDING = ("SIGTERM", "SIGHUP")
 TORCHRUN = "TORCHELASTIC_RUN_ID"  # torchrun sets this variable
 REST = "--"  # what follows it are names of files
-CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {ord("\n"): "\\n"}
 
 
 class StderrHandler(logging.Handler):
@@ -188,11 +188,6 @@ def print_beside_bar(text: str, file: TextIO) -> None:
         print(text, file=file, flush=True)
 
 
-def one_line(text: str) -> str:
-    """Escape control characters, because names of files may have line breaks, and words for the terminal."""
-    return text.translate(CONTROL)
-
-
 def _with_name(error: AttncodecError, name: str) -> str:
     """Return the message of an error, behind the name of a file unless the message has it."""
     return f"{name}: {error}" if name and name not in str(error) else str(error)
@@ -210,8 +205,8 @@ def naming(path: Path) -> Iterator[None]:
 
 def fail(error: AttncodecError, name: str = "") -> int:
     """Print the `error:` and `hint:` lines and return the exit code."""
-    say(one_line(f"error: {_with_name(error, name)}"))
-    say(one_line(f"hint: {error.hint}"))
+    say(printable(f"error: {_with_name(error, name)}"))
+    say(printable(f"hint: {error.hint}"))
     return exit_code_of(error)
 
 

@@ -53,8 +53,8 @@ def test_what_a_library_raises_becomes_one_line_that_names_it() -> None:
 def test_a_name_with_line_breaks_or_words_for_the_terminal_stays_in_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    fail(ConfigError("a\nb\x1b[2J\x9b.png does not exist", "x\ry"))
-    assert capsys.readouterr().err == "error: a\\nb\\x1b[2J\\x9b.png does not exist\nhint: x\\x0dy\n"
+    fail(ConfigError("a\nb\x1b[2J\x9b\u202e.png does not exist", "x\ry"))
+    assert capsys.readouterr().err == "error: a\\nb\\x1b[2J\\x9b\\u202e.png does not exist\nhint: x\\ry\n"
 
 
 def test_a_library_that_finds_no_memory_to_be_loaded_into_is_an_error_line() -> None:

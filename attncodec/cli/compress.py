@@ -24,9 +24,9 @@ from attncodec.cli.options import (
     check_existing,
     timings,
 )
-from attncodec.console import one_line
 from attncodec.container import MAX_PIXELS, unpack
 from attncodec.errors import AttncodecError
+from attncodec.names import printable
 
 if TYPE_CHECKING:
     from attncodec.api import Target
@@ -77,7 +77,7 @@ def compress(
         chosen = distributed.run_on_rank0(lambda: choose_model(model))
         if distributed.is_rank0:
             for text in [*([f"model: {chosen}"] if model is None else []), *(f"note: {note}" for note in batch.notes)]:
-                logger.info("%s", one_line(text))
+                logger.info("%s", printable(text))
         start = partial(
             _compressor, chosen, fast, device, wish, effort, verify, strip, max_pixels, latents, show_timings
         )

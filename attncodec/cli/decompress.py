@@ -22,8 +22,8 @@ from attncodec.cli.options import (
     check_existing,
     timings,
 )
-from attncodec.console import one_line
 from attncodec.container import MAX_PIXELS
+from attncodec.names import printable
 
 if TYPE_CHECKING:
     from attncodec.cli.pool import Done, Run
@@ -67,7 +67,7 @@ def decompress(
         for _, output in batch.pairs:
             check_suffix(output)
         for note in batch.notes if distributed.is_rank0 else []:
-            logger.info("%s", one_line(f"note: {note}"))
+            logger.info("%s", printable(f"note: {note}"))
         start = partial(_decompressor, model, fast, device, part, salvage, max_pixels, show_timings)
         process_files(batch, start, jobs, distributed)
 

@@ -22,7 +22,6 @@ from attncodec.console import (
     as_user_error,
     fail,
     naming,
-    one_line,
     print_beside_bar,
     say,
 )
@@ -31,6 +30,7 @@ from attncodec.environment import shows_progress
 from attncodec.errors import is_out_of_memory
 from attncodec.files import STREAM, is_stream
 from attncodec.finding import describe_left_out
+from attncodec.names import printable
 from attncodec.pictures import GPS_NOTE
 
 logger = logging.getLogger(__name__)
@@ -122,7 +122,7 @@ def process_files(batch: Batch, start: Callable[[], Run], jobs: int, distributed
     """
     run = start()  # what is asked for wrongly is refused once, before a picture is read
     if distributed.is_rank0 and batch.left_out:
-        logger.info("%s", one_line(describe_left_out(batch.left_out)))
+        logger.info("%s", printable(describe_left_out(batch.left_out)))
     if batch.found == 1 and len(batch.pairs) == 1 and distributed.size == 1:
         _process_alone(batch.pairs[0], run)
         return
@@ -171,9 +171,9 @@ def _tell(pair: Pair, done: Done, told: set[str], results: TextIO) -> None:
     """Print the line of a file, behind its notes; that there is a position in a picture is said once."""
     for note in done.notes:
         if note != GPS_NOTE or note not in told:
-            logger.info("%s", one_line(f"note: {done.named}: {note}"))
+            logger.info("%s", printable(f"note: {done.named}: {note}"))
         told.add(note)
-    print_beside_bar(one_line(f"{pair[0]} -> {pair[1]}  {done.summary}"), results)
+    print_beside_bar(printable(f"{pair[0]} -> {pair[1]}  {done.summary}"), results)
 
 
 def _conclude(batch: Batch, totals: Totals, distributed: Distributed) -> None:

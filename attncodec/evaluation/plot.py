@@ -4,9 +4,9 @@ import io
 from collections.abc import Mapping
 from pathlib import Path
 
-from attncodec.evaluation.names import printable
 from attncodec.files import write_atomic
 from attncodec.metrics.rate import Curve
+from attncodec.names import printable
 
 COLOURS = ("#d1495b", "#6c757d", "#2e86ab", "#3a7d44", "#8d6a9f", "#c98a2b")
 

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from attncodec.evaluation.bd_pairs import Results, name_of, of_pictures, pairs, reasons
-from attncodec.evaluation.names import printable
 from attncodec.evaluation.published import DRAWN
 from attncodec.metrics import CURVE_AXES, METRICS
+from attncodec.names import printable
 
 NAMED_MAX = 3  # pictures that a line names
 FIGURES = (

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from attncodec.evaluation.names import printable
 from attncodec.evaluation.plot import draw_rd
+from attncodec.names import printable
 
 
 def test_a_plot_is_a_picture_of_its_curves(tmp_path: Path) -> None:

@@ -21,13 +21,13 @@ from attncodec.evaluation.classic.search import Sizes
 from attncodec.evaluation.curves import quality_at
 from attncodec.evaluation.job import Job
 from attncodec.evaluation.measure import pixels_sha256
-from attncodec.evaluation.names import printable
 from attncodec.evaluation.page.contents import BdRow, Cost, Curve, PictureViews, Plot, Report
 from attncodec.evaluation.page.embed import SIDE_MAX
 from attncodec.evaluation.page.views import beside_classic, model_versions, shown_qualities
 from attncodec.evaluation.published import DRAWN
 from attncodec.metrics import CURVE_AXES
 from attncodec.metrics.rate import rising
+from attncodec.names import printable
 from attncodec.pictures import RGB, read_rgb
 
 logger = logging.getLogger(__name__)

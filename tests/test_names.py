@@ -1,6 +1,6 @@
 import pytest
 
-from attncodec.evaluation.names import printable
+from attncodec.names import printable
 
 
 @pytest.mark.parametrize(
